@@ -1,0 +1,80 @@
+// What a backend must provide: memory and one kernel per line of the op table. Nothing here knows tensors or lifetimes.
+import type { DType } from "../dtype.ts";
+import type { Layout } from "../layout.ts";
+import type { KernelTable } from "../ops/table.ts";
+
+/** A piece of device memory; only the backend that made it looks inside. */
+export interface DeviceBuffer {
+  readonly byteLength: number;
+}
+
+/** Operand of a kernel: memory, element format and how to walk it. Quantized views are contiguous rows, or their transpose. */
+export interface View {
+  readonly buffer: DeviceBuffer;
+  readonly dtype: DType;
+  readonly layout: Layout;
+}
+
+/** All figures in bytes. */
+export interface MemoryReport {
+  /** Held by live tensors. */
+  readonly liveBytes: number;
+  /** Freed by tensors, kept by the backend for the next allocation. */
+  readonly pooledBytes: number;
+  /** Highest live + pooled since creation or the last `resetPeak`. */
+  readonly peakBytes: number;
+  /** Live bytes by buffer label, largest first. */
+  readonly byLabel: readonly { readonly label: string; readonly bytes: number; readonly count: number }[];
+}
+
+/** Time of one op in a profile. */
+export interface OpTiming {
+  readonly op: string;
+  readonly label: string;
+  /** Device time, in microseconds; start is relative to the first op. */
+  readonly startMicros: number;
+  readonly elapsedMicros: number;
+  /** Floating-point operations and bytes moved, from the shapes; 0 when the kernel does not say. */
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** Properties that decide which kernels run. */
+export interface Capabilities {
+  /** "plain" | "subgroups" | "matrix" on WebGPU; "js" | "wasm" | … on the CPU. */
+  readonly tier: string;
+  readonly f16: boolean;
+  readonly threads: number;
+  /** Largest single binding the kernels may use; larger tensors are split inside. */
+  readonly maxBindingBytes: number;
+}
+
+export interface Backend {
+  readonly kind: "cpu" | "webgpu";
+  /** Human-readable, e.g. "webgpu (llvmpipe, vulkan)". */
+  readonly description: string;
+  readonly capabilities: Capabilities;
+  /** One function per op; recording only, never waiting. */
+  readonly kernels: KernelTable;
+
+  /** Throws OutOfMemoryError; contents are undefined. `label` names the tensor in reports and driver messages. */
+  allocate(byteLength: number, label: string): DeviceBuffer;
+  /** The buffer may be handed to the next recorded op at once: execution order makes it safe. */
+  release(buffer: DeviceBuffer): void;
+  /** Copies host bytes in, ordered after everything recorded so far. `data.byteLength` need not be a multiple of 4. */
+  write(buffer: DeviceBuffer, byteOffset: number, data: Uint8Array): void;
+  /** Submits what is recorded and resolves with a copy of the bytes. Rejects with DeviceError when the device is lost. */
+  read(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array>;
+  /** Submits what is recorded without waiting. */
+  flush(): void;
+  /** Submits and resolves when everything recorded has run and staging memory of writes is released. */
+  idle(): Promise<void>;
+  memory(): MemoryReport;
+  resetPeak(): void;
+  /** Frees pooled memory that no tensor uses. */
+  trim(): void;
+  /** Runs `fn` with per-op timing; nested calls are an error. */
+  profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]>;
+  /** Rejects pending reads; every later call throws DeviceError. */
+  destroy(): void;
+}
