@@ -1,0 +1,30 @@
+"""Regenerates the goldens: `python tools/reference/make.py` for all, or with names (`make.py vae qwen3`); `--list` names them."""
+
+import importlib
+import sys
+import time
+
+import torch
+
+FAMILIES = ["vae"]
+
+
+def main(names: list) -> int:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if names == ["--list"]:
+        print("\n".join(FAMILIES))
+        return 0
+    unknown = [n for n in names if n not in FAMILIES]
+    if unknown:
+        print(f"unknown: {' '.join(unknown)}; known: {' '.join(FAMILIES)}", file=sys.stderr)
+        return 2
+    for name in names or FAMILIES:
+        started = time.monotonic()
+        importlib.import_module(name).generate()
+        print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
