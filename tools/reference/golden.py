@@ -64,6 +64,7 @@ class Golden:
     mutations: list
     tolerance: float = END_TOLERANCE
     extra: dict = field(default_factory=dict)
+    weights_file: str | None = None  # weights that several goldens share, beside them
 
 
 def version(reference: str) -> str:
@@ -192,7 +193,8 @@ def make(golden: Golden) -> None:
             raise GoldenRefused(f"{golden.path}: {key} differs between two runs")
     rows = check_mutations(golden, base)
     tensors = {f"in.{k}": v for k, v in base.inputs.items()}
-    tensors |= {f"w.{k}": v for k, v in base.weights.items()}
+    if not golden.weights_file:
+        tensors |= {f"w.{k}": v for k, v in base.weights.items()}
     tensors |= {f"out.{k}": v for k, v in base.outputs.items()}
     metadata = {
         "reference": version(golden.reference),
@@ -204,6 +206,9 @@ def make(golden: Golden) -> None:
         **golden.extra,
     }
     path = ROOT / golden.path
+    if golden.weights_file:
+        metadata["weights"] = golden.weights_file
+        write_safetensors(path.parent / golden.weights_file, {f"w.{k}": v for k, v in base.weights.items()}, {"config": golden.config})
     write_safetensors(path, tensors, metadata)
     report = {"golden": path.name, "reference": metadata["reference"], "torch": torch.__version__, "config": golden.config}
     report |= {"end": base.end, "tolerance": golden.tolerance, "mutations": rows}

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-FAMILIES = ["vae"]
+FAMILIES = ["vae", "qwen3", "z_image"]
 
 
 def main(names: list) -> int:
