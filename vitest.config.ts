@@ -1,20 +1,11 @@
-import { existsSync } from "node:fs";
+// Three projects: unit (no GPU), gpu (Dawn in Node) and browser (WebGPU in Chromium). Sources are used as they are, without a build.
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
+import { chromiumArgs, findChromium } from "./tools/chromium.ts";
 
 const conditions = ["@wick/source", "module", "import", "default"];
 
-/** Chromium flags under which WebGPU compute works headless without a GPU (SwiftShader). */
-const chromiumArgs = [
-  "--no-sandbox",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--enable-unsafe-webgpu",
-];
-const chromium = [process.env["CHROMIUM_PATH"], "/usr/bin/chromium", "/usr/bin/google-chrome"].find((p) => p && existsSync(p));
+const chromium = findChromium();
 
 export default defineConfig({
   esbuild: { target: "es2022" },
@@ -31,7 +22,10 @@ export default defineConfig({
           exclude: ["**/test/gpu/**", "**/test/browser/**", "**/node_modules/**"],
         },
       },
-      { extends: true, test: { name: "gpu", include: ["packages/*/test/gpu/**/*.test.ts"], pool: "forks" } },
+      {
+        extends: true,
+        test: { name: "gpu", include: ["packages/*/test/gpu/**/*.test.ts"], pool: "forks", globalSetup: "tools/vitest-driver.ts" },
+      },
       {
         extends: true,
         test: {
@@ -41,7 +35,7 @@ export default defineConfig({
             enabled: true,
             headless: true,
             screenshotFailures: false,
-            provider: playwright({ launchOptions: { ...(chromium ? { executablePath: chromium } : {}), args: chromiumArgs } }),
+            provider: playwright({ launchOptions: { ...(chromium ? { executablePath: chromium } : {}), args: [...chromiumArgs] } }),
             instances: [{ browser: "chromium" }],
           },
         },

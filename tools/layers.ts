@@ -1,0 +1,106 @@
+// The dependency rule as code: an import goes to a strictly lower layer; packages/testing only from tests; a file stays
+// inside its package; inside tensor, ops and loaders know the backend contract as types and no backend; no import cycles. There is no list of exceptions.
+import { posix } from "node:path";
+import type { Import } from "./imports.ts";
+
+/** Layer of every published package. The command line is on top; examples, bench and tools stand outside and may import all. */
+export const layers: Readonly<Record<string, number>> = {
+  tensor: 0,
+  image: 0,
+  hub: 0,
+  "tiny-zimage": 0,
+  nn: 1,
+  encoders: 2,
+  vae: 2,
+  diffusion: 2,
+  "models-flux": 3,
+  "models-zimage": 3,
+  cli: 4,
+};
+
+/** A source file: path from the repository root with forward slashes, and its imports. */
+export interface SourceFile {
+  readonly path: string;
+  readonly imports: readonly Import[];
+}
+
+/** Dependency names each package declares, by folder name under packages/. */
+export type Declared = Readonly<Record<string, ReadonlySet<string>>>;
+
+/** Folders of tensor/src that must not know a backend, and the one file of backends/ whose types they may use. */
+const backendFree = /^packages\/tensor\/src\/(ops|loaders)\//;
+const backendContract = "packages/tensor/src/backends/backend.ts";
+
+/** Package folder and part ("src", "test", ...) of a path, or null outside packages/. */
+function placeOf(path: string): { name: string; part: string } | null {
+  const [top, name, part] = path.split("/");
+  return top === "packages" && name && part ? { name, part } : null;
+}
+
+/** Why `name` (its `part`) may not import the workspace package `target`, or null when it may. */
+function refuseWorkspace(name: string, part: string, target: string): string | null {
+  if (target === "testing") return part === "test" || name === "testing" ? null : "testing is for tests only";
+  if (name === "testing" || target === name) return target === name && part === "src" ? "a package does not import itself by name" : null;
+  const [from, to] = [layers[name], layers[target]];
+  if (from === undefined) return `packages/${name} has no layer; give it one in tools/layers.ts`;
+  if (to === undefined) return `there is no package @wick/${target}`;
+  return to < from ? null : `${name} is layer ${from}, ${target} is layer ${to}; an import goes to a lower layer`;
+}
+
+/** Why `path` may not import the file `target` of the same repository, or null when it may. */
+function refuseRelative(path: string, target: string, kind: Import["kind"]): string | null {
+  const place = placeOf(path);
+  if (!place) return null;
+  const home = place.part === "src" ? `packages/${place.name}/src/` : `packages/${place.name}/`;
+  if (!target.startsWith(home)) return `leaves ${home}`;
+  const isBackend = target.startsWith("packages/tensor/src/backends/") && !(target === backendContract && kind === "type");
+  return isBackend && backendFree.test(path) ? "tensor's ops and loaders know no backend, only the types of backends/backend.ts" : null;
+}
+
+/** Why the import is not allowed, or null when it is. */
+function refuse(file: SourceFile, { specifier, kind }: Import, declared: Declared): string | null {
+  if (specifier.startsWith(".")) {
+    if (!/\.(ts|json|css|svg|wasm)(\?\w+)?$/.test(specifier)) return "a relative import ends in .ts";
+    return refuseRelative(file.path, posix.join(posix.dirname(file.path), specifier), kind);
+  }
+  const place = placeOf(file.path);
+  if (!place || specifier.startsWith("node:")) return null;
+  const [first = "", second = ""] = specifier.split("/");
+  const dependency = first.startsWith("@") ? `${first}/${second}` : first;
+  if (place.part === "src" && dependency !== `@wick/${place.name}` && !declared[place.name]?.has(dependency)) {
+    return `${dependency} is not among the dependencies of packages/${place.name}/package.json`;
+  }
+  return first === "@wick" ? refuseWorkspace(place.name, place.part, second) : null;
+}
+
+/** Every forbidden import of `files`, one line each: "path:line: imports X: reason". */
+export function forbiddenImports(files: readonly SourceFile[], declared: Declared): string[] {
+  return files.flatMap((file) =>
+    file.imports.flatMap((entry) => {
+      const reason = refuse(file, entry, declared);
+      return reason ? [`${file.path}:${entry.line}: imports ${entry.specifier}: ${reason}`] : [];
+    }),
+  );
+}
+
+/** Every cycle of value imports among `files`, as "a.ts -> b.ts -> a.ts"; type and lazy imports cannot deadlock and do not count. */
+export function importCycles(files: readonly SourceFile[]): string[] {
+  const edges = new Map(files.map((file) => [file.path, localTargets(file)]));
+  const state = new Map<string, "open" | "done">();
+  const cycles: string[] = [];
+  const visit = (path: string, trail: readonly string[]): void => {
+    if (state.get(path) === "open") cycles.push([...trail.slice(trail.indexOf(path)), path].join(" -> "));
+    if (state.has(path)) return;
+    state.set(path, "open");
+    for (const target of edges.get(path) ?? []) visit(target, [...trail, path]);
+    state.set(path, "done");
+  };
+  for (const path of edges.keys()) visit(path, []);
+  return cycles;
+}
+
+/** Paths of the files that `file` imports by value. */
+function localTargets(file: SourceFile): string[] {
+  const local = file.imports.filter(({ specifier, kind }) => kind === "value" && specifier.startsWith("."));
+  return local.map(({ specifier }) => posix.join(posix.dirname(file.path), specifier));
+}
