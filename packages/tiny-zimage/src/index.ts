@@ -1,1 +1,31 @@
-export {};
+// A small trained Z-Image model that comes with the package: where its files are, what it can draw, how to sample it.
+// It knows no tensors; load the files with @wick/models-zimage or read them as you like.
+import { names } from "./names.ts";
+
+export { names as tinyZImageNames, type TinyZImageName } from "./names.ts";
+export { isTrainedPrompt, nearestNames } from "./nearest.ts";
+
+/** Files of the model by their path in a diffusers folder. Literal URLs, so that bundlers see and copy every file. */
+const files = {
+  "model_index.json": new URL("../model/model_index.json", import.meta.url),
+  "scheduler/scheduler_config.json": new URL("../model/scheduler/scheduler_config.json", import.meta.url),
+  "text_encoder/config.json": new URL("../model/text_encoder/config.json", import.meta.url),
+  "text_encoder/model.safetensors": new URL("../model/text_encoder/model.safetensors", import.meta.url),
+  "tokenizer/tokenizer.json": new URL("../model/tokenizer/tokenizer.json", import.meta.url),
+  "tokenizer/tokenizer_config.json": new URL("../model/tokenizer/tokenizer_config.json", import.meta.url),
+  "transformer/config.json": new URL("../model/transformer/config.json", import.meta.url),
+  "transformer/diffusion_pytorch_model.safetensors": new URL("../model/transformer/diffusion_pytorch_model.safetensors", import.meta.url),
+  "vae/config.json": new URL("../model/vae/config.json", import.meta.url),
+  "vae/diffusion_pytorch_model.safetensors": new URL("../model/vae/diffusion_pytorch_model.safetensors", import.meta.url),
+} as const;
+
+/** The model: 64x64 emoji, 22.7 MB of bf16 weights in the layout of a diffusers repository. */
+export const tinyZImage = {
+  name: "tiny-zimage-emoji",
+  /** Folder of the model: a file: URL in Node. Bundled code reads single `files` instead, whose names a bundler may change. */
+  modelUrl: new URL("../model/", import.meta.url),
+  files,
+  names,
+  /** Settings it was made for. prediction = positive + guidance * (positive - negative), negative prompt "". */
+  defaults: { widthPixels: 64, heightPixels: 64, steps: 12, guidance: 3, negativePrompt: "" },
+} as const;
