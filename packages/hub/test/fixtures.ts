@@ -2,8 +2,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type MockHub, type MockRepo, mockBytes, startMockHub } from "@wick/testing/mock-hub";
 import { afterEach } from "vitest";
-import { type MockHub, type MockRepo, mockBytes, startMockHub } from "../../testing/src/mock-hub.ts";
 import type { HubOptions } from "../src/index.ts";
 
 export const repo = "org/model";

@@ -1,8 +1,8 @@
 // Bytes over an unreliable network: resume, retries, servers that misbehave, aborts; each refusal with its type and remedy.
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { mockBytes } from "@wick/testing/mock-hub";
 import { describe, expect, test } from "vitest";
-import { mockBytes } from "../../testing/src/mock-hub.ts";
 import {
   AccessDeniedError,
   type ByteProgress,
