@@ -1,1 +1,12 @@
-export {};
+// @wick/nn: modules, parameters and layers.
+export * from "./activation.ts";
+export * from "./attention.ts";
+export * from "./conv.ts";
+export * from "./embedding.ts";
+export * from "./linear.ts";
+export * from "./module.ts";
+export * from "./norm.ts";
+export * from "./parameter.ts";
+export * from "./patchify.ts";
+export * from "./rope.ts";
+export * from "./timestep.ts";

@@ -1,5 +1,20 @@
+// @wick/tensor: numbers on a device.
 export type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";
+export type { HostArray, NumberData } from "./encode.ts";
 export * from "./errors.ts";
+export type { Layout } from "./layout.ts";
+export { type AttentionOptions, scaledDotProductAttention } from "./ops/attention.ts";
+export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
+export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
+export { cat, type PadOptions, stack } from "./ops/join.ts";
+export type { NormOptions } from "./ops/norm.ts";
+export type { Dims, ReduceOptions } from "./ops/reduce.ts";
+export type { IndexSpec } from "./ops/view-index.ts";
+export type { PrintOptions } from "./print.ts";
 export { dequantizeInto } from "./quant/decode.ts";
+export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
+export { sizeOf } from "./shape.ts";
+export { leakedTensors, type Stage, Tensor } from "./tensor.ts";

@@ -1,0 +1,70 @@
+// A module is a class whose fields are its parameters and sub-modules; the path of field names from the root to a parameter
+// is that parameter's name in the checkpoint. Nothing is registered. Private (#) fields are not part of the tree.
+import type { Stage, Tensor } from "@wick/tensor";
+import { Parameter } from "./parameter.ts";
+
+export abstract class Module {
+  /** The named parts of this module; containers whose children are numbered override it. */
+  children(): Iterable<readonly [name: string, part: unknown]> {
+    return Object.entries(this);
+  }
+  /** Releases the data of all parameters; the module can be loaded again. */
+  unload(): void {
+    for (const [, p] of namedParameters(this)) p.unload();
+  }
+  [Symbol.dispose](): void {
+    this.unload();
+  }
+}
+
+function parts(part: unknown): Iterable<readonly [string, unknown]> {
+  if (part instanceof Module) return part.children();
+  if (Array.isArray(part)) return Object.entries(part);
+  if (part && typeof part === "object" && Object.getPrototypeOf(part) === Object.prototype) return Object.entries(part);
+  return [];
+}
+
+const join = (path: string, name: string): string => (path ? `${path}.${name}` : name);
+
+/** Every module under `part` (itself included) with its path, parents before children. */
+export function* namedModules(part: unknown, path = ""): Generator<[path: string, module: Module]> {
+  if (part instanceof Module) yield [path, part];
+  for (const [name, child] of parts(part)) yield* namedModules(child, join(path, name));
+}
+
+/** Every parameter under `part` with its path: the checkpoint's name. A parameter that appears twice is named at its first place. */
+export function* namedParameters(part: unknown): Generator<[path: string, parameter: Parameter]> {
+  yield* walk(part, "", new Set());
+}
+
+function* walk(part: unknown, path: string, seen: Set<Parameter>): Generator<[string, Parameter]> {
+  if (part instanceof Parameter) {
+    if (seen.has(part)) return;
+    seen.add(part);
+    yield [path, part];
+    return;
+  }
+  for (const [name, child] of parts(part)) yield* walk(child, join(path, name), seen);
+}
+
+/** Stages named 0, 1, 2, …; plain functions hold no parameters but keep their number, as torch's nn.Sequential. */
+export class Sequential extends Module {
+  readonly #stages: readonly Stage[];
+  constructor(stages: readonly Stage[]) {
+    super();
+    this.#stages = stages;
+  }
+  get stages(): readonly Stage[] {
+    return this.#stages;
+  }
+  override children(): Iterable<readonly [string, unknown]> {
+    return Object.entries(this.#stages);
+  }
+  forward(x: Tensor): Tensor {
+    return x.pipe(...this.#stages);
+  }
+}
+export const sequential = (...stages: Stage[]): Sequential => new Sequential(stages);
+
+/** `n` modules named 0…n-1. */
+export const repeat = <M>(n: number, make: (index: number) => M): readonly M[] => Array.from({ length: n }, (_, i) => make(i));

@@ -1,0 +1,62 @@
+// Normalisation layers; statistics in f32 on every device.
+import type { Epilogue, Tensor } from "@wick/tensor";
+import { Module } from "./module.ts";
+import { type Parameter, param } from "./parameter.ts";
+
+/** Layer norm over the last dimension; without `affine` it has no parameters, as DiT blocks use it before modulation. */
+export class LayerNorm extends Module {
+  readonly weight: Parameter | undefined;
+  readonly bias: Parameter | undefined;
+  readonly #eps: number;
+  constructor(width: number, { eps = 1e-5, affine = true, bias = affine }: { eps?: number; affine?: boolean; bias?: boolean } = {}) {
+    super();
+    this.weight = affine ? param(width) : undefined;
+    this.bias = bias ? param(width) : undefined;
+    this.#eps = eps;
+  }
+  /** x [..., width] → the same shape */
+  forward(x: Tensor, then?: Epilogue): Tensor {
+    return x.layerNorm({ weight: this.weight, bias: this.bias, eps: this.#eps, then });
+  }
+}
+
+/** Root-mean-square norm over the last dimension. The scale's name differs between checkpoints: "weight", or "scale" in FLUX.1. */
+export class RmsNorm extends Module {
+  readonly #scale: Parameter;
+  readonly #name: string;
+  readonly #eps: number;
+  constructor(width: number, { eps, name = "weight" }: { eps: number; name?: string }) {
+    super();
+    this.#scale = param(width);
+    this.#name = name;
+    this.#eps = eps;
+  }
+  override children(): Iterable<readonly [string, unknown]> {
+    return [[this.#name, this.#scale]];
+  }
+  /** x [..., width] → the same shape */
+  forward(x: Tensor, then?: Epilogue): Tensor {
+    return x.rmsNorm({ weight: this.#scale, eps: this.#eps, then });
+  }
+}
+
+/** Group norm over [b, c, ...]. */
+export class GroupNorm extends Module {
+  /** [c] */
+  readonly weight: Parameter;
+  /** [c] */
+  readonly bias: Parameter;
+  readonly #groups: number;
+  readonly #eps: number;
+  constructor(groups: number, channels: number, { eps = 1e-5 }: { eps?: number } = {}) {
+    super();
+    this.weight = param(channels);
+    this.bias = param(channels);
+    this.#groups = groups;
+    this.#eps = eps;
+  }
+  /** x [b, c, ...] → the same shape */
+  forward(x: Tensor, then?: Epilogue): Tensor {
+    return x.groupNorm(this.#groups, { weight: this.weight, bias: this.bias, eps: this.#eps, then });
+  }
+}

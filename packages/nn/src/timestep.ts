@@ -1,0 +1,45 @@
+// Sinusoidal timestep embedding, computed on the host in f64.
+// After black-forest-labs/flux src/flux/modules/layers.py (timestep_embedding); Z-Image uses the same table.
+import type { Device, Tensor } from "@wick/tensor";
+import { Linear } from "./linear.ts";
+import { Module } from "./module.ts";
+
+export interface TimestepOptions {
+  /** Factor on t before the sinusoid; 1000 for FLUX and Z-Image. */
+  readonly scale?: number;
+  readonly maxPeriod?: number;
+}
+
+/** values [b] on the host → [b, width]: cosines first, then sines, frequency i is maxPeriod^(-i/(width/2)). */
+export function timestepEmbedding(
+  device: Device,
+  values: readonly number[],
+  width: number,
+  { scale = 1000, maxPeriod = 10_000 }: TimestepOptions = {},
+): Tensor {
+  const half = Math.floor(width / 2);
+  const table = new Float32Array(values.length * width);
+  for (const [row, value] of values.entries()) {
+    for (let i = 0; i < half; i++) {
+      const angle = value * scale * Math.exp((-Math.log(maxPeriod) * i) / half);
+      table[row * width + i] = Math.cos(angle);
+      table[row * width + half + i] = Math.sin(angle);
+    }
+  }
+  return device.tensor(table, [values.length, width], { label: "timestep" });
+}
+
+/** Linear, SiLU, Linear, named as FLUX names them. */
+export class MlpEmbedder extends Module {
+  readonly in_layer: Linear;
+  readonly out_layer: Linear;
+  constructor(inWidth: number, width: number) {
+    super();
+    this.in_layer = new Linear(inWidth, width);
+    this.out_layer = new Linear(width, width);
+  }
+  /** x [b, in] → [b, width] */
+  forward(x: Tensor): Tensor {
+    return this.out_layer.forward(this.in_layer.forward(x).silu());
+  }
+}

@@ -1,0 +1,213 @@
+// A device: a backend plus the tensors made on it. Devices are values; there is no global one.
+import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+import { type DType, dtypeInfo, isFloat, isQuantized, type PlainDType } from "./dtype.ts";
+import { encodeValues, type NumberData } from "./encode.ts";
+import { DeviceError, DTypeError, ShapeError } from "./errors.ts";
+import { contiguousLayout, expandLayout, type Layout } from "./layout.ts";
+import { disown } from "./scope.ts";
+import { checkShape, formatShape, type Shape, sizeOf } from "./shape.ts";
+import { type Pending, Storage } from "./storage.ts";
+import { Tensor } from "./tensor.ts";
+
+/** Anything that draws f32 normals and uniforms; see `random.ts`. */
+export interface RandomSource {
+  randn(count: number): Float32Array;
+  rand(count: number): Float32Array;
+}
+
+export class Device {
+  readonly backend: Backend;
+  #live = 0;
+  #peak = 0;
+  #destroyed = false;
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+  }
+
+  /** "cpu" or "webgpu". */
+  get kind(): "cpu" | "webgpu" {
+    return this.backend.kind;
+  }
+  get description(): string {
+    return this.backend.description;
+  }
+  get capabilities(): Capabilities {
+    return this.backend.capabilities;
+  }
+  toString(): string {
+    return this.backend.description;
+  }
+
+  /** Bytes of live tensors. */
+  get liveBytes(): number {
+    return this.#live;
+  }
+  /** Highest `liveBytes` since creation or `resetPeak()`. */
+  get peakBytes(): number {
+    return this.#peak;
+  }
+  resetPeak(): void {
+    this.#peak = this.#live;
+    this.backend.resetPeak();
+  }
+
+  /** f32 unless `dtype` says otherwise; integer arrays keep their kind. Values are rounded to nearest even. */
+  tensor(data: NumberData, shape?: Shape, options: { dtype?: PlainDType; label?: string } = {}): Tensor {
+    const { bytes, dtype, count } = encodeValues(data, options.dtype);
+    const to = shape ?? [count];
+    checkShape("tensor", to);
+    if (count !== sizeOf(to)) throw new ShapeError("tensor", `${count} values do not fill ${formatShape(to)} (${sizeOf(to)})`);
+    return this.fromBytes(bytes, to, dtype, options.label);
+  }
+
+  /** Raw little-endian bytes of `dtype`, row-major; the only way in for quantized data. */
+  fromBytes(bytes: Uint8Array, shape: Shape, dtype: DType, label = "tensor"): Tensor {
+    const out = this.empty(shape, dtype, label);
+    if (out.byteLength !== bytes.byteLength) {
+      out.dispose();
+      throw new ShapeError("fromBytes", `${bytes.byteLength} bytes do not fill ${dtype} ${formatShape(shape)} (${out.byteLength} bytes)`);
+    }
+    if (bytes.byteLength > 0) this.backend.write(out.view.buffer, 0, bytes);
+    return out;
+  }
+
+  /** Streams bytes from `chunks` to the device without holding them; resolves when the staging memory is released. */
+  async upload(shape: Shape, dtype: DType, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, label = "upload"): Promise<Tensor> {
+    const out = this.empty(shape, dtype, label);
+    disown(out);
+    const total = out.byteLength;
+    let at = 0;
+    let staged = 0;
+    try {
+      for await (const chunk of chunks) {
+        if (at + chunk.byteLength > total)
+          throw new ShapeError("upload", `more than ${total} bytes for ${label}: ${dtype} ${formatShape(shape)}`);
+        this.backend.write(out.view.buffer, at, chunk);
+        at += chunk.byteLength;
+        staged += chunk.byteLength;
+        if (staged >= 256 * 2 ** 20) {
+          await this.backend.idle();
+          staged = 0;
+        }
+      }
+      if (at !== total) throw new ShapeError("upload", `${at} of ${total} bytes arrived for ${label}: ${dtype} ${formatShape(shape)}`);
+      return out;
+    } catch (error) {
+      out.dispose();
+      throw error;
+    }
+  }
+
+  /** Contents undefined. */
+  empty(shape: Shape, dtype: DType = "f32", label = "empty"): Tensor {
+    checkShape("empty", shape);
+    this.#checkBlocks(shape, dtype);
+    return new Tensor(this, dtype, contiguousLayout(shape), Storage.allocate(this, shape, dtype, label), label);
+  }
+  zeros(shape: Shape, dtype: PlainDType = "f32"): Tensor {
+    return this.full(shape, 0, dtype);
+  }
+  ones(shape: Shape, dtype: PlainDType = "f32"): Tensor {
+    return this.full(shape, 1, dtype);
+  }
+  full(shape: Shape, value: number, dtype: PlainDType = "f32"): Tensor {
+    const out = this.empty(shape, dtype, "full");
+    this.backend.kernels.fill(out.view, {}, { value });
+    return out;
+  }
+  /** start, start + step, … below end. `arange(n)` counts from 0. Computed in f64 on the host. */
+  arange(startOrEnd: number, end?: number, step = 1, dtype: PlainDType = "f32"): Tensor {
+    const start = end === undefined ? 0 : startOrEnd;
+    const stop = end ?? startOrEnd;
+    if (step === 0) throw new ShapeError("arange", "step must not be 0");
+    const count = Math.max(0, Math.ceil((stop - start) / step));
+    return this.tensor(
+      Float64Array.from({ length: count }, (_, i) => start + i * step),
+      [count],
+      { dtype, label: "arange" },
+    );
+  }
+  /** `count` values from `start` to `end`, both included. */
+  linspace(start: number, end: number, count: number, dtype: PlainDType = "f32"): Tensor {
+    const step = count > 1 ? (end - start) / (count - 1) : 0;
+    // From both ends, as torch does, so that the last value is exactly `end`.
+    const at = (i: number) => (i < count / 2 ? start + step * i : end - step * (count - 1 - i));
+    return this.tensor(
+      Float64Array.from({ length: count }, (_, i) => at(i)),
+      [count],
+      { dtype, label: "linspace" },
+    );
+  }
+  /** The identity matrix [n, n]. */
+  eye(n: number, dtype: PlainDType = "f32"): Tensor {
+    const values = new Float64Array(n * n);
+    for (let i = 0; i < n; i++) values[i * n + i] = 1;
+    return this.tensor(values, [n, n], { dtype, label: "eye" });
+  }
+  /** Standard normals from an explicit generator (there is no hidden global one). */
+  randn(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
+    return this.tensor(generator.randn(sizeOf(shape)), shape, { dtype, label: "randn" });
+  }
+  /** Uniforms in [0, 1) from an explicit generator. */
+  rand(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
+    return this.tensor(generator.rand(sizeOf(shape)), shape, { dtype, label: "rand" });
+  }
+
+  /** Resolves when everything recorded has run. */
+  async idle(): Promise<void> {
+    await this.backend.idle();
+  }
+  flush(): void {
+    this.backend.flush();
+  }
+  memory(): MemoryReport {
+    return this.backend.memory();
+  }
+  /** Per-op times of what `fn` records. */
+  profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
+    return this.backend.profile(fn);
+  }
+
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.backend.destroy();
+  }
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+
+  /** @internal */
+  allocate(byteLength: number, label: string): DeviceBuffer {
+    if (this.#destroyed) throw new DeviceError("allocate", `the device was destroyed: ${label} on ${this}; create a new device`);
+    const buffer = this.backend.allocate(byteLength, label);
+    this.#live += byteLength;
+    this.#peak = Math.max(this.#peak, this.#live);
+    return buffer;
+  }
+  /** @internal */
+  release(buffer: DeviceBuffer, byteLength: number): void {
+    this.#live -= byteLength;
+    if (!this.#destroyed) this.backend.release(buffer);
+  }
+  /** @internal Launches a pending expression into `out`. */
+  launchMap(out: View, { expr, inputs, shape }: Pending): void {
+    const views = inputs.map((i) => ({ buffer: i.storage.buffer(), dtype: i.dtype, layout: expanded(i.layout, shape) }));
+    this.backend.kernels.map(out, { inputs: views }, { expr });
+  }
+
+  #checkBlocks(shape: Shape, dtype: DType): void {
+    const { blockSize } = dtypeInfo[dtype];
+    const columns = shape.at(-1) ?? 1;
+    if (columns % blockSize !== 0) {
+      throw new DTypeError("empty", `${dtype} rows are whole blocks of ${blockSize}, got ${formatShape(shape)}`);
+    }
+  }
+}
+
+const expanded = (layout: Layout, shape: Shape): Layout => expandLayout("map", layout, shape);
+
+/** True if ops can compute with tensors of this dtype directly. */
+export const isComputable = (dtype: DType): boolean =>
+  !isQuantized(dtype) && dtype !== "i64" && !(isFloat(dtype) && dtype.startsWith("f8"));

@@ -1,0 +1,142 @@
+// Who owns a tensor. JavaScript has no destructors and its collector cannot see device memory, so lifetime is visible, in three words:
+//   scope(fn)   everything made inside `fn` and not returned from it is released
+//   fold(…)     the loop form: step i's carried tensors are released once step i + 1 has produced its own
+//   using x =   you own x (a device, a model, `hold(latents)`) until the end of the block
+// A scope is synchronous: recording work never waits, so no `await` can interleave two scopes.
+import type { Tensor } from "./tensor.ts";
+
+const open: Set<Tensor>[] = [];
+
+/** Gives a new tensor to the innermost open scope; false when there is none. */
+export function adopt(tensor: Tensor): boolean {
+  const innermost = open.at(-1);
+  innermost?.add(tensor);
+  return innermost !== undefined;
+}
+
+/** Takes a tensor out of every open scope: its new owner disposes it. */
+export function disown(tensor: Tensor): void {
+  for (const made of open) made.delete(tensor);
+}
+
+/** Every tensor reachable through arrays, maps and plain objects. */
+export function* tensorsIn(value: unknown): Iterable<Tensor> {
+  if (value === null || typeof value !== "object") return;
+  if ("isTensor" in value) yield value as Tensor;
+  else if (Array.isArray(value)) for (const v of value) yield* tensorsIn(v);
+  else if (value instanceof Map) for (const v of value.values()) yield* tensorsIn(v);
+  else if (Object.getPrototypeOf(value) === Object.prototype) for (const v of Object.values(value)) yield* tensorsIn(v);
+}
+
+type Sync<F extends () => unknown> = [ReturnType<F>] extends [never]
+  ? unknown
+  : ReturnType<F> extends PromiseLike<unknown>
+    ? "scope() is synchronous: do the await outside it"
+    : unknown;
+
+/** Runs `fn`; releases every tensor it made except those it returns (in arrays, maps or plain objects). A throw releases all of them. */
+export function scope<F extends () => unknown>(fn: F & Sync<F>): ReturnType<F> {
+  const made = new Set<Tensor>();
+  open.push(made);
+  let kept: Set<Tensor> | undefined;
+  try {
+    const result = (fn as () => unknown)();
+    if (result instanceof Promise) throw new TypeError("scope: the function returned a promise: do the await outside the scope");
+    // Results must not hold on to the operands of expressions that were not computed yet.
+    const returned = new Set(tensorsIn(result));
+    for (const t of returned) if (made.has(t)) t.compute();
+    kept = returned;
+    return result as ReturnType<F>;
+  } finally {
+    open.pop();
+    for (const t of made) {
+      if (kept?.has(t)) t.adoptBy(adopt);
+      else t.dispose();
+    }
+  }
+}
+
+/** Releases the tensors of `previous` that `next` does not carry on. */
+function releaseReplaced(previous: unknown, next: unknown): void {
+  const kept = new Set(tensorsIn(next));
+  for (const t of tensorsIn(previous)) if (!kept.has(t)) t.dispose();
+}
+
+/**
+ * Left fold over `items`, one scope per step. `init` stays the caller's; each later state is released as soon as its successor
+ * exists, so a 57-block transformer holds two states, not 57.
+ */
+export function fold<I, S>(items: Iterable<I>, init: S, step: (state: S, item: I, index: number) => S): S {
+  const initial = new Set(tensorsIn(init));
+  let state = init;
+  let index = 0;
+  for (const item of items) {
+    const previous = state;
+    const i = index++;
+    state = scope((() => step(previous, item, i) as object) as () => object) as S;
+    const kept = new Set(tensorsIn(state));
+    for (const t of tensorsIn(previous)) if (!kept.has(t) && !initial.has(t)) t.dispose();
+  }
+  return state;
+}
+
+/** `fold` whose items arrive asynchronously (weights that are streamed in); each step itself stays synchronous. */
+export async function foldAsync<I, S>(
+  items: AsyncIterable<I> | Iterable<I>,
+  init: S,
+  step: (state: S, item: I, index: number) => S,
+): Promise<S> {
+  const initial = new Set(tensorsIn(init));
+  let state = init;
+  let index = 0;
+  try {
+    for await (const item of items) {
+      const previous = state;
+      const i = index++;
+      state = scope((() => step(previous, item, i) as object) as () => object) as S;
+      const kept = new Set(tensorsIn(state));
+      for (const t of tensorsIn(previous)) if (!kept.has(t) && !initial.has(t)) t.dispose();
+    }
+    return state;
+  } catch (error) {
+    for (const t of tensorsIn(state)) if (!initial.has(t)) t.dispose();
+    throw error;
+  }
+}
+
+/** A tensor (or a tree of them) owned across awaits: `using latents = hold(noise)`. */
+export class Held<T> {
+  #value: T;
+  #released = false;
+  constructor(value: T) {
+    this.#value = value;
+    for (const t of tensorsIn(value)) {
+      t.compute();
+      disown(t);
+    }
+  }
+  get value(): T {
+    return this.#value;
+  }
+  /** Replaces the value, releasing the old one and all intermediates. */
+  update(fn: (value: T) => T): void {
+    const previous = this.#value;
+    const next = scope((() => fn(previous) as object) as () => object) as T;
+    for (const t of tensorsIn(next)) disown(t);
+    this.#value = next;
+    releaseReplaced(previous, next);
+  }
+  /** Gives the value to the caller; leaving the block no longer frees it. */
+  release(): T {
+    this.#released = true;
+    return this.#value;
+  }
+  [Symbol.dispose](): void {
+    if (this.#released) return;
+    this.#released = true;
+    for (const t of tensorsIn(this.#value)) t.dispose();
+  }
+}
+
+/** Owns `value` until the end of the block (`using`), across awaits and outside any scope. */
+export const hold = <T>(value: T): Held<T> => new Held(value);

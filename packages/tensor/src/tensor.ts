@@ -1,0 +1,808 @@
+// The tensor: shape, dtype, device and a view of storage. One line per op; the rules are in ops/, the kernels in backends/.
+// Ops are synchronous and recorded; you wait in `toArray()` and its kin only. Tensors are immutable.
+import type { View } from "./backends/backend.ts";
+import type { Device } from "./device.ts";
+import { bytesOf, type DType } from "./dtype.ts";
+import { decodeBytes, type HostArray } from "./encode.ts";
+import { DisposedError, ShapeError } from "./errors.ts";
+import {
+  contiguousLayout,
+  expandLayout,
+  isContiguous,
+  type Layout,
+  narrowLayout,
+  permuteLayout,
+  reshapeLayout,
+  squeezeLayout,
+  stepLayout,
+  unsqueezeLayout,
+} from "./layout.ts";
+import { type AttentionOptions, rope, scaledDotProductAttention } from "./ops/attention.ts";
+import {
+  asOneRow,
+  type ConvOptions,
+  type ConvTransposeOptions,
+  conv2d,
+  convTranspose2d,
+  interpolate,
+  type Pair,
+  type PoolOptions,
+  pool2d,
+  type ResampleOptions,
+} from "./ops/conv.ts";
+import { binary, cast, clamp, contiguous, copyOf, unary, where } from "./ops/elementwise.ts";
+import type { Epilogue } from "./ops/epilogue.ts";
+import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, scatter } from "./ops/gather.ts";
+import { cat, type PadOptions, pad, roll, sliceAssign, triangle } from "./ops/join.ts";
+import { linear, matmul } from "./ops/matmul.ts";
+import { groupNorm, type NormOptions, rowNorm, softmax } from "./ops/norm.ts";
+import { type Dims, type ReduceOptions, reduce, scan } from "./ops/reduce.ts";
+import { applyIndex, type IndexSpec } from "./ops/view-index.ts";
+import { formatTensor, type PrintOptions } from "./print.ts";
+import { rearrange } from "./rearrange.ts";
+import { adopt, scope } from "./scope.ts";
+import { checkShape, dimIndex, formatShape, rowMajor, type Shape, sizeOf, type Tuple } from "./shape.ts";
+import { type Pending, Storage } from "./storage.ts";
+
+/** Anything that maps one tensor to one tensor: a layer, or a plain function. */
+export type Stage = { forward(x: Tensor): Tensor } | ((x: Tensor) => Tensor);
+
+/** Releases tensors that nobody owns when the collector finds them, and counts them (see `leakedTensors`). */
+const orphans = new FinalizationRegistry<Storage>((storage) => {
+  leaked++;
+  storage.release();
+});
+let leaked = 0;
+/** How many tensors were left to the garbage collector since start: own them with scope() or using. */
+export const leakedTensors = (): number => leaked;
+
+export class Tensor {
+  readonly isTensor = true;
+  readonly layout: Layout;
+  /** Where this came from, for messages and reports: a parameter's path, or the op that made it. */
+  label: string | undefined;
+  #device: Device | undefined;
+  #dtype: DType;
+  #storage: Storage | undefined;
+  #disposed = false;
+
+  /** @internal Use a device's `tensor`, `zeros`, … */
+  constructor(device: Device | undefined, dtype: DType, layout: Layout, storage: Storage | undefined, label?: string) {
+    this.#device = device;
+    this.#dtype = dtype;
+    this.layout = layout;
+    this.label = label;
+    this.#storage = storage;
+    if (storage) {
+      storage.retain();
+      this.adoptBy(adopt);
+    }
+  }
+
+  /** @internal Fills a declared tensor (a parameter) with data; it is owned by its module, not by a scope. */
+  protected bind(device: Device, dtype: DType, storage: Storage): void {
+    storage.retain();
+    this.#storage?.release();
+    this.#device = device;
+    this.#dtype = dtype;
+    this.#storage = storage;
+    this.#disposed = false;
+  }
+  /** @internal Back to the declared state. */
+  protected unbind_(): void {
+    this.#storage?.release();
+    this.#storage = undefined;
+    this.#device = undefined;
+  }
+
+  // --- what it is ---
+  get shape(): Shape {
+    return this.layout.shape;
+  }
+  get dtype(): DType {
+    return this.#dtype;
+  }
+  get rank(): number {
+    return this.layout.shape.length;
+  }
+  /** Number of values. */
+  get size(): number {
+    return sizeOf(this.layout.shape);
+  }
+  /** Bytes of the values of this view. */
+  get byteLength(): number {
+    return bytesOf(this.#dtype, this.size);
+  }
+  get device(): Device {
+    return this.#device ?? this.#noData();
+  }
+  get isDisposed(): boolean {
+    return this.#disposed;
+  }
+  /** True once there is data (always, except for parameters before `load`). */
+  get hasData(): boolean {
+    return this.#storage !== undefined && !this.#disposed;
+  }
+  toString(): string {
+    return `${this.label ? `${this.label} ` : ""}${this.#dtype} ${formatShape(this.shape)}`;
+  }
+  /** The dimensions, checked to be exactly `rank` many: `const [b, l, d] = x.dims(3)`. */
+  dims<N extends number>(rank: N): Tuple<number, N> {
+    if (this.rank !== rank) throw new ShapeError("dims", `expected ${rank} dimensions, got ${this}`);
+    return [...this.shape] as Tuple<number, N>;
+  }
+  /** One dimension; negative counts from the end. */
+  dim(i: number): number {
+    return this.shape[dimIndex("dim", i, this.rank, String(this))]!;
+  }
+
+  // --- lifetime ---
+  dispose(): void {
+    if (this.#disposed || !this.#storage) return;
+    this.#disposed = true;
+    orphans.unregister(this);
+    this.#storage.release();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+  /** @internal */
+  adoptBy(owner: (t: Tensor) => boolean): void {
+    if (!owner(this) && this.#storage) orphans.register(this, this.#storage, this);
+  }
+  /** @internal The storage, alive. */
+  storage(): Storage {
+    if (!this.#storage) this.#noData();
+    if (this.#disposed) throw new DisposedError("use", `${this} was released; return it from its scope, or own it with hold() or using`);
+    return this.#storage!;
+  }
+  #noData(): never {
+    throw new DisposedError("use", `${this} has no data yet; call load(model, weights, device) first`);
+  }
+
+  // --- between ops and backends ---
+  /** @internal What kernels take; launches a deferred expression. */
+  get view(): View {
+    return { buffer: this.storage().buffer(), dtype: this.#dtype, layout: this.layout };
+  }
+  /** @internal */
+  computed(): Storage {
+    const s = this.storage();
+    s.buffer();
+    return s;
+  }
+  /** Launches what is deferred; the result is unchanged. */
+  compute(): this {
+    if (!this.#disposed) this.storage().buffer();
+    return this;
+  }
+  /** @internal A new deferred tensor on this device. */
+  deferred(op: string, shape: Shape, dtype: DType, pending: Pending): Tensor {
+    return new Tensor(this.device, dtype, contiguousLayout(shape), Storage.defer(this.device, dtype, pending, op), op);
+  }
+  /** @internal A view of the same storage. */
+  viewAs(layout: Layout): Tensor {
+    const storage = this.computed();
+    return new Tensor(this.device, this.#dtype, layout, storage, this.label);
+  }
+
+  // --- leaving the device ---
+  /** The values in row-major order: floats as Float32Array, integers in their own width. */
+  async toArray(): Promise<HostArray> {
+    return decodeBytes(await this.toBytes(), this.#dtype);
+  }
+  /** The bytes in row-major order. */
+  async toBytes(): Promise<Uint8Array> {
+    const { device } = this;
+    const whole = isContiguous(this.layout) ? this : undefined;
+    const source = whole ?? copyOf(this);
+    const { buffer, layout } = source.view;
+    const storage = source.storage();
+    storage.retain();
+    if (!whole) source.dispose();
+    try {
+      return await device.backend.read(buffer, bytesOf(this.#dtype, layout.offset), this.byteLength);
+    } finally {
+      storage.release();
+    }
+  }
+  /** The value of a one-element tensor. */
+  async item(): Promise<number> {
+    if (this.size !== 1) throw new ShapeError("item", `needs exactly one value: ${this}`);
+    return Number((await this.toArray())[0]);
+  }
+  /** PyTorch-style text of the values, shortened in the middle when large. */
+  async print(options?: PrintOptions): Promise<string> {
+    return formatTensor(this, options);
+  }
+  /** A copy on another device, or another dtype (rounding to nearest even; floats truncate on the way to integers). */
+  to(dtype: DType): Tensor;
+  to(device: Device): Promise<Tensor>;
+  to(target: DType | Device): Tensor | Promise<Tensor> {
+    return typeof target === "string" ? cast(this, target) : this.#toDevice(target);
+  }
+  async #toDevice(device: Device): Promise<Tensor> {
+    const bytes = await this.toBytes();
+    return device.fromBytes(bytes, this.shape, this.#dtype, this.label);
+  }
+
+  // --- composition ---
+  pipe(...stages: readonly Stage[]): Tensor {
+    return stages.reduce<Tensor>((x, s) => (typeof s === "function" ? s(x) : s.forward(x)), this);
+  }
+
+  // --- elementwise, broadcasting as NumPy ---
+  add(y: Tensor | number): Tensor {
+    return binary("add", this, y);
+  }
+  sub(y: Tensor | number): Tensor {
+    return binary("sub", this, y);
+  }
+  /** y - x */
+  rsub(y: number): Tensor {
+    return binary("sub", this, y, true);
+  }
+  mul(y: Tensor | number): Tensor {
+    return binary("mul", this, y);
+  }
+  /** True division; integers give f32. */
+  div(y: Tensor | number): Tensor {
+    return binary("div", this, y);
+  }
+  /** y / x */
+  rdiv(y: number): Tensor {
+    return binary("div", this, y, true);
+  }
+  floorDiv(y: Tensor | number): Tensor {
+    return binary("floorDiv", this, y);
+  }
+  /** Sign of the divisor, as torch.remainder. */
+  remainder(y: Tensor | number): Tensor {
+    return binary("rem", this, y);
+  }
+  pow(y: Tensor | number): Tensor {
+    return binary("pow", this, y);
+  }
+  minimum(y: Tensor | number): Tensor {
+    return binary("min", this, y);
+  }
+  maximum(y: Tensor | number): Tensor {
+    return binary("max", this, y);
+  }
+  atan2(y: Tensor | number): Tensor {
+    return binary("atan2", this, y);
+  }
+  /** Comparisons give u8: 1 where true. */
+  eq(y: Tensor | number): Tensor {
+    return binary("eq", this, y);
+  }
+  ne(y: Tensor | number): Tensor {
+    return binary("ne", this, y);
+  }
+  lt(y: Tensor | number): Tensor {
+    return binary("lt", this, y);
+  }
+  le(y: Tensor | number): Tensor {
+    return binary("le", this, y);
+  }
+  gt(y: Tensor | number): Tensor {
+    return binary("gt", this, y);
+  }
+  ge(y: Tensor | number): Tensor {
+    return binary("ge", this, y);
+  }
+  /** Bitwise on integers; on u8 masks of 0 and 1, logical. */
+  and(y: Tensor | number): Tensor {
+    return binary("and", this, y);
+  }
+  or(y: Tensor | number): Tensor {
+    return binary("or", this, y);
+  }
+  xor(y: Tensor | number): Tensor {
+    return binary("xor", this, y);
+  }
+  /** 1 where zero: logical not, as u8. */
+  not(): Tensor {
+    return unary("not", this);
+  }
+  isNan(): Tensor {
+    return unary("isNan", this);
+  }
+  isInf(): Tensor {
+    return unary("isInf", this);
+  }
+  isFinite(): Tensor {
+    return unary("isFinite", this);
+  }
+  neg(): Tensor {
+    return unary("neg", this);
+  }
+  abs(): Tensor {
+    return unary("abs", this);
+  }
+  sign(): Tensor {
+    return unary("sign", this);
+  }
+  exp(): Tensor {
+    return unary("exp", this);
+  }
+  expm1(): Tensor {
+    return unary("expm1", this);
+  }
+  log(): Tensor {
+    return unary("log", this);
+  }
+  log1p(): Tensor {
+    return unary("log1p", this);
+  }
+  log2(): Tensor {
+    return unary("log2", this);
+  }
+  sqrt(): Tensor {
+    return unary("sqrt", this);
+  }
+  rsqrt(): Tensor {
+    return unary("rsqrt", this);
+  }
+  square(): Tensor {
+    return unary("square", this);
+  }
+  reciprocal(): Tensor {
+    return unary("recip", this);
+  }
+  sin(): Tensor {
+    return unary("sin", this);
+  }
+  cos(): Tensor {
+    return unary("cos", this);
+  }
+  tan(): Tensor {
+    return unary("tan", this);
+  }
+  asin(): Tensor {
+    return unary("asin", this);
+  }
+  acos(): Tensor {
+    return unary("acos", this);
+  }
+  atan(): Tensor {
+    return unary("atan", this);
+  }
+  sinh(): Tensor {
+    return unary("sinh", this);
+  }
+  cosh(): Tensor {
+    return unary("cosh", this);
+  }
+  tanh(): Tensor {
+    return unary("tanh", this);
+  }
+  sigmoid(): Tensor {
+    return unary("sigmoid", this);
+  }
+  relu(): Tensor {
+    return unary("relu", this);
+  }
+  silu(): Tensor {
+    return unary("silu", this);
+  }
+  /** The tanh approximation, as diffusion transformers use it (torch: gelu(approximate="tanh")). */
+  gelu(): Tensor {
+    return unary("gelu", this);
+  }
+  /** The exact form (torch's default gelu). */
+  geluErf(): Tensor {
+    return unary("geluErf", this);
+  }
+  /** x · sigmoid(1.702 x), as CLIP. */
+  geluQuick(): Tensor {
+    return unary("geluQuick", this);
+  }
+  softplus(): Tensor {
+    return unary("softplus", this);
+  }
+  erf(): Tensor {
+    return unary("erf", this);
+  }
+  floor(): Tensor {
+    return unary("floor", this);
+  }
+  ceil(): Tensor {
+    return unary("ceil", this);
+  }
+  /** Half to even. */
+  round(): Tensor {
+    return unary("round", this);
+  }
+  trunc(): Tensor {
+    return unary("trunc", this);
+  }
+  clamp(min?: number, max?: number): Tensor {
+    return clamp(this, min, max);
+  }
+  /** mul · x + add, candle's affine. */
+  affine(mul: number, add: number): Tensor {
+    return this.mul(mul).add(add);
+  }
+  /** x + weight · (end - x) */
+  lerp(end: Tensor, weight: Tensor | number): Tensor {
+    return this.add(end.sub(this).mul(weight));
+  }
+  /** This (nonzero) ? x : y, all broadcast together. */
+  where(x: Tensor | number, y: Tensor | number): Tensor {
+    return where(this, x, y);
+  }
+  /** silu(this) · up: the gated unit of SwiGLU feed-forwards. */
+  swiglu(up: Tensor): Tensor {
+    return this.silu().mul(up);
+  }
+  /** (1 + scale) · x + shift, adaLN's modulation (arXiv:2212.09748). */
+  modulate(shift: Tensor | undefined, scale: Tensor): Tensor {
+    const scaled = this.mul(scale.add(1));
+    return shift ? scaled.add(shift) : scaled;
+  }
+  /** x + gate · branch, the gated residual of DiT blocks. */
+  gatedAdd(gate: Tensor, branch: Tensor): Tensor {
+    return this.add(gate.mul(branch));
+  }
+
+  // --- reductions; dims: one, several or (default) all ---
+  sum(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("sum", this, dims, options));
+  }
+  mean(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("mean", this, dims, options));
+  }
+  prod(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("prod", this, dims, options));
+  }
+  /** Values only; see argmax. NaN wins. */
+  max(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("max", this, dims, options));
+  }
+  min(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("min", this, dims, options));
+  }
+  /** i32 position of the first largest value along `dim`, or in the flattened tensor. */
+  argmax(dim?: number, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("argmax", this, dim, options));
+  }
+  argmin(dim?: number, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("argmin", this, dim, options));
+  }
+  /** With `correction` 1 (Bessel) by default, as torch. */
+  var(dims?: Dims, options?: ReduceOptions & { correction?: number }): Tensor {
+    return scope(() => reduce("var", this, dims, options));
+  }
+  std(dims?: Dims, options?: ReduceOptions & { correction?: number }): Tensor {
+    return scope(() => reduce("var", this, dims, options).sqrt());
+  }
+  logSumExp(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("logSumExp", this, dims, options));
+  }
+  /** The p-norm (default 2; Infinity, -Infinity, 0 and 1 too). */
+  norm(dims?: Dims, options?: ReduceOptions & { p?: number }): Tensor {
+    return scope(() => reduce("norm", this, dims, options));
+  }
+  /** u8: 1 if any (all) values are nonzero. */
+  any(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("any", this, dims, options));
+  }
+  all(dims?: Dims, options?: ReduceOptions): Tensor {
+    return scope(() => reduce("all", this, dims, options));
+  }
+  cumsum(dim: number): Tensor {
+    return scope(() => scan("sum", this, dim));
+  }
+  cumprod(dim: number): Tensor {
+    return scope(() => scan("prod", this, dim));
+  }
+
+  // --- products ---
+  /** a [..., m, k] @ b [..., k, n]; b may be the transpose of a quantized weight. `then` is fused into the product. */
+  matmul(b: Tensor, then?: Epilogue): Tensor {
+    return scope(() => matmul(this, b, then));
+  }
+  /** x wᵀ + bias: w [out, in], bias [out]; `then` sees the biased result. */
+  linear(weight: Tensor, bias?: Tensor, then?: Epilogue): Tensor {
+    return scope(() => linear(this, weight, bias, then));
+  }
+  conv2d(weight: Tensor, options?: ConvOptions): Tensor {
+    return scope(() => conv2d(this, weight, options));
+  }
+  /** x [b, c, l], weight [o, c/groups, k]. */
+  conv1d(
+    weight: Tensor,
+    { stride = 1, padding = 0, dilation = 1, ...rest }: ConvOptions & { stride?: number; padding?: number; dilation?: number } = {},
+  ): Tensor {
+    return scope(() => asOneRow(conv2d, this, weight, rest, { stride: [1, stride], padding: [0, padding], dilation: [1, dilation] }));
+  }
+  convTranspose2d(weight: Tensor, options?: ConvTransposeOptions): Tensor {
+    return scope(() => convTranspose2d(this, weight, options));
+  }
+  convTranspose1d(
+    weight: Tensor,
+    {
+      stride = 1,
+      padding = 0,
+      dilation = 1,
+      outputPadding = 0,
+      ...rest
+    }: ConvTransposeOptions & { stride?: number; padding?: number; dilation?: number; outputPadding?: number } = {},
+  ): Tensor {
+    const fixed = { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], outputPadding: [0, outputPadding] } as const;
+    return scope(() => asOneRow(convTranspose2d, this, weight, rest, fixed));
+  }
+  maxPool2d(kernel: Pair, options?: PoolOptions): Tensor {
+    return scope(() => pool2d("max", this, kernel, options));
+  }
+  avgPool2d(kernel: Pair, options?: PoolOptions): Tensor {
+    return scope(() => pool2d("avg", this, kernel, options));
+  }
+  /** To [rows, columns]. */
+  interpolate(size: readonly [number, number], options?: ResampleOptions): Tensor {
+    return scope(() => interpolate(this, size, options));
+  }
+
+  // --- rows ---
+  softmax(dim = -1): Tensor {
+    return scope(() => softmax(this, dim, false));
+  }
+  logSoftmax(dim = -1): Tensor {
+    return scope(() => softmax(this, dim, true));
+  }
+  layerNorm(options: NormOptions): Tensor {
+    return scope(() => rowNorm("layer", this, options));
+  }
+  rmsNorm(options: NormOptions): Tensor {
+    return scope(() => rowNorm("rms", this, options));
+  }
+  groupNorm(groups: number, options: NormOptions): Tensor {
+    return scope(() => groupNorm(this, groups, options));
+  }
+  /** This is q; see `scaledDotProductAttention` in ops/attention.ts. */
+  attend(k: Tensor, v: Tensor, options?: AttentionOptions): Tensor {
+    return scope(() => scaledDotProductAttention(this, k, v, options));
+  }
+  rope(cos: Tensor, sin: Tensor, { interleaved }: { interleaved: boolean }): Tensor {
+    return scope(() => rope(this, cos, sin, interleaved));
+  }
+
+  // --- views; nothing is copied ---
+  /** @internal A second handle to the same values. */
+  view_(): Tensor {
+    return this.viewAs(this.layout);
+  }
+  /** Another shape of the same values in row-major order; one -1 is inferred. Copies only if the strides force it. */
+  reshape(...to: readonly number[] | [readonly number[]]): Tensor {
+    const wanted = (Array.isArray(to[0]) ? to[0] : to) as readonly number[];
+    const known = wanted.reduce((a, d) => (d === -1 ? a : a * d), 1);
+    const shape = wanted.map((d) => (d === -1 ? (known === 0 ? 0 : this.size / known) : d));
+    if (wanted.filter((d) => d === -1).length > 1 || sizeOf(shape) !== this.size || !shape.every(Number.isInteger)) {
+      throw new ShapeError("reshape", `cannot see ${this} (${this.size} values) as ${formatShape(wanted)}`);
+    }
+    checkShape("reshape", shape);
+    const layout = reshapeLayout(this.layout, shape);
+    if (layout) return this.viewAs(layout);
+    return scope(() => copyOf(this).viewAs({ shape, strides: rowMajor(shape), offset: 0 }));
+  }
+  /** Joins dimensions start…end into one. */
+  flatten(start = 0, end = -1): Tensor {
+    if (this.rank === 0) return this.reshape(1);
+    const [s, e] = [dimIndex("flatten", start, this.rank, String(this)), dimIndex("flatten", end, this.rank, String(this))];
+    if (s > e) throw new ShapeError("flatten", `dimension ${start} lies after ${end}: ${this}`);
+    return this.reshape([...this.shape.slice(0, s), sizeOf(this.shape.slice(s, e + 1)), ...this.shape.slice(e + 1)]);
+  }
+  /** Splits one dimension into several; one -1 is inferred. */
+  unflatten(dim: number, sizes: readonly number[]): Tensor {
+    const d = dimIndex("unflatten", dim, this.rank, String(this));
+    const known = sizes.reduce((a, n) => (n === -1 ? a : a * n), 1);
+    const filled = sizes.map((n) => (n === -1 ? this.shape[d]! / known : n));
+    if (sizeOf(filled) !== this.shape[d])
+      throw new ShapeError("unflatten", `[${sizes.join(", ")}] does not make dimension ${d} of ${this}`);
+    return this.reshape([...this.shape.slice(0, d), ...filled, ...this.shape.slice(d + 1)]);
+  }
+  unsqueeze(dim: number): Tensor {
+    return this.viewAs(unsqueezeLayout(this.layout, dimIndex("unsqueeze", dim, this.rank + 1, String(this))));
+  }
+  /** Drops `dim` (which must be 1), or all dimensions of size 1. */
+  squeeze(dim?: number): Tensor {
+    if (dim === undefined) return this.reshape(this.shape.filter((d) => d !== 1));
+    const d = dimIndex("squeeze", dim, this.rank, String(this));
+    if (this.shape[d] !== 1) throw new ShapeError("squeeze", `dimension ${d} is not 1: ${this}`);
+    return this.viewAs(squeezeLayout(this.layout, d));
+  }
+  permute(...order: readonly number[]): Tensor {
+    const dims = order.map((d) => dimIndex("permute", d, this.rank, String(this)));
+    if (dims.length !== this.rank || new Set(dims).size !== this.rank)
+      throw new ShapeError("permute", `[${order.join(", ")}] does not order the dimensions of ${this}`);
+    return this.viewAs(permuteLayout(this.layout, dims));
+  }
+  transpose(a: number, b: number): Tensor {
+    const [i, j] = [dimIndex("transpose", a, this.rank, String(this)), dimIndex("transpose", b, this.rank, String(this))];
+    return this.viewAs(
+      permuteLayout(
+        this.layout,
+        this.shape.map((_, d) => (d === i ? j : d === j ? i : d)),
+      ),
+    );
+  }
+  /** Swaps the last two dimensions. */
+  t(): Tensor {
+    return this.transpose(-2, -1);
+  }
+  /** Moves one dimension to another place. */
+  movedim(from: number, to: number): Tensor {
+    const [f, t] = [dimIndex("movedim", from, this.rank, String(this)), dimIndex("movedim", to, this.rank, String(this))];
+    const rest = this.shape.map((_, d) => d).filter((d) => d !== f);
+    return this.permute(...rest.toSpliced(t, 0, f));
+  }
+  /** Repeats dimensions of size 1 (and adds leading ones) without copying; -1 keeps a size. */
+  expand(...to: readonly number[] | [readonly number[]]): Tensor {
+    const wanted = (Array.isArray(to[0]) ? to[0] : to) as readonly number[];
+    const lead = wanted.length - this.rank;
+    const shape = wanted.map((d, i) => (d === -1 && i >= lead ? this.shape[i - lead]! : d));
+    return this.viewAs(expandLayout("expand", this.layout, shape, () => String(this)));
+  }
+  /** `length` entries of `dim` from `start`. */
+  narrow(dim: number, start: number, length: number): Tensor {
+    const d = dimIndex("narrow", dim, this.rank, String(this));
+    if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > this.shape[d]!) {
+      throw new ShapeError("narrow", `${length} entries from ${start} do not lie in dimension ${d} of ${this}`);
+    }
+    return this.viewAs(narrowLayout(this.layout, d, start, length));
+  }
+  /** NumPy-style indexing: numbers drop a dimension, [start, end, step?] slices, ":" keeps, "..." fills, null adds one. */
+  index(...specs: readonly IndexSpec[]): Tensor {
+    return applyIndex(this, specs);
+  }
+  /** Exactly n equal parts: `const [shift, scale, gate] = m.chunk(3, -1)`. */
+  chunk<N extends number>(n: N, dim: number): Tuple<Tensor, N> {
+    const d = this.dim(dim);
+    if (!Number.isInteger(n) || n < 1 || d % n !== 0)
+      throw new ShapeError("chunk", `cannot cut dimension ${dim} of ${this} into ${n} equal parts`);
+    return this.split(new Array<number>(n).fill(d / n), dim) as Tuple<Tensor, N>;
+  }
+  /** Parts of the given sizes, which must add up. */
+  split<const S extends readonly number[]>(sizes: S, dim: number): { -readonly [K in keyof S]: Tensor } {
+    const total = sizes.reduce((a, b) => a + b, 0);
+    if (total !== this.dim(dim))
+      throw new ShapeError("split", `sizes [${sizes.join(", ")}] add up to ${total}, but dimension ${dim} of ${this} is ${this.dim(dim)}`);
+    let start = 0;
+    return sizes.map((length) => {
+      const part = this.narrow(dim, start, length);
+      start += length;
+      return part;
+    }) as { -readonly [K in keyof S]: Tensor };
+  }
+  /** The n slices along `dim`, without it. */
+  unbind<N extends number>(n: N, dim = 0): Tuple<Tensor, N> {
+    if (this.dim(dim) !== n) throw new ShapeError("unbind", `dimension ${dim} of ${this} is not ${n}`);
+    return scope(() => Array.from({ length: n }, (_, i) => this.narrow(dim, i, 1).squeeze(dim))) as Tuple<Tensor, N>;
+  }
+  /** einops-style: `x.rearrange("b l (n k) -> b n l k", { n: heads })`. */
+  rearrange(pattern: string, sizes?: Readonly<Record<string, number>>): Tensor {
+    return scope(() => rearrange(this, pattern, sizes));
+  }
+  /** Windows of `size` every `step` along `dim`, appended as a last dimension (torch.Tensor.unfold). */
+  unfold(dim: number, size: number, step: number): Tensor {
+    const d = dimIndex("unfold", dim, this.rank, String(this));
+    const { shape, strides, offset } = this.layout;
+    if (size > shape[d]! || size < 0 || step < 1)
+      throw new ShapeError("unfold", `windows of ${size} every ${step} do not fit dimension ${d} of ${this}`);
+    const count = Math.floor((shape[d]! - size) / step) + 1;
+    return this.viewAs({ shape: [...shape.with(d, count), size], strides: [...strides.with(d, strides[d]! * step), strides[d]!], offset });
+  }
+  /** Reversed along the given dimensions. */
+  flip(...dims: readonly number[]): Tensor {
+    const layout = dims.reduce((l, d) => {
+      const i = dimIndex("flip", d, this.rank, String(this));
+      return l.shape[i] === 0 ? l : stepLayout(l, i, -1);
+    }, this.layout);
+    return this.viewAs(layout);
+  }
+
+  // --- copies ---
+  /** Row-major: a second handle if it already is, else a copy. */
+  contiguous(): Tensor {
+    return contiguous(this);
+  }
+  copy(): Tensor {
+    return copyOf(this);
+  }
+  /** The whole tensor tiled, one count per dimension (torch.Tensor.repeat). */
+  repeat(...counts: readonly number[]): Tensor {
+    if (counts.length < this.rank)
+      throw new ShapeError("repeat", `needs at least ${this.rank} counts, got [${counts.join(", ")}]: ${this}`);
+    const lead = counts.length - this.rank;
+    const inner = [...new Array<number>(lead).fill(1), ...this.shape];
+    const paired = counts.flatMap((n, i) => [n, inner[i]!]);
+    const tiles = counts.map((n, i) => n * inner[i]!);
+    return scope(() =>
+      this.reshape(inner.flatMap((d) => [1, d]))
+        .expand(paired)
+        .reshape(tiles),
+    );
+  }
+  /** Each entry of `dim` n times in a row. */
+  repeatInterleave(n: number, dim: number): Tensor {
+    const d = dimIndex("repeatInterleave", dim, this.rank, String(this));
+    return scope(() => {
+      const grown = this.unsqueeze(d + 1);
+      return grown.expand(grown.shape.with(d + 1, n)).reshape(this.shape.with(d, this.shape[d]! * n));
+    });
+  }
+  pad(amounts: readonly number[], options?: PadOptions): Tensor {
+    return scope(() => pad(this, amounts, options));
+  }
+  roll(shift: number, dim: number): Tensor {
+    return scope(() => roll(this, shift, dim));
+  }
+  /** On and below the diagonal of the last two dimensions. */
+  tril(diagonal = 0): Tensor {
+    return scope(() => triangle(this, diagonal, true));
+  }
+  triu(diagonal = 0): Tensor {
+    return scope(() => triangle(this, diagonal, false));
+  }
+  sliceAssign(starts: readonly number[], src: Tensor): Tensor {
+    return scope(() => sliceAssign(this, starts, src));
+  }
+  cat(others: readonly Tensor[], dim: number): Tensor {
+    return scope(() => cat([this, ...others], dim));
+  }
+
+  // --- by index ---
+  gather(dim: number, index: Tensor): Tensor {
+    return scope(() => gather(this, dim, index));
+  }
+  scatter(dim: number, index: Tensor, src: Tensor): Tensor {
+    return scope(() => scatter(this, dim, index, src, false));
+  }
+  scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor {
+    return scope(() => scatter(this, dim, index, src, true));
+  }
+  indexSelect(dim: number, index: Tensor): Tensor {
+    return scope(() => indexSelect(this, dim, index));
+  }
+  indexAdd(dim: number, index: Tensor, src: Tensor): Tensor {
+    return scope(() => indexAdd(this, dim, index, src));
+  }
+  /** This is the table [n, d]; ids of any shape → [..., d]. */
+  embedding(ids: Tensor): Tensor {
+    return scope(() => embedding(this, ids));
+  }
+  argsort(dim = -1, { descending = false } = {}): Tensor {
+    return scope(() => argsort(this, dim, descending));
+  }
+  sort(dim = -1, { descending = false } = {}): { values: Tensor; indices: Tensor } {
+    return scope(() => {
+      const indices = argsort(this, dim, descending);
+      return { values: this.rank === 0 ? this.copy() : gather(this, dim, indices), indices };
+    });
+  }
+  topk(k: number, dim = -1): { values: Tensor; indices: Tensor } {
+    return scope(() => {
+      const { values, indices } = this.sort(dim, { descending: true });
+      return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };
+    });
+  }
+  /** f8 or quantized values as floats (default f32). */
+  dequantize(dtype?: DType): Tensor {
+    return scope(() => dequantize(this, dtype));
+  }
+
+  // --- for the fuser (ops/elementwise.ts) ---
+  /** @internal The deferred expression if this is all of it. */
+  pendingWhole(): Pending | undefined {
+    return this.storage().pending;
+  }
+  /** @internal */
+  storageInlined(): number {
+    return this.storage().inlined;
+  }
+  /** @internal */
+  markInlined(): void {
+    this.storage().inlined++;
+  }
+}
