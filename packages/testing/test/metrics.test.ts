@@ -20,7 +20,9 @@ describe("relativeL2", () => {
   });
 
   it("refuses different lengths", () => {
-    expect(() => relativeL2([1], [1, 2])).toThrowErrorMatchingInlineSnapshot(`[RangeError: relativeL2: lengths differ: actual has 1 elements, expected has 2]`);
+    expect(() => relativeL2([1], [1, 2])).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: relativeL2: lengths differ: actual has 1 elements, expected has 2]`,
+    );
   });
 });
 
@@ -35,8 +37,12 @@ describe("maxAbs", () => {
 describe("explainDifference", () => {
   it("is null within the tolerance and a sentence beyond it", () => {
     expect(explainDifference([1.0000001, 2], [1, 2], tolerances.model.f32)).toBeNull();
-    expect(explainDifference([1.5, 2], [1, 2], tolerances.model.f32)).toMatchInlineSnapshot(`"relative L2 error 2.236e-1 exceeds 1.0e-4; largest difference 5.000e-1 at [0]: 1.5 instead of 1"`);
-    expect(explainDifference([Number.NaN], [1], 1)).toMatchInlineSnapshot(`"relative L2 error NaN exceeds 1.0e+0; largest difference NaN at [0]: NaN instead of 1"`);
+    expect(explainDifference([1.5, 2], [1, 2], tolerances.model.f32)).toMatchInlineSnapshot(
+      `"relative L2 error 2.236e-1 exceeds 1.0e-4; largest difference 5.000e-1 at [0]: 1.5 instead of 1"`,
+    );
+    expect(explainDifference([Number.NaN], [1], 1)).toMatchInlineSnapshot(
+      `"relative L2 error NaN exceeds 1.0e+0; largest difference NaN at [0]: NaN instead of 1"`,
+    );
   });
 });
 

@@ -1,6 +1,6 @@
 // A small trained Z-Image model that comes with the package: where its files are, what it can draw, how to sample it.
 // It knows no tensors; load the files with @wick/models-zimage or read them as you like.
-import { names } from "./names.ts";
+import { names, type TinyZImageName } from "./names.ts";
 
 export { names as tinyZImageNames, type TinyZImageName } from "./names.ts";
 export { isTrainedPrompt, nearestNames } from "./nearest.ts";
@@ -17,15 +17,30 @@ const files = {
   "transformer/diffusion_pytorch_model.safetensors": new URL("../model/transformer/diffusion_pytorch_model.safetensors", import.meta.url),
   "vae/config.json": new URL("../model/vae/config.json", import.meta.url),
   "vae/diffusion_pytorch_model.safetensors": new URL("../model/vae/diffusion_pytorch_model.safetensors", import.meta.url),
-} as const;
+};
+
+/** What the package offers: the model's place, its files, what it can draw and how to sample it. */
+export interface TinyZImage {
+  readonly name: string;
+  /** Folder of the model: a file: URL in Node. Bundled code reads single `files` instead, whose names a bundler may change. */
+  readonly modelUrl: URL;
+  readonly files: Readonly<Record<keyof typeof files, URL>>;
+  readonly names: readonly TinyZImageName[];
+  /** Settings it was made for. prediction = positive + guidance * (positive - negative). */
+  readonly defaults: {
+    readonly widthPixels: number;
+    readonly heightPixels: number;
+    readonly steps: number;
+    readonly guidance: number;
+    readonly negativePrompt: string;
+  };
+}
 
 /** The model: 64x64 emoji, 22.7 MB of bf16 weights in the layout of a diffusers repository. */
-export const tinyZImage = {
+export const tinyZImage: TinyZImage = {
   name: "tiny-zimage-emoji",
-  /** Folder of the model: a file: URL in Node. Bundled code reads single `files` instead, whose names a bundler may change. */
   modelUrl: new URL("../model/", import.meta.url),
   files,
   names,
-  /** Settings it was made for. prediction = positive + guidance * (positive - negative), negative prompt "". */
   defaults: { widthPixels: 64, heightPixels: 64, steps: 12, guidance: 3, negativePrompt: "" },
-} as const;
+};
