@@ -1,0 +1,113 @@
+// Where bytes come from: a file, memory, a Blob (also OPFS) or a web server, all read by range. Nothing here knows tensors.
+import { TensorError } from "../errors.ts";
+
+/** Bytes that could not be read: a file cut short, a server that fails, ignores ranges or changes the file. */
+export class SourceError extends TensorError {}
+
+/** A file one can read pieces of. */
+export interface ByteSource {
+  /** For error messages: a path, a URL or a given name. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Exactly `length` bytes from `offset`; rejects with SourceError when they cannot be had, with the signal's reason when aborted. */
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Throws SourceError unless the range lies within the source. */
+export function checkRange(source: Pick<ByteSource, "name" | "sizeBytes">, offset: number, length: number): void {
+  const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
+  if (!whole || offset < 0 || length < 0 || offset + length > source.sizeBytes) {
+    throw new SourceError("read", `${length} bytes at ${offset} are outside of ${source.name} (${source.sizeBytes} bytes)`);
+  }
+}
+
+/** A source over bytes in memory; reads are views, not copies. */
+export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
+  const source = { name, sizeBytes: bytes.length };
+  return {
+    ...source,
+    async read(offset, length, signal) {
+      signal?.throwIfAborted();
+      checkRange(source, offset, length);
+      return bytes.subarray(offset, offset + length);
+    },
+    async close() {},
+  };
+}
+
+/** A source over a Blob or File, for instance one picked by the user or read from the origin private file system. */
+export function blobSource(blob: Blob, name = (blob as { name?: string }).name ?? "blob"): ByteSource {
+  const source = { name, sizeBytes: blob.size };
+  return {
+    ...source,
+    async read(offset, length, signal) {
+      signal?.throwIfAborted();
+      checkRange(source, offset, length);
+      const bytes = new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+      signal?.throwIfAborted();
+      if (bytes.length !== length) throw new SourceError("read", `${name} ended early: ${bytes.length} of ${length} bytes at ${offset}`);
+      return bytes;
+    },
+    async close() {},
+  };
+}
+
+/** A source over a local file (Node only); rejects with SourceError when it cannot be opened. */
+export async function fileSource(path: string): Promise<ByteSource> {
+  const { open } = await import(/* @vite-ignore */ "node:fs/promises");
+  const handle = await open(path, "r").catch((cause: unknown) => {
+    throw new SourceError("openFile", `cannot open ${path}`, { cause });
+  });
+  const { size, isFile } = await handle.stat().then((s) => ({ size: s.size, isFile: s.isFile() }));
+  if (!isFile) {
+    await handle.close();
+    throw new SourceError("openFile", `not a file: ${path}; give the file inside of it`);
+  }
+  const source = { name: path, sizeBytes: size };
+  return {
+    ...source,
+    async read(offset, length, signal) {
+      signal?.throwIfAborted();
+      checkRange(source, offset, length);
+      const bytes = new Uint8Array(length);
+      let done = 0;
+      while (done < length) {
+        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+        if (bytesRead === 0) throw new SourceError("read", `${path} was cut short: ${done} of ${length} bytes at ${offset}`);
+        done += bytesRead;
+        signal?.throwIfAborted();
+      }
+      return bytes;
+    },
+    close: () => handle.close(),
+  };
+}
+
+/** Bytes of one piece when a tensor is streamed. */
+export const CHUNK_BYTES: number = 32 * 1024 * 1024;
+
+/**
+ * Reads a range in pieces of at most `chunkBytes`, asking for the next piece while the caller works on the current one.
+ * Holds two pieces at most; stops reading when the caller stops iterating.
+ */
+export async function* streamRange(
+  source: ByteSource,
+  offset: number,
+  length: number,
+  chunkBytes: number = CHUNK_BYTES,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const end = offset + length;
+  const readAt = (at: number): Promise<Uint8Array> => {
+    const piece = source.read(at, Math.min(chunkBytes, end - at), signal);
+    piece.catch(() => {});
+    return piece;
+  };
+  let next = offset < end ? readAt(offset) : undefined;
+  for (let at = offset + chunkBytes; next; at += chunkBytes) {
+    const piece = await next;
+    next = at < end ? readAt(at) : undefined;
+    yield piece;
+  }
+}

@@ -1,0 +1,74 @@
+// What every checkpoint format opens as: named tensors with dtype and shape, whose bytes come in pieces when asked for.
+import { bytesOf, type DType } from "../dtype.ts";
+import { FormatError, WeightsError } from "../errors.ts";
+import { formatShape, type Shape, sizeOf } from "../shape.ts";
+
+export interface WeightEntry {
+  readonly name: string;
+  /** Of the bytes that `stream` yields. */
+  readonly dtype: DType;
+  /** Row-major, outermost dimension first. */
+  readonly shape: Shape;
+  /** Bytes that `stream` yields in total. */
+  readonly byteLength: number;
+  /** The file's own word for the element format, e.g. "BF16", "F64", "Q4_K"; differs in meaning from `dtype` where `stream` converts. */
+  readonly storedDtype: string;
+  /** The file the tensor lies in. */
+  readonly file: string;
+}
+
+export interface StreamOptions {
+  /** Largest piece, in bytes; pieces hold whole elements or blocks. Default 32 MiB. */
+  readonly chunkBytes?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** An opened checkpoint. Only headers were read; `close` releases the files. */
+export interface WeightSource {
+  readonly entries: ReadonlyMap<string, WeightEntry>;
+  /** The file's own notes: safetensors `__metadata__`, GGUF key-values. */
+  readonly metadata: ReadonlyMap<string, unknown>;
+  /** The tensor's bytes, little-endian row-major in `entry.dtype`; a piece may be reused by the source after the next one is asked for. */
+  stream(name: string, options?: StreamOptions): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** The entry called `name`; throws WeightsError naming the file and near names when there is none. */
+export function entryOf<E extends { readonly name: string }>(entries: ReadonlyMap<string, E>, name: string, where: string): E {
+  const entry = entries.get(name);
+  if (entry) return entry;
+  const tail = name.slice(name.lastIndexOf(".") + 1);
+  const near = [...entries.keys()].filter((key) => key.endsWith(name) || name.endsWith(key) || key.endsWith(`.${tail}`)).slice(0, 3);
+  const hint = near.length > 0 ? `; it has ${near.join(", ")}` : "";
+  throw new WeightsError("stream", `no tensor ${name} in ${where} (${entries.size} tensors)${hint}`);
+}
+
+/** All bytes of a tensor in one array; for small tensors and tests. */
+export async function readTensorBytes(source: WeightSource, name: string, options?: StreamOptions): Promise<Uint8Array<ArrayBuffer>> {
+  const out = new Uint8Array(entryOf(source.entries, name, "this checkpoint").byteLength);
+  let at = 0;
+  for await (const piece of source.stream(name, options)) {
+    out.set(piece, at);
+    at += piece.length;
+  }
+  return out;
+}
+
+/** Bytes of a shape in `dtype`; throws FormatError when dimensions are not whole numbers, overflow, or rows are not whole blocks. */
+export function checkedByteLength(op: string, where: string, dtype: DType, shape: Shape, blockSize = 1): number {
+  const whole = shape.every((d) => Number.isSafeInteger(d) && d >= 0);
+  const count = whole ? sizeOf(shape) : Number.NaN;
+  if (!Number.isSafeInteger(count)) throw new FormatError(op, `impossible shape: ${where} ${formatShape(shape)}`);
+  if (count > 0 && (shape.at(-1) ?? 1) % blockSize !== 0) {
+    throw new FormatError(op, `rows are not whole ${dtype} blocks of ${blockSize}: ${where} ${formatShape(shape)}`);
+  }
+  const bytes = bytesOf(dtype, count);
+  if (!Number.isSafeInteger(bytes)) throw new FormatError(op, `impossible shape: ${where} ${formatShape(shape)}`);
+  return bytes;
+}
+
+/** A file's tensor and where its bytes lie; what the format readers hand to `rangeWeights`. */
+export interface StoredRange {
+  readonly offset: number;
+  readonly storedBytes: number;
+}
