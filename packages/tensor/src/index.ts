@@ -16,7 +16,6 @@ export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { IndexSpec } from "./ops/view-index.ts";
 export type { PrintOptions } from "./print.ts";
-export { dequantizeInto, dequantizeInto } from "./quant/decode.ts";
 export { type RandomArray, type RandomDType, TorchCpuGenerator, type TorchCpuStream, torchCpu } from "./random.ts";
 export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";

@@ -25,7 +25,7 @@ function offTie(product: number, c: number, sum: number): number {
   return wide[0]!;
 }
 
-const SQRT_HALF = f(0.7071067811865476);
+const SQRT_HALF = f(Math.SQRT1_2);
 const LOG = [
   7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1,
   3.3333331174e-1,
