@@ -6,7 +6,7 @@ import time
 
 import torch
 
-FAMILIES = ["vae", "qwen3", "z_image"]
+FAMILIES = ["vae", "qwen3", "z_image", "ops"]
 
 
 def main(names: list) -> int:
