@@ -5,8 +5,21 @@ import { names, type TinyZImageName } from "./names.ts";
 export { names as tinyZImageNames, type TinyZImageName } from "./names.ts";
 export { isTrainedPrompt, nearestNames } from "./nearest.ts";
 
-/** Files of the model by their path in a diffusers folder. Literal URLs, so that bundlers see and copy every file. */
-const files = {
+/** Path of a file a pipeline reads, as in a diffusers folder. */
+export type TinyZImageFile =
+  | "model_index.json"
+  | "scheduler/scheduler_config.json"
+  | "text_encoder/config.json"
+  | "text_encoder/model.safetensors"
+  | "tokenizer/tokenizer.json"
+  | "tokenizer/tokenizer_config.json"
+  | "transformer/config.json"
+  | "transformer/diffusion_pytorch_model.safetensors"
+  | "vae/config.json"
+  | "vae/diffusion_pytorch_model.safetensors";
+
+/** Literal URLs, so that bundlers see and copy every file. */
+const files: Readonly<Record<TinyZImageFile, URL>> = {
   "model_index.json": new URL("../model/model_index.json", import.meta.url),
   "scheduler/scheduler_config.json": new URL("../model/scheduler/scheduler_config.json", import.meta.url),
   "text_encoder/config.json": new URL("../model/text_encoder/config.json", import.meta.url),
@@ -24,7 +37,7 @@ export interface TinyZImage {
   readonly name: string;
   /** Folder of the model: a file: URL in Node. Bundled code reads single `files` instead, whose names a bundler may change. */
   readonly modelUrl: URL;
-  readonly files: Readonly<Record<keyof typeof files, URL>>;
+  readonly files: Readonly<Record<TinyZImageFile, URL>>;
   readonly names: readonly TinyZImageName[];
   /** Settings it was made for. prediction = positive + guidance * (positive - negative). */
   readonly defaults: {
