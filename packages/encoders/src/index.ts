@@ -1,1 +1,1 @@
-export {};
+export * from "./qwen3.ts";

@@ -1,1 +1,3 @@
-export {};
+// @wick/models-zimage: Z-Image transformers and pipelines.
+export * from "./configs.ts";
+export * from "./z-image.ts";

@@ -1,1 +1,2 @@
-export {};
+// @wick/vae: image autoencoders.
+export * from "./autoencoder-kl.ts";

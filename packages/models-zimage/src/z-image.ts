@@ -1,0 +1,332 @@
+// Z-Image: a single-stream rectified-flow transformer over image and caption tokens.
+// After Tongyi-MAI/Z-Image src/zimage/transformer.py and huggingface/diffusers src/diffusers/models/transformers/transformer_z_image.py (Apache-2.0).
+// Fields are spelled as the diffusers checkpoint spells them, so `layers.0.attention.to_q.weight` is both a weight's name and the way to it.
+// Shapes: b batch, l tokens, d width, n heads, k head width.
+import {
+  type AttentionFunction,
+  fusedAttention,
+  LayerNorm,
+  Linear,
+  Module,
+  mergeHeads,
+  type Parameter,
+  param,
+  patchify,
+  RmsNorm,
+  type RopeTable,
+  repeat,
+  ropeTables,
+  type Sequential,
+  sequential,
+  silu,
+  splitHeads,
+  timestepEmbedding,
+  unpatchify,
+} from "@wick/nn";
+import { cat, type Device, epilogue, fold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
+
+export interface ZImageConfig {
+  readonly width: number;
+  readonly heads: number;
+  readonly layers: number;
+  readonly refinerLayers: number;
+  readonly ffnWidth: number;
+  readonly latentChannels: number;
+  readonly patch: number;
+  /** Width of the text encoder's hidden states. */
+  readonly captionWidth: number;
+  /** Width of the timestep condition. */
+  readonly conditionWidth: number;
+  readonly timestepWidth: number;
+  readonly timestepScale: number;
+  /** Head width given to the axes caption position, row, column. */
+  readonly ropeAxes: readonly number[];
+  /** Positions each axis has room for. */
+  readonly ropeLengths: readonly number[];
+  readonly ropeTheta: number;
+  readonly eps: number;
+}
+
+/** Parts a researcher may replace. */
+export interface ZImageParts {
+  readonly attention?: AttentionFunction;
+}
+
+/** Sequences are filled up to multiples of this with learned, attended pad tokens. */
+const sequenceMultiple = 32;
+const roundUp = (n: number): number => Math.ceil(n / sequenceMultiple) * sequenceMultiple;
+
+export class ZImageAttention extends Module {
+  readonly to_q: Linear;
+  readonly to_k: Linear;
+  readonly to_v: Linear;
+  readonly to_out: readonly [Linear];
+  readonly norm_q: RmsNorm;
+  readonly norm_k: RmsNorm;
+  readonly #heads: number;
+  readonly #attention: AttentionFunction;
+  constructor({ width, heads, eps }: ZImageConfig, attention: AttentionFunction) {
+    super();
+    const linear = () => new Linear(width, width, { bias: false });
+    this.to_q = linear();
+    this.to_k = linear();
+    this.to_v = linear();
+    this.to_out = [linear()];
+    this.norm_q = new RmsNorm(width / heads, { eps });
+    this.norm_k = new RmsNorm(width / heads, { eps });
+    this.#heads = heads;
+    this.#attention = attention;
+  }
+  /** x [b, l, d] → [b, l, d]; keys beyond `lengths` [b] are padding between batch items. */
+  forward(x: Tensor, { cos, sin }: RopeTable, lengths?: Tensor): Tensor {
+    const q = this.norm_q.forward(splitHeads(this.to_q.forward(x), this.#heads)).rope(cos, sin, { interleaved: true });
+    const k = this.norm_k.forward(splitHeads(this.to_k.forward(x), this.#heads)).rope(cos, sin, { interleaved: true });
+    const v = splitHeads(this.to_v.forward(x), this.#heads);
+    return this.to_out[0].forward(mergeHeads(this.#attention(q, k, v, { lengths })));
+  }
+}
+
+/** SwiGLU: w2(silu(w1 x) · w3 x). */
+export class ZImageFeedForward extends Module {
+  readonly w1: Linear;
+  readonly w2: Linear;
+  readonly w3: Linear;
+  constructor({ width, ffnWidth }: ZImageConfig) {
+    super();
+    this.w1 = new Linear(width, ffnWidth, { bias: false });
+    this.w2 = new Linear(ffnWidth, width, { bias: false });
+    this.w3 = new Linear(width, ffnWidth, { bias: false });
+  }
+  /** x [b, l, d] → [b, l, d] */
+  forward(x: Tensor): Tensor {
+    const up = this.w3.forward(x);
+    return this.w2.forward(
+      this.w1.forward(
+        x,
+        epilogue((g, u) => g.silu().mul(u), up),
+      ),
+    );
+  }
+}
+
+/** Sandwich norm (before and after each branch); scale and gate from the condition, without shift. */
+export class ZImageBlock extends Module {
+  readonly attention: ZImageAttention;
+  readonly feed_forward: ZImageFeedForward;
+  readonly attention_norm1: RmsNorm;
+  readonly attention_norm2: RmsNorm;
+  readonly ffn_norm1: RmsNorm;
+  readonly ffn_norm2: RmsNorm;
+  /** Absent in the context refiner, whose gates and scales are 1. */
+  readonly adaLN_modulation: readonly [Linear] | undefined;
+  constructor(cfg: ZImageConfig, { modulated, attention }: { modulated: boolean; attention: AttentionFunction }) {
+    super();
+    const norm = () => new RmsNorm(cfg.width, { eps: cfg.eps });
+    this.attention = new ZImageAttention(cfg, attention);
+    this.feed_forward = new ZImageFeedForward(cfg);
+    this.attention_norm1 = norm();
+    this.attention_norm2 = norm();
+    this.ffn_norm1 = norm();
+    this.ffn_norm2 = norm();
+    this.adaLN_modulation = modulated ? [new Linear(cfg.conditionWidth, 4 * cfg.width)] : undefined;
+  }
+
+  /** x [b, l, d], condition [b, conditionWidth] → [b, l, d] */
+  forward(x: Tensor, rope: RopeTable, { condition, lengths }: { condition?: Tensor; lengths?: Tensor | undefined } = {}): Tensor {
+    if (!this.adaLN_modulation || !condition) {
+      const attended = x.add(this.attention_norm2.forward(this.attention.forward(this.attention_norm1.forward(x), rope, lengths)));
+      return attended.add(this.ffn_norm2.forward(this.feed_forward.forward(this.ffn_norm1.forward(attended))));
+    }
+    const [scaleA, gateA, scaleF, gateF] = this.adaLN_modulation[0].forward(condition).unsqueeze(1).chunk(4, -1);
+    const scaled = (scale: Tensor) => epilogue((y, s) => y.mul(s.add(1)), scale);
+    const gated = (gate: Tensor, residual: Tensor) => epilogue((y, g, r) => y.mul(g.tanh()).add(r), gate, residual);
+    const attention = this.attention.forward(this.attention_norm1.forward(x, scaled(scaleA)), rope, lengths);
+    const attended = this.attention_norm2.forward(attention, gated(gateA, x));
+    const fed = this.feed_forward.forward(this.ffn_norm1.forward(attended, scaled(scaleF)));
+    return this.ffn_norm2.forward(fed, gated(gateF, attended));
+  }
+}
+
+export class ZImageFinalLayer extends Module {
+  readonly norm_final: LayerNorm;
+  readonly linear: Linear;
+  readonly adaLN_modulation: Sequential;
+  constructor({ width, conditionWidth, latentChannels, patch }: ZImageConfig) {
+    super();
+    this.norm_final = new LayerNorm(width, { eps: 1e-6, affine: false });
+    this.linear = new Linear(width, latentChannels * patch * patch);
+    this.adaLN_modulation = sequential(silu, new Linear(conditionWidth, width));
+  }
+  /** x [b, l, d], condition [b, conditionWidth] → [b, l, patch² · channels] */
+  forward(x: Tensor, condition: Tensor): Tensor {
+    const scale = this.adaLN_modulation.forward(condition).unsqueeze(1);
+    return this.linear.forward(
+      this.norm_final.forward(
+        x,
+        epilogue((y, s) => y.mul(s.add(1)), scale),
+      ),
+    );
+  }
+}
+
+/** Sinusoid, Linear, SiLU, Linear. */
+export class TimestepEmbedder extends Module {
+  readonly mlp: Sequential;
+  readonly #cfg: ZImageConfig;
+  constructor(cfg: ZImageConfig) {
+    super();
+    this.mlp = sequential(new Linear(256, cfg.timestepWidth), silu, new Linear(cfg.timestepWidth, cfg.conditionWidth));
+    this.#cfg = cfg;
+  }
+  /** t [b] in 0…1 (1 is clean) → [b, conditionWidth] */
+  forward(device: Device, t: readonly number[]): Tensor {
+    return this.mlp.forward(timestepEmbedding(device, t, 256, { scale: this.#cfg.timestepScale }));
+  }
+}
+
+/** What does not change while one image is denoised: refined captions and position tables. Owned by the caller (`hold`). */
+export interface ZImageContext {
+  /** [b, lCaption, d], each caption filled up to a multiple of 32, then to the longest. */
+  readonly captions: Tensor;
+  /** [b] valid tokens of the joined sequence, or undefined when all are equal. */
+  readonly lengths: Tensor | undefined;
+  /** Tables for the image tokens and for [image, caption]. */
+  readonly imageRope: RopeTable;
+  readonly jointRope: RopeTable;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export class ZImage extends Module {
+  readonly all_x_embedder: { readonly "2-1": Linear };
+  readonly all_final_layer: { readonly "2-1": ZImageFinalLayer };
+  readonly noise_refiner: readonly ZImageBlock[];
+  readonly context_refiner: readonly ZImageBlock[];
+  readonly t_embedder: TimestepEmbedder;
+  readonly cap_embedder: Sequential;
+  readonly x_pad_token: Parameter;
+  readonly cap_pad_token: Parameter;
+  readonly layers: readonly ZImageBlock[];
+  readonly #cfg: ZImageConfig;
+
+  constructor(cfg: ZImageConfig, { attention = fusedAttention }: ZImageParts = {}) {
+    super();
+    const block = (modulated: boolean) => () => new ZImageBlock(cfg, { modulated, attention });
+    this.all_x_embedder = { "2-1": new Linear(cfg.latentChannels * cfg.patch ** 2, cfg.width) };
+    this.all_final_layer = { "2-1": new ZImageFinalLayer(cfg) };
+    this.noise_refiner = repeat(cfg.refinerLayers, block(true));
+    this.context_refiner = repeat(cfg.refinerLayers, block(false));
+    this.t_embedder = new TimestepEmbedder(cfg);
+    this.cap_embedder = sequential(new RmsNorm(cfg.captionWidth, { eps: cfg.eps }), new Linear(cfg.captionWidth, cfg.width));
+    this.x_pad_token = param(1, cfg.width);
+    this.cap_pad_token = param(1, cfg.width);
+    this.layers = repeat(cfg.layers, block(true));
+    this.#cfg = cfg;
+  }
+  get config(): ZImageConfig {
+    return this.#cfg;
+  }
+
+  /**
+   * Embeds and refines the captions and builds the position tables; independent of time, so once per image.
+   * captions: one [l, captionWidth] per batch item, of any lengths; size: of the latents.
+   */
+  context(captions: readonly Tensor[], size: { height: number; width: number }): ZImageContext {
+    const { patch } = this.#cfg;
+    const [rows, columns] = [size.height / patch, size.width / patch];
+    if (!Number.isInteger(rows) || !Number.isInteger(columns) || captions.length === 0) {
+      throw new ShapeError(
+        "ZImage.context",
+        `needs captions and latents whose sides divide by ${patch}: ${captions.length} captions, ${size.height} x ${size.width}`,
+      );
+    }
+    const filled = captions.map((c) => roundUp(c.dim(0)));
+    this.#checkPositions(Math.max(...filled) + 1, rows, columns);
+    return scope(() => {
+      const { device } = captions[0]!;
+      const longest = Math.max(...filled);
+      const positions = filled.map((n) => this.#positions(n, longest, rows, columns));
+      const imageTokens = roundUp(rows * columns);
+      const rope = (pick: (p: Positions) => number[][]) =>
+        ropeTables(device, positions.map(pick), { widths: this.#cfg.ropeAxes, theta: this.#cfg.ropeTheta });
+      const unequal = filled.some((n) => n !== longest);
+      const lengths = (extra: number) => (unequal ? device.tensor(Int32Array.from(filled, (n) => n + extra)) : undefined);
+      const captionRope = rope((p) => p.caption);
+      const captionLengths = lengths(0);
+      const start = stack(captions.map((c) => this.#embedCaption(c, longest)));
+      const refined = fold(this.context_refiner, start, (x, block) => block.forward(x, captionRope, { lengths: captionLengths }));
+      return {
+        captions: refined,
+        lengths: lengths(imageTokens),
+        imageRope: rope((p) => p.image),
+        jointRope: rope((p) => [...p.image, ...p.caption]),
+        rows,
+        columns,
+      };
+    });
+  }
+
+  /** One caption [l, captionWidth] → [longest, d]: embedded, learned pads to a multiple of 32, zeros beyond. */
+  #embedCaption(caption: Tensor, longest: number): Tensor {
+    const length = caption.dim(0);
+    const embedded = [this.cap_embedder.forward(caption)];
+    const pads = roundUp(length) - length;
+    if (pads > 0) embedded.push(this.cap_pad_token.to("f32").expand(pads, -1));
+    return cat(embedded, 0).pad([0, 0, 0, longest - roundUp(length)]);
+  }
+
+  /** Caption token j sits at (1 + j, 0, 0), the image at (caption length + 1, row, column), image pads at the origin. */
+  #positions(captionTokens: number, longest: number, rows: number, columns: number): Positions {
+    const origin = (n: number) => Array.from({ length: n }, () => [0, 0, 0]);
+    const pixels = Array.from({ length: rows * columns }, (_, i) => [captionTokens + 1, Math.floor(i / columns), i % columns]);
+    const caption = Array.from({ length: captionTokens }, (_, j) => [1 + j, 0, 0]);
+    return {
+      image: [...pixels, ...origin(roundUp(pixels.length) - pixels.length)],
+      caption: [...caption, ...origin(longest - captionTokens)],
+    };
+  }
+
+  #checkPositions(...needed: number[]): void {
+    const { ropeLengths } = this.#cfg;
+    needed.forEach((n, axis) => {
+      if (n > ropeLengths[axis]!)
+        throw new ShapeError(
+          "ZImage.context",
+          `position axis ${axis} has room for ${ropeLengths[axis]}, needs ${n}; use a shorter prompt or a smaller image`,
+        );
+    });
+  }
+
+  /** latents [b, c, h, w] at noise level sigma [b] (1 is pure noise) → velocity dx/dsigma [b, c, h, w]. */
+  forward(latents: Tensor, sigma: readonly number[], context: ZImageContext): Tensor {
+    const { patch } = this.#cfg;
+    const { rows, columns } = context;
+    return scope(() => {
+      // The reference counts time from noise to data.
+      const condition = this.t_embedder.forward(
+        latents.device,
+        sigma.map((s) => 1 - s),
+      );
+      const embedded = this.all_x_embedder["2-1"].forward(patchify(latents, patch, "channels-last"));
+      const start = this.#fillImage(embedded);
+      const image = fold(this.noise_refiner, start, (x, block) => block.forward(x, context.imageRope, { condition }));
+      const joined = cat([image, context.captions], 1);
+      const x = fold(this.layers, joined, (h, block) => block.forward(h, context.jointRope, { condition, lengths: context.lengths }));
+      const out = this.all_final_layer["2-1"].forward(x.narrow(1, 0, rows * columns), condition);
+      // The network predicts data - noise; velocity points the other way.
+      return unpatchify(out, patch, "channels-last", { rows, columns }).neg();
+    });
+  }
+
+  /** x [b, l, d] → [b, l rounded up to 32, d] with the learned pad token. */
+  #fillImage(x: Tensor): Tensor {
+    const [b, l] = x.dims(3);
+    const pads = roundUp(l) - l;
+    return pads === 0 ? x : cat([x, this.x_pad_token.to("f32").expand(b, pads, -1)], 1);
+  }
+}
+
+interface Positions {
+  readonly image: number[][];
+  readonly caption: number[][];
+}

@@ -1,0 +1,245 @@
+// AutoencoderKL: images to latents and back; FLUX.1 and Z-Image share this network by config.
+// After huggingface/diffusers src/diffusers/models/autoencoders/{autoencoder_kl,vae}.py and black-forest-labs/flux src/flux/modules/autoencoder.py.
+// Fields are spelled as diffusers spells them. b batch, c channels, h w rows and columns.
+import { type AttentionFunction, Conv2d, fusedAttention, GroupNorm, Linear, Module, repeat } from "@wick/nn";
+import { epilogue, fold, scope, type Tensor } from "@wick/tensor";
+
+export interface AutoencoderKlConfig {
+  readonly imageChannels: number;
+  readonly latentChannels: number;
+  /** Channels per level, from the image inwards; each level but the last halves rows and columns. */
+  readonly channels: readonly number[];
+  /** Residual blocks per encoder level; the decoder has one more. */
+  readonly blocksPerLevel: number;
+  readonly groups: number;
+  /** model latents = (z - shift) · scale */
+  readonly scale: number;
+  readonly shift: number;
+}
+
+/** black-forest-labs/FLUX.1-dev vae/config.json; Z-Image ships the same network. */
+export const flux1Autoencoder: AutoencoderKlConfig = {
+  imageChannels: 3,
+  latentChannels: 16,
+  channels: [128, 256, 512, 512],
+  blocksPerLevel: 2,
+  groups: 32,
+  scale: 0.3611,
+  shift: 0.1159,
+};
+
+const normEps = 1e-6;
+const siluAfter = epilogue((y) => y.silu());
+
+export class ResnetBlock extends Module {
+  readonly norm1: GroupNorm;
+  readonly conv1: Conv2d;
+  readonly norm2: GroupNorm;
+  readonly conv2: Conv2d;
+  readonly conv_shortcut: Conv2d | undefined;
+  constructor(inChannels: number, outChannels: number, groups: number) {
+    super();
+    this.norm1 = new GroupNorm(groups, inChannels, { eps: normEps });
+    this.conv1 = new Conv2d(inChannels, outChannels, 3, { padding: 1 });
+    this.norm2 = new GroupNorm(groups, outChannels, { eps: normEps });
+    this.conv2 = new Conv2d(outChannels, outChannels, 3, { padding: 1 });
+    this.conv_shortcut = inChannels === outChannels ? undefined : new Conv2d(inChannels, outChannels, 1);
+  }
+  /** x [b, in, h, w] → [b, out, h, w] */
+  forward(x: Tensor): Tensor {
+    const h = this.norm2.forward(this.conv1.forward(this.norm1.forward(x, siluAfter)), siluAfter);
+    const shortcut = this.conv_shortcut ? this.conv_shortcut.forward(x) : x;
+    return this.conv2.forward(
+      h,
+      epilogue((y, s) => y.add(s), shortcut),
+    );
+  }
+}
+
+/** Self-attention over all pixels with one head as wide as the channels. */
+export class PixelAttention extends Module {
+  readonly group_norm: GroupNorm;
+  readonly to_q: Linear;
+  readonly to_k: Linear;
+  readonly to_v: Linear;
+  readonly to_out: readonly [Linear];
+  readonly #attention: AttentionFunction;
+  constructor(channels: number, groups: number, attention: AttentionFunction = fusedAttention) {
+    super();
+    this.group_norm = new GroupNorm(groups, channels, { eps: normEps });
+    this.to_q = new Linear(channels, channels);
+    this.to_k = new Linear(channels, channels);
+    this.to_v = new Linear(channels, channels);
+    this.to_out = [new Linear(channels, channels)];
+    this.#attention = attention;
+  }
+  /** x [b, c, h, w] → the same shape */
+  forward(x: Tensor): Tensor {
+    const [, , rows, columns] = x.dims(4);
+    const tokens = this.group_norm.forward(x).rearrange("b c h w -> b (h w) c");
+    const [q, k, v] = [this.to_q, this.to_k, this.to_v].map((p) => p.forward(tokens).unsqueeze(1)) as [Tensor, Tensor, Tensor];
+    const out = this.to_out[0].forward(this.#attention(q, k, v).squeeze(1));
+    return x.add(out.rearrange("b (h w) c -> b c h w", { h: rows, w: columns }));
+  }
+}
+
+export class MidBlock extends Module {
+  readonly resnets: readonly [ResnetBlock, ResnetBlock];
+  readonly attentions: readonly [PixelAttention];
+  constructor(channels: number, groups: number) {
+    super();
+    this.resnets = [new ResnetBlock(channels, channels, groups), new ResnetBlock(channels, channels, groups)];
+    this.attentions = [new PixelAttention(channels, groups)];
+  }
+  /** x [b, c, h, w] → the same shape */
+  forward(x: Tensor): Tensor {
+    return x.pipe(this.resnets[0], this.attentions[0], this.resnets[1]);
+  }
+}
+
+/** Convolution with stride 2 after padding one zero row and column at the bottom and right (not symmetric). */
+export class Downsample extends Module {
+  readonly conv: Conv2d;
+  constructor(channels: number) {
+    super();
+    this.conv = new Conv2d(channels, channels, 3, { stride: 2 });
+  }
+  /** x [b, c, h, w] → [b, c, h/2, w/2] */
+  forward(x: Tensor): Tensor {
+    return this.conv.forward(x.pad([0, 1, 0, 1]));
+  }
+}
+
+/** Nearest neighbour to twice the size, then a convolution. */
+export class Upsample extends Module {
+  readonly conv: Conv2d;
+  constructor(channels: number) {
+    super();
+    this.conv = new Conv2d(channels, channels, 3, { padding: 1 });
+  }
+  /** x [b, c, h, w] → [b, c, 2h, 2w] */
+  forward(x: Tensor): Tensor {
+    return this.conv.forward(x.interpolate([2 * x.dim(2), 2 * x.dim(3)]));
+  }
+}
+
+export class DownBlock extends Module {
+  readonly resnets: readonly ResnetBlock[];
+  readonly downsamplers: readonly [Downsample] | undefined;
+  constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
+    super();
+    this.resnets = repeat(cfg.blocksPerLevel, (i) => new ResnetBlock(i === 0 ? inChannels : outChannels, outChannels, cfg.groups));
+    this.downsamplers = last ? undefined : [new Downsample(outChannels)];
+  }
+  /** x [b, in, h, w] → [b, out, h/2, w/2], or the same size in the last block */
+  forward(x: Tensor): Tensor {
+    return fold([...this.resnets, ...(this.downsamplers ?? [])], x, (h, stage) => stage.forward(h));
+  }
+}
+
+export class UpBlock extends Module {
+  readonly resnets: readonly ResnetBlock[];
+  readonly upsamplers: readonly [Upsample] | undefined;
+  constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
+    super();
+    this.resnets = repeat(cfg.blocksPerLevel + 1, (i) => new ResnetBlock(i === 0 ? inChannels : outChannels, outChannels, cfg.groups));
+    this.upsamplers = last ? undefined : [new Upsample(outChannels)];
+  }
+  /** x [b, in, h, w] → [b, out, 2h, 2w], or the same size in the last block */
+  forward(x: Tensor): Tensor {
+    return fold([...this.resnets, ...(this.upsamplers ?? [])], x, (h, stage) => stage.forward(h));
+  }
+}
+
+export class Encoder extends Module {
+  readonly conv_in: Conv2d;
+  readonly down_blocks: readonly DownBlock[];
+  readonly mid_block: MidBlock;
+  readonly conv_norm_out: GroupNorm;
+  readonly conv_out: Conv2d;
+  constructor(cfg: AutoencoderKlConfig) {
+    super();
+    const { channels } = cfg;
+    const deepest = channels.at(-1)!;
+    this.conv_in = new Conv2d(cfg.imageChannels, channels[0]!, 3, { padding: 1 });
+    this.down_blocks = channels.map((c, i) => new DownBlock(channels[Math.max(0, i - 1)]!, c, cfg, i === channels.length - 1));
+    this.mid_block = new MidBlock(deepest, cfg.groups);
+    this.conv_norm_out = new GroupNorm(cfg.groups, deepest, { eps: normEps });
+    this.conv_out = new Conv2d(deepest, 2 * cfg.latentChannels, 3, { padding: 1 });
+  }
+  /** image [b, 3, h, w] → moments [b, 2 · latent, h/8, w/8] */
+  forward(x: Tensor): Tensor {
+    const stages = [this.conv_in, ...this.down_blocks, this.mid_block];
+    const h = fold(stages, x, (y, stage) => stage.forward(y));
+    return scope(() => this.conv_out.forward(this.conv_norm_out.forward(h, siluAfter)));
+  }
+}
+
+export class Decoder extends Module {
+  readonly conv_in: Conv2d;
+  readonly mid_block: MidBlock;
+  readonly up_blocks: readonly UpBlock[];
+  readonly conv_norm_out: GroupNorm;
+  readonly conv_out: Conv2d;
+  constructor(cfg: AutoencoderKlConfig) {
+    super();
+    const inwards = cfg.channels.toReversed();
+    const [deepest, outermost] = [inwards[0]!, inwards.at(-1)!];
+    this.conv_in = new Conv2d(cfg.latentChannels, deepest, 3, { padding: 1 });
+    this.mid_block = new MidBlock(deepest, cfg.groups);
+    this.up_blocks = inwards.map((c, i) => new UpBlock(inwards[Math.max(0, i - 1)]!, c, cfg, i === inwards.length - 1));
+    this.conv_norm_out = new GroupNorm(cfg.groups, outermost, { eps: normEps });
+    this.conv_out = new Conv2d(outermost, cfg.imageChannels, 3, { padding: 1 });
+  }
+  /** z [b, latent, h, w] → image [b, 3, 8h, 8w] */
+  forward(z: Tensor): Tensor {
+    const stages = [this.conv_in, this.mid_block, ...this.up_blocks];
+    const h = fold(stages, z, (y, stage) => stage.forward(y));
+    return scope(() => this.conv_out.forward(this.conv_norm_out.forward(h, siluAfter)));
+  }
+}
+
+/** Mean and standard deviation of the latent distribution, each [b, latent, h, w]. */
+export interface Moments {
+  readonly mean: Tensor;
+  readonly std: Tensor;
+}
+
+export class AutoencoderKl extends Module {
+  readonly encoder: Encoder;
+  readonly decoder: Decoder;
+  readonly #cfg: AutoencoderKlConfig;
+  constructor(cfg: AutoencoderKlConfig = flux1Autoencoder) {
+    super();
+    this.encoder = new Encoder(cfg);
+    this.decoder = new Decoder(cfg);
+    this.#cfg = cfg;
+  }
+  get config(): AutoencoderKlConfig {
+    return this.#cfg;
+  }
+  /** Image rows per latent row. */
+  get factor(): number {
+    return 2 ** (this.#cfg.channels.length - 1);
+  }
+
+  /** image [b, 3, h, w] in -1…1 → mean and std of z; log-variance is clamped to -30…20 as in diffusers. */
+  moments(image: Tensor): Moments {
+    return scope(() => {
+      const [mean, logvar] = this.encoder.forward(image).chunk(2, 1);
+      return { mean: mean.copy(), std: logvar.clamp(-30, 20).mul(0.5).exp() };
+    });
+  }
+  /** image [b, 3, h, w] in -1…1 → model latents [b, latent, h/8, w/8]: the mean (or a sample, given normals of that shape), shifted and scaled. */
+  encode(image: Tensor, noise?: Tensor): Tensor {
+    return scope(() => {
+      const { mean, std } = this.moments(image);
+      const z = noise ? mean.add(std.mul(noise)) : mean;
+      return z.sub(this.#cfg.shift).mul(this.#cfg.scale);
+    });
+  }
+  /** model latents [b, latent, h, w] → image [b, 3, 8h, 8w], about -1…1 */
+  decode(latents: Tensor): Tensor {
+    return scope(() => this.decoder.forward(latents.div(this.#cfg.scale).add(this.#cfg.shift)));
+  }
+}
