@@ -65,6 +65,8 @@ class Golden:
     tolerance: float = END_TOLERANCE
     extra: dict = field(default_factory=dict)
     weights_file: str | None = None  # weights that several goldens share, beside them
+    own_weights: tuple = ()  # names that this golden holds itself, in place of the shared ones
+    writes_weights: bool = True
 
 
 def version(reference: str) -> str:
@@ -193,8 +195,7 @@ def make(golden: Golden) -> None:
             raise GoldenRefused(f"{golden.path}: {key} differs between two runs")
     rows = check_mutations(golden, base)
     tensors = {f"in.{k}": v for k, v in base.inputs.items()}
-    if not golden.weights_file:
-        tensors |= {f"w.{k}": v for k, v in base.weights.items()}
+    tensors |= {f"w.{k}": v for k, v in base.weights.items() if not golden.weights_file or k in golden.own_weights}
     tensors |= {f"out.{k}": v for k, v in base.outputs.items()}
     metadata = {
         "reference": version(golden.reference),
@@ -208,6 +209,7 @@ def make(golden: Golden) -> None:
     path = ROOT / golden.path
     if golden.weights_file:
         metadata["weights"] = golden.weights_file
+    if golden.weights_file and golden.writes_weights:
         write_safetensors(path.parent / golden.weights_file, {f"w.{k}": v for k, v in base.weights.items()}, {"config": golden.config})
     write_safetensors(path, tensors, metadata)
     report = {"golden": path.name, "reference": metadata["reference"], "torch": torch.__version__, "config": golden.config}
