@@ -4,6 +4,7 @@ import { parseCharsmapBase64 } from "./charsmap.ts";
 import { TokenizerError } from "./errors.ts";
 import { asArray, asFlag, asObject, asString, type JsonObject } from "./json-fields.ts";
 import { compilePattern, whiteSpace } from "./pattern.ts";
+import { normalizeForm } from "./unicode-forms.ts";
 
 /** A text to text step ahead of splitting. */
 export type Normalize = (text: string) => string;
@@ -62,7 +63,7 @@ export function buildNormalizer(value: unknown, path: string): Normalize {
     case "NFD":
     case "NFKC":
     case "NFKD":
-      return (text) => text.normalize(type);
+      return (text) => normalizeForm(text, type);
     case "Lowercase":
       return lowerCase;
     case "Strip":
