@@ -1,1 +1,2 @@
 export * from "./qwen3.ts";
+export * from "./tokenizers/index.ts";
