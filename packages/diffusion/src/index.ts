@@ -1,1 +1,7 @@
-export {};
+// @wick/diffusion: sigmas, solvers, guidance, noise and the denoise loop.
+export * from "./denoise.ts";
+export * from "./guidance.ts";
+export * from "./noise.ts";
+export * from "./scheduler-config.ts";
+export * from "./sigmas.ts";
+export * from "./solvers.ts";

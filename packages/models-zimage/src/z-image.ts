@@ -4,6 +4,7 @@
 // Shapes: b batch, l tokens, d width, n heads, k head width.
 import {
   type AttentionFunction,
+  type BlockRun,
   fusedAttention,
   LayerNorm,
   Linear,
@@ -16,6 +17,7 @@ import {
   type RopeTable,
   repeat,
   ropeTables,
+  runBlocks,
   type Sequential,
   sequential,
   silu,
@@ -23,7 +25,7 @@ import {
   timestepEmbedding,
   unpatchify,
 } from "@wick/nn";
-import { cat, type Device, epilogue, fold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
+import { cat, type Device, epilogue, fold, hold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
 
 export interface ZImageConfig {
   readonly width: number;
@@ -299,23 +301,34 @@ export class ZImage extends Module {
 
   /** latents [b, c, h, w] at noise level sigma [b] (1 is pure noise) → velocity dx/dsigma [b, c, h, w]. */
   forward(latents: Tensor, sigma: readonly number[], context: ZImageContext): Tensor {
+    return runBlocks(this.run(latents, sigma, context));
+  }
+
+  /** `forward` that pauses before each block; see runBlocksAsync. */
+  *run(latents: Tensor, sigma: readonly number[], context: ZImageContext): BlockRun<Tensor> {
     const { patch } = this.#cfg;
     const { rows, columns } = context;
-    return scope(() => {
-      // The reference counts time from noise to data.
-      const condition = this.t_embedder.forward(
-        latents.device,
-        sigma.map((s) => 1 - s),
-      );
-      const embedded = this.all_x_embedder["2-1"].forward(patchify(latents, patch, "channels-last"));
-      const start = this.#fillImage(embedded);
-      const image = fold(this.noise_refiner, start, (x, block) => block.forward(x, context.imageRope, { condition }));
-      const joined = cat([image, context.captions], 1);
-      const x = fold(this.layers, joined, (h, block) => block.forward(h, context.jointRope, { condition, lengths: context.lengths }));
-      const out = this.all_final_layer["2-1"].forward(x.narrow(1, 0, rows * columns), condition);
-      // The network predicts data - noise; velocity points the other way.
-      return unpatchify(out, patch, "channels-last", { rows, columns }).neg();
-    });
+    // The reference counts time from noise to data.
+    const time = sigma.map((s) => 1 - s);
+    using state = hold(
+      scope(() => ({
+        condition: this.t_embedder.forward(latents.device, time),
+        x: this.#fillImage(this.all_x_embedder["2-1"].forward(patchify(latents, patch, "channels-last"))),
+      })),
+    );
+    for (const block of this.noise_refiner) {
+      yield block;
+      state.update(({ x, condition }) => ({ condition, x: block.forward(x, context.imageRope, { condition }) }));
+    }
+    state.update(({ x, condition }) => ({ condition, x: cat([x, context.captions], 1) }));
+    for (const block of this.layers) {
+      yield block;
+      state.update(({ x, condition }) => ({ condition, x: block.forward(x, context.jointRope, { condition, lengths: context.lengths }) }));
+    }
+    const { x, condition } = state.value;
+    const out = this.all_final_layer["2-1"].forward(x.narrow(1, 0, rows * columns), condition);
+    // The network predicts data - noise; velocity points the other way.
+    return unpatchify(out, patch, "channels-last", { rows, columns }).neg();
   }
 
   /** x [b, l, d] → [b, l rounded up to 32, d] with the learned pad token. */

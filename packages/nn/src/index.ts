@@ -1,6 +1,7 @@
 // @wick/nn: modules, parameters and layers.
 export * from "./activation.ts";
 export * from "./attention.ts";
+export * from "./block-run.ts";
 export * from "./conv.ts";
 export * from "./embedding.ts";
 export * from "./linear.ts";

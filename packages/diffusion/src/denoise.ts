@@ -1,0 +1,71 @@
+// The denoise loop: an async iterator of steps with abort, progress and previews. Latents are never lost: the last state stays owned by the
+// run until the caller takes it.
+import { type Device, hold, ShapeError, type Tensor, TensorError } from "@wick/tensor";
+import type { Solver, SolverState, Velocity } from "./solvers.ts";
+
+/** Latents became NaN or infinite. */
+export class NumericsError extends TensorError {}
+
+export interface DenoiseOptions {
+  /** [b, ...]; stays the caller's. */
+  readonly latents: Tensor;
+  /** N + 1 decreasing noise levels. */
+  readonly sigmas: readonly number[];
+  readonly velocity: Velocity;
+  readonly solver: Solver;
+  /** Standard normals for stochastic solvers. */
+  readonly noise?: () => Tensor;
+  readonly signal?: AbortSignal | undefined;
+  /** After each step, before it is reported: inpainting keeps the known part here. */
+  readonly adjust?: (latents: Tensor, sigma: number) => Tensor;
+}
+
+/** One finished step. `latents` belongs to the loop and is valid until the next step is asked for. */
+export interface DenoiseStep {
+  /** From 0. */
+  readonly index: number;
+  readonly count: number;
+  readonly sigma: number;
+  readonly next: number;
+  readonly latents: Tensor;
+  readonly elapsedMs: number;
+}
+
+/** Yields after every step and returns the final latents, owned by the caller. Everything is released when the iteration stops early. */
+export async function* denoise(device: Device, options: DenoiseOptions): AsyncGenerator<DenoiseStep, Tensor, void> {
+  const { sigmas, solver, velocity, signal, adjust } = options;
+  const count = sigmas.length - 1;
+  if (count < 1) throw new ShapeError("denoise", `needs at least two sigmas, got [${sigmas.join(", ")}]`);
+  const noise = options.noise ?? (() => missingNoise(solver));
+  using state = hold<SolverState>({ x: options.latents.copy() });
+  for (let index = 0; index < count; index++) {
+    signal?.throwIfAborted();
+    const started = performance.now();
+    const next = await solver.step(state.value, { index, sigmas, velocity, noise });
+    replaceState(state, next);
+    if (adjust) state.update((s) => ({ ...s, x: adjust(s.x, sigmas[index + 1]!) }));
+    await device.idle();
+    signal?.throwIfAborted();
+    const elapsedMs = performance.now() - started;
+    yield { index, count, sigma: sigmas[index]!, next: sigmas[index + 1]!, latents: state.value.x, elapsedMs };
+  }
+  const { x, previous } = state.release();
+  if (previous !== x) previous?.dispose();
+  return x;
+}
+
+function missingNoise(solver: Solver): never {
+  throw new ShapeError("denoise", `the solver ${solver.name} is stochastic; pass noise`);
+}
+
+/** The state takes over tensors made elsewhere. */
+function replaceState(state: { update(fn: (s: SolverState) => SolverState): void }, next: SolverState): void {
+  state.update(() => next);
+}
+
+/** Throws NumericsError when any value is NaN or infinite. */
+export async function checkFinite(latents: Tensor, what: string): Promise<void> {
+  const values = await latents.toArray();
+  if (values instanceof Float32Array && values.every(Number.isFinite)) return;
+  throw new NumericsError("denoise", `${what} holds NaN or infinite values: ${latents}; use bf16 or f32 weights, or lower the guidance`);
+}

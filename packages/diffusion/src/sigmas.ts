@@ -1,0 +1,89 @@
+// Noise levels of rectified-flow models as plain numbers: 1 is pure noise, 0 is data. Pure functions.
+// Order of operations and rounding after huggingface/diffusers src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py.
+import { ShapeError } from "@wick/tensor";
+
+/** How a schedule moves the even grid towards noise. */
+export type Shift =
+  | { readonly kind: "none" }
+  /** s → a s / (1 + (a - 1) s) */
+  | { readonly kind: "static"; readonly shift: number }
+  /** mu grows linearly with the number of image tokens; s → e^mu / (e^mu + 1/s - 1), or mu / (mu + 1/s - 1) for "linear". */
+  | {
+      readonly kind: "dynamic";
+      readonly form: "exponential" | "linear";
+      readonly baseShift: number;
+      readonly maxShift: number;
+      readonly baseTokens: number;
+      readonly maxTokens: number;
+    };
+
+/** FLUX.1-dev scheduler_config.json. */
+export const fluxDevShift: Shift = {
+  kind: "dynamic",
+  form: "exponential",
+  baseShift: 0.5,
+  maxShift: 1.15,
+  baseTokens: 256,
+  maxTokens: 4096,
+};
+/** Z-Image-Turbo scheduler_config.json. */
+export const zImageTurboShift: Shift = { kind: "static", shift: 3 };
+export const noShift: Shift = { kind: "none" };
+
+/** mu of a dynamic shift for this many image tokens. */
+export function dynamicMu(shift: Extract<Shift, { kind: "dynamic" }>, tokens: number): number {
+  const slope = (shift.maxShift - shift.baseShift) / (shift.maxTokens - shift.baseTokens);
+  return tokens * slope + (shift.baseShift - slope * shift.baseTokens);
+}
+
+/** One sigma through a shift. */
+export function shiftSigma(sigma: number, shift: Shift, tokens: number): number {
+  if (shift.kind === "none" || sigma === 0) return sigma;
+  if (shift.kind === "static") return (shift.shift * sigma) / (1 + (shift.shift - 1) * sigma);
+  const mu = dynamicMu(shift, tokens);
+  const strength = shift.form === "exponential" ? Math.exp(mu) : mu;
+  return strength / (strength + (1 / sigma - 1));
+}
+
+export interface SigmaOptions {
+  readonly steps: number;
+  readonly shift: Shift;
+  /** Image tokens, for dynamic shifts. */
+  readonly tokens?: number;
+  /** The unshifted grid, instead of 1, 1 - 1/N, …, 1/N; decreasing values in 0…1. */
+  readonly grid?: readonly number[];
+  /** Stretches the result so that the last value is this. */
+  readonly terminal?: number;
+}
+
+/** N + 1 decreasing noise levels in f32, the last one 0. */
+export function flowSigmas({ steps, shift, tokens = 0, grid, terminal }: SigmaOptions): number[] {
+  if (!Number.isInteger(steps) || steps < 1) throw new ShapeError("flowSigmas", `steps is a whole number of at least 1, got ${steps}`);
+  const even = grid ?? Array.from({ length: steps }, (_, i) => 1 - i / steps);
+  if (even.length !== steps) throw new ShapeError("flowSigmas", `the grid has ${even.length} values for ${steps} steps`);
+  const shifted = even.map((s) => shiftSigma(Math.fround(s), shift, tokens));
+  const stretched = terminal === undefined ? shifted : stretchTo(shifted, terminal);
+  return [...stretched.map(Math.fround), 0];
+}
+
+/** Scales 1 - s so that the last sigma becomes `terminal`. */
+function stretchTo(sigmas: readonly number[], terminal: number): number[] {
+  const factor = (1 - sigmas.at(-1)!) / (1 - terminal);
+  return sigmas.map((s) => 1 - (1 - s) / factor);
+}
+
+/** Checks noise levels given by the user: at least two, decreasing, within 0…1, ending in 0 (appended if missing). */
+export function userSigmas(sigmas: readonly number[]): number[] {
+  const all = sigmas.at(-1) === 0 ? [...sigmas] : [...sigmas, 0];
+  const fine = all.length > 1 && all.every((s, i) => s >= 0 && s <= 1 && (i === 0 || s < all[i - 1]!));
+  if (!fine) throw new ShapeError("userSigmas", `sigmas decrease within 1…0: [${sigmas.join(", ")}]`);
+  return all.map(Math.fround);
+}
+
+/** The part of a schedule that image-to-image runs: the last int(steps · strength) steps. */
+export function truncatedSigmas(sigmas: readonly number[], strength: number): number[] {
+  if (!(strength > 0 && strength <= 1)) throw new ShapeError("truncatedSigmas", `strength lies in 0…1 (0 excluded), got ${strength}`);
+  const steps = sigmas.length - 1;
+  const start = Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0));
+  return sigmas.slice(start);
+}

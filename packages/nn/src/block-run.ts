@@ -1,0 +1,60 @@
+// A forward pass that can pause: it yields each block before running it. One body of model code serves the plain synchronous call and the
+// driver that checks for abort, lets the event loop breathe, reports progress or streams weights in and out between blocks.
+import { type Device, scope } from "@wick/tensor";
+import type { Module } from "./module.ts";
+
+/** Yields the block that runs next; returns the result. Tensors carried across a yield are owned with `hold`. */
+export type BlockRun<T> = Generator<Module, T, void>;
+
+/** Runs to the end at once; temporaries are released. */
+export function runBlocks<T>(run: BlockRun<T>): T {
+  return scope((() => {
+    let step = run.next();
+    while (!step.done) step = run.next();
+    return step.value as object;
+  }) as () => object) as T;
+}
+
+export interface BlockDriver {
+  readonly signal?: AbortSignal | undefined;
+  /** Awaited before `block` runs: the place to bring its weights in. */
+  readonly before?: ((block: Module, index: number) => void | Promise<void>) | undefined;
+  /** Called after `block` was recorded: the place to let its weights go. */
+  readonly after?: ((block: Module, index: number) => void | Promise<void>) | undefined;
+}
+
+/** A macrotask: timers, signals and the page get their turn. */
+const breathe = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+
+/** How long recording may go on before the event loop gets a turn. */
+const turnMillis = 12;
+
+/**
+ * Runs block by block; rejects with the signal's reason between blocks when aborted, having released everything.
+ * The result belongs to the caller.
+ */
+export async function runBlocksAsync<T>(device: Device, run: BlockRun<T>, { signal, before, after }: BlockDriver = {}): Promise<T> {
+  const advance = () => scope((() => run.next()) as () => object) as IteratorResult<Module, T>;
+  let index = 0;
+  let turn = performance.now();
+  try {
+    signal?.throwIfAborted();
+    let step = advance();
+    while (!step.done) {
+      const block = step.value;
+      await before?.(block, index);
+      if (performance.now() - turn > turnMillis) {
+        device.flush();
+        await breathe();
+        turn = performance.now();
+      }
+      signal?.throwIfAborted();
+      step = advance();
+      await after?.(block, index++);
+    }
+    return step.value;
+  } catch (error) {
+    run.return(undefined as T);
+    throw error;
+  }
+}
