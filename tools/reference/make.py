@@ -6,7 +6,7 @@ import time
 
 import torch
 
-FAMILIES = ["vae", "qwen3", "z_image", "flux1", "ops"]
+FAMILIES = ["vae", "qwen3", "t5", "clip", "z_image", "flux1", "ops"]
 
 
 def main(names: list) -> int:
