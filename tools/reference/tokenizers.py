@@ -186,6 +186,23 @@ def chats(tokenizer) -> list:
     return [{**c, "ids": tokenizer(c["text"], max_length=512, truncation=True).input_ids} for c in cases]
 
 
+def added_token_cases(model: bytes, scratch: Path) -> dict:
+    """Ids of a T5 tokenizer whose first sentinels carry the matching rules that the released tokenizers leave unused."""
+    rules = [{"lstrip": True}, {"rstrip": True}, {"single_word": True}, {"lstrip": True, "rstrip": True}, {"normalized": True, "special": False}]
+    definition = t5_json(model, "released")
+    names = [f"<extra_id_{i}>" for i in range(len(rules))]
+    for token in definition["added_tokens"]:
+        if token["content"] in names:
+            token.update(rules[names.index(token["content"])])
+    path = scratch / "rules.json"
+    path.write_bytes(compact(definition))
+    frames = ["{}", " {} ", "a{}b", "a {} b", "a  {}  b", "\u00a0{}\u0085\ufeff", "a\n{}\tb", "{}{}", "{} {}", "(_{}_)", "({})", "\u0301{}\u0301", "1{}", "{}<extra_id_9>{}"]
+    mixed = ["<extra_id_0> <extra_id_3> <extra_id_1>", "<extra_id_1>  <extra_id_0>", "\uff1cextra_id_4\uff1e", "a \uff1cextra_id_4\uff1e b<extra_id_2> <extra_id_2>."]
+    texts = [frame.replace("{}", name) for name in names for frame in frames] + mixed
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    return {"rules": dict(zip(names, rules)), "cases": [{"text": t, "ids": tokenizer.encode(t).ids} for t in texts]}
+
+
 def without_holes(definition: dict) -> dict:
     """Fills the ids the cut-down vocabulary lacks with tokens no merge makes: `tokenizers` would renumber the added tokens otherwise."""
     vocab = definition["model"]["vocab"]
@@ -212,6 +229,7 @@ def goldens() -> None:
         qwen.chat_template = json.loads((OUT / "qwen/tokenizer_config.json").read_text())["chat_template"]
         write_gz(OUT / "qwen/golden.json.gz", compact({**golden(qwen, texts, [512]), "chats": chats(qwen)}))
         model = gzip.decompress((OUT / "t5/spiece.model.gz").read_bytes())
+        write_gz(OUT / "t5/added-tokens.json.gz", compact(added_token_cases(model, scratch)))
         for form in ("released", "current"):
             (scratch / f"{form}.json").write_bytes(compact(t5_json(model, form)))
             t5 = from_file(scratch / f"{form}.json", pad_token="<pad>")

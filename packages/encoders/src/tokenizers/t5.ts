@@ -18,7 +18,15 @@ function bytesToBase64(bytes: Uint8Array): string {
   return btoa(binary);
 }
 
+function checkPieceTypes(file: SentencePieceFile): void {
+  const odd = file.pieces.find((piece) => piece.type === "userDefined" || piece.type === "byte");
+  if (!odd) return;
+  const what = `${odd.type} piece ${JSON.stringify(odd.text)}`;
+  throw new TokenizerError("t5Tokenizer", `spiece.model has pieces T5 does not use: ${what}; load the repository's tokenizer.json instead`);
+}
+
 function t5Json(file: SentencePieceFile): JsonObject {
+  checkPieceTypes(file);
   const pieces = file.pieces.map(({ text, score }): [string, number] => [text, score]);
   const sentinels = Array.from({ length: sentinelCount }, (_, i): [string, number] => [`<extra_id_${sentinelCount - 1 - i}>`, 0]);
   const vocabulary = [...pieces, ...sentinels];

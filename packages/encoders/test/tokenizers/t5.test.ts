@@ -71,6 +71,16 @@ describe("t5Tokenizer", () => {
     expect(differingDecodes(fromModel, current)).toEqual([]);
   });
 
+  it("matches added tokens by the rules they carry", () => {
+    type Cases = { rules: Record<string, object>; cases: { text: string; ids: number[] }[] };
+    const { rules, cases } = readGoldenJson<Cases>("t5/added-tokens.json.gz");
+    const json = JSON.parse(releasedJson()) as { added_tokens: { content: string }[] };
+    for (const token of json.added_tokens) Object.assign(token, rules[token.content]);
+    const tokenizer = t5Tokenizer({ "tokenizer.json": JSON.stringify(json) });
+    expect(cases.length).toBeGreaterThan(70);
+    for (const { text, ids } of cases) expect([...tokenizer.encode(text).ids], JSON.stringify(text)).toEqual(ids);
+  });
+
   it("ends every row with the end token and pads with 0", () => {
     const cut = fromModel.encode("a photo ".repeat(400), { maxLength: 256, pad: true });
     expect([cut.ids.length, cut.ids[255], cut.length]).toEqual([256, 1, 256]);
