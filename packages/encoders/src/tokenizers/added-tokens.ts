@@ -64,8 +64,7 @@ class Splitter {
       const token = this.#tokens.get(match[0])!;
       const found = matchedRange(text, match.index, match.index + match[0].length, token);
       if (!found) continue;
-      const start = Math.max(found.start, done);
-      if (start > done) sections.push({ text: text.slice(done, start), atStart: atStart && done === 0 });
+      if (found.start > done) sections.push({ text: text.slice(done, found.start), atStart: atStart && done === 0 });
       sections.push({ id: token.id });
       done = found.end;
     }

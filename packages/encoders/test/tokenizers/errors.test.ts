@@ -137,7 +137,9 @@ describe("spiece.model", () => {
   it("is refused with pieces whose rules T5 does not have", () => {
     // <unk> (type 2) and a piece "x" marked user-defined (type 4)
     const pieces = [0x0a, 9, 0x0a, 5, ...Buffer.from("<unk>"), 0x18, 2, 0x0a, 5, 0x0a, 1, 0x78, 0x18, 4];
-    expect(() => t5Tokenizer({ "spiece.model": Uint8Array.from(pieces) })).toThrowErrorMatchingInlineSnapshot(`[TokenizerError: t5Tokenizer: spiece.model has pieces T5 does not use: userDefined piece "x"; load the repository's tokenizer.json instead]`);
+    expect(() => t5Tokenizer({ "spiece.model": Uint8Array.from(pieces) })).toThrowErrorMatchingInlineSnapshot(
+      `[TokenizerError: t5Tokenizer: spiece.model has pieces T5 does not use: userDefined piece "x"; load the repository's tokenizer.json instead]`,
+    );
   });
 
   it("refuses a character map that points outside itself", () => {
