@@ -8,8 +8,18 @@ export abstract class Module {
   children(): Iterable<readonly [name: string, part: unknown]> {
     return Object.entries(this);
   }
+  /**
+   * Paths (globs) inside this module whose weights stay in their stored precision when a checkpoint is quantized on load,
+   * because the released quantized files keep them too: embedders, modulation of the last layer. Models override it.
+   */
+  get highPrecision(): readonly string[] {
+    return [];
+  }
+  /** What a module holds on its device beside parameters (adapters); `unload` releases it. */
+  releaseExtras(): void {}
   /** Releases the data of all parameters; the module can be loaded again. */
   unload(): void {
+    for (const [, m] of namedModules(this)) m.releaseExtras();
     for (const [, p] of namedParameters(this)) p.unload();
   }
   [Symbol.dispose](): void {
@@ -34,17 +44,32 @@ export function* namedModules(part: unknown, path = ""): Generator<[path: string
 
 /** Every parameter under `part` with its path: the checkpoint's name. A parameter that appears twice is named at its first place. */
 export function* namedParameters(part: unknown): Generator<[path: string, parameter: Parameter]> {
-  yield* walk(part, "", new Set());
+  for (const { path, aliasOf, parameter } of parameterSites(part)) if (aliasOf === undefined) yield [path, parameter];
 }
 
-function* walk(part: unknown, path: string, seen: Set<Parameter>): Generator<[string, Parameter]> {
+/** One place where a parameter stands in a tree. */
+export interface ParameterSite {
+  readonly path: string;
+  readonly parameter: Parameter;
+  /** The innermost module around it. */
+  readonly owner: Module | undefined;
+  /** The first path of the same parameter, when this is not the first (tied weights). */
+  readonly aliasOf: string | undefined;
+}
+
+/** Every place of every parameter, tied ones included. */
+export function* parameterSites(part: unknown): Generator<ParameterSite> {
+  yield* walk(part, "", undefined, new Map());
+}
+
+function* walk(part: unknown, path: string, owner: Module | undefined, seen: Map<Parameter, string>): Generator<ParameterSite> {
   if (part instanceof Parameter) {
-    if (seen.has(part)) return;
-    seen.add(part);
-    yield [path, part];
+    yield { path, parameter: part, owner, aliasOf: seen.get(part) };
+    if (!seen.has(part)) seen.set(part, path);
     return;
   }
-  for (const [name, child] of parts(part)) yield* walk(child, join(path, name), seen);
+  const inner = part instanceof Module ? part : owner;
+  for (const [name, child] of parts(part)) yield* walk(child, join(path, name), inner, seen);
 }
 
 /** Stages named 0, 1, 2, …; plain functions hold no parameters but keep their number, as torch's nn.Sequential. */

@@ -5,6 +5,7 @@ export * from "./dtype.ts";
 export type { HostArray, NumberData } from "./encode.ts";
 export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
+export { canConvert, streamAs } from "./loaders/convert.ts";
 export { openSafetensors, openSafetensorsIndex, readShardIndex } from "./loaders/safetensors.ts";
 export { type ByteSource, blobSource, fileSource, memorySource, SourceError } from "./loaders/source.ts";
 export { readTensorBytes, type StreamOptions, type WeightEntry, type WeightSource } from "./loaders/weight-source.ts";

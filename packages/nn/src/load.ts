@@ -1,0 +1,170 @@
+// Weights from a checkpoint into a model: everything is checked first and reported at once, then tensors stream to the device one by one.
+import { canConvert, type Device, type DType, DTypeError, dtypeInfo, type Shape, streamAs, type WeightEntry, WeightsError, type WeightSource } from "@wick/tensor";
+import { type DTypePolicy, policyFor } from "./dtype-policy.ts";
+import { type Module, type ParameterSite, parameterSites } from "./module.ts";
+import { anyGlob } from "./path-glob.ts";
+
+/** How far a load has come; bytes are those of the checkpoint. */
+export interface LoadProgress {
+  readonly name: string;
+  readonly index: number;
+  readonly count: number;
+  readonly loadedBytes: number;
+  readonly totalBytes: number;
+}
+
+export interface LoadOptions {
+  /**
+   * Format on the device: as stored by default; a plain dtype for all float weights; a block format for the weights of Linear layers
+   * (see `quantizeTo` for what stays); or a function that decides per weight.
+   */
+  readonly dtype?: DType | DTypePolicy | undefined;
+  /** Tensors the checkpoint may have beyond the model: a pattern, or globs over names. */
+  readonly allowUnused?: RegExp | readonly string[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** A tensor whose shape is not the parameter's. */
+export interface Misshapen {
+  readonly name: string;
+  readonly wanted: Shape;
+  readonly found: Shape;
+}
+
+/** How a checkpoint and a model differ. */
+export interface LoadReport {
+  readonly missing: readonly string[];
+  readonly unused: readonly string[];
+  readonly misshapen: readonly Misshapen[];
+}
+
+/** A checkpoint whose names or shapes are not the model's; `report` has all of them, the message the first few. */
+export class CheckpointMismatchError extends WeightsError {
+  readonly report: LoadReport;
+  constructor(detail: string, report: LoadReport) {
+    super("load", detail);
+    this.report = report;
+  }
+}
+
+/** One parameter to fill and where its bytes are. */
+interface Planned {
+  readonly site: ParameterSite;
+  readonly entry: WeightEntry;
+  readonly dtype: DType;
+}
+
+/**
+ * Fills every parameter of `model` from the tensor of the same name. Throws CheckpointMismatchError, listing all missing, unused and
+ * misshapen names, before any data is read. A model that was loaded before is unloaded first. When reading fails or `signal` aborts,
+ * the model ends unloaded and nothing stays on the device.
+ */
+export async function load(model: Module, source: WeightSource, device: Device, options: LoadOptions = {}): Promise<void> {
+  const plan = planLoad(model, source, options);
+  model.unload();
+  const totalBytes = plan.reduce((sum, { entry }) => sum + entry.byteLength, 0);
+  let loadedBytes = 0;
+  try {
+    for (const [index, { site, entry, dtype }] of plan.entries()) {
+      options.signal?.throwIfAborted();
+      const counted: WeightSource = counting(source, (bytes) => {
+        loadedBytes += bytes;
+        options.onProgress?.({ name: site.path, index, count: plan.length, loadedBytes, totalBytes });
+      });
+      const pieces = streamAs(counted, entry.name, dtype, options.signal ? { signal: options.signal } : {});
+      const tensor = await device.upload(site.parameter.shape, dtype, pieces, site.path);
+      site.parameter.label = site.path;
+      site.parameter.fill(tensor);
+      tensor.dispose();
+    }
+    options.signal?.throwIfAborted();
+  } catch (error) {
+    model.unload();
+    throw error;
+  }
+}
+
+/** `source` with a call for every piece that passes. */
+function counting(source: WeightSource, passed: (bytes: number) => void): WeightSource {
+  return {
+    entries: source.entries,
+    metadata: source.metadata,
+    async *stream(name, options) {
+      for await (const piece of source.stream(name, options)) {
+        yield piece;
+        passed(piece.length);
+      }
+    },
+    close: () => source.close(),
+  };
+}
+
+/** How `source` fits `model`, without reading or throwing. */
+export function compareWeights(model: Module, source: WeightSource, allowUnused?: LoadOptions["allowUnused"]): LoadReport {
+  const allowed = unusedFilter(allowUnused);
+  const sites = [...parameterSites(model)];
+  const known = new Set(sites.map((s) => s.path));
+  const found = new Map(sites.filter((s) => source.entries.has(s.path)).map((s) => [s.parameter, s.path]));
+  const misshapen: Misshapen[] = [];
+  for (const { path, parameter } of sites) {
+    const entry = source.entries.get(path);
+    if (entry && !sameDims(entry.shape, parameter.shape)) misshapen.push({ name: path, wanted: parameter.shape, found: entry.shape });
+  }
+  return {
+    missing: sites.filter((s) => s.aliasOf === undefined && !found.has(s.parameter)).map((s) => s.path),
+    unused: [...source.entries.keys()].filter((name) => !known.has(name) && !allowed(name)),
+    misshapen,
+  };
+}
+
+const sameDims = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+
+function unusedFilter(allow: LoadOptions["allowUnused"]): (name: string) => boolean {
+  if (allow === undefined) return () => false;
+  if (allow instanceof RegExp) return (name) => name.search(allow) >= 0;
+  return anyGlob(allow);
+}
+
+function planLoad(model: Module, source: WeightSource, options: LoadOptions): Planned[] {
+  const report = compareWeights(model, source, options.allowUnused);
+  if (report.missing.length + report.unused.length + report.misshapen.length > 0) {
+    throw new CheckpointMismatchError(describeReport(model.constructor.name, report), report);
+  }
+  const policy = policyFor(model, options.dtype);
+  const planned = new Map<unknown, Planned>();
+  for (const site of parameterSites(model)) {
+    const entry = source.entries.get(site.path);
+    if (!entry || planned.has(site.parameter)) continue;
+    planned.set(site.parameter, { site, entry, dtype: policy({ ...site, stored: entry.dtype }) });
+  }
+  for (const { site, entry, dtype } of planned.values()) checkDType(site, entry, dtype);
+  return [...planned.values()];
+}
+
+function checkDType({ path, parameter }: ParameterSite, entry: WeightEntry, dtype: DType): void {
+  const detail = `${path} ${entry.dtype} [${parameter.shape.join(", ")}] as ${dtype}`;
+  if (!canConvert(entry.dtype, dtype)) throw new DTypeError("load", `integers and floats do not convert on load: ${detail}`);
+  const { blockSize } = dtypeInfo[dtype];
+  if ((parameter.shape.at(-1) ?? 1) % blockSize !== 0) throw new DTypeError("load", `rows are not whole blocks of ${blockSize}: ${detail}`);
+}
+
+/** Names listed per kind of difference. */
+const LISTED = 5;
+
+function describeReport(model: string, { missing, unused, misshapen }: LoadReport): string {
+  const shapes = misshapen.map((m) => `${m.name}: the model has [${m.wanted.join(", ")}], the checkpoint [${m.found.join(", ")}]`);
+  return [
+    `the checkpoint does not fit ${model}: ${missing.length} missing, ${unused.length} unused, ${misshapen.length} misshapen`,
+    ...section("missing from the checkpoint", missing),
+    ...section("in the checkpoint but not in the model", unused),
+    ...section("of another shape", shapes),
+    ...(missing.length > 0 && unused.length > 0 ? ["  if the names follow another layout, rename them: remap(source, rules)"] : []),
+  ].join("\n");
+}
+
+function section(what: string, lines: readonly string[]): string[] {
+  if (lines.length === 0) return [];
+  const more = lines.length > LISTED ? [`    … and ${lines.length - LISTED} more`] : [];
+  return [`  ${lines.length} ${what}:`, ...lines.slice(0, LISTED).map((line) => `    ${line}`), ...more];
+}
