@@ -1,5 +1,16 @@
 // Weights from a checkpoint into a model: everything is checked first and reported at once, then tensors stream to the device one by one.
-import { canConvert, type Device, type DType, DTypeError, dtypeInfo, type Shape, streamAs, type WeightEntry, WeightsError, type WeightSource } from "@wick/tensor";
+import {
+  canConvert,
+  type Device,
+  type DType,
+  DTypeError,
+  dtypeInfo,
+  type Shape,
+  streamAs,
+  type WeightEntry,
+  type WeightSource,
+  WeightsError,
+} from "@wick/tensor";
 import { type DTypePolicy, policyFor } from "./dtype-policy.ts";
 import { type Module, type ParameterSite, parameterSites } from "./module.ts";
 import { anyGlob } from "./path-glob.ts";

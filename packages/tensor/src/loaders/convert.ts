@@ -61,7 +61,10 @@ const aligned = (bytes: Uint8Array, width: number): Uint8Array => (bytes.byteOff
 /** `count` values of `dtype` from value `first` of `bytes` on, as f32 into `out[at…]`. */
 export function decodeInto(dtype: DType, bytes: Uint8Array, first: number, out: Float32Array, at: number, count: number): void {
   const from = bytesOf(dtype, first);
-  if (isQuantized(dtype)) return dequantizeInto(dtype, bytes, from, out, at, count);
+  if (isQuantized(dtype)) {
+    dequantizeInto(dtype, bytes, from, out, at, count);
+    return;
+  }
   const part = aligned(bytes.subarray(from, from + bytesOf(dtype, count)), dtypeInfo[dtype].blockBytes);
   if (dtype === "f32") out.set(new Float32Array(part.buffer, part.byteOffset, count), at);
   else decodeFloats(dtype as NarrowFloat, bitsOf(dtype as NarrowFloat, part), 0, out, at, count);
@@ -82,14 +85,20 @@ function encodeValues(dtype: DType, values: Float32Array, count: number, out: Ui
   return bytes;
 }
 
-function quantizeNamed(dtype: Parameters<typeof quantizeInto>[0], values: Float32Array, count: number, out: Uint8Array, where: string): void {
+function quantizeNamed(
+  dtype: Parameters<typeof quantizeInto>[0],
+  values: Float32Array,
+  count: number,
+  out: Uint8Array,
+  where: string,
+): void {
   if (count % dtypeInfo[dtype].blockSize !== 0) {
     throw new DTypeError("convert", `rows are not whole ${dtype} blocks of ${dtypeInfo[dtype].blockSize}: ${where}`);
   }
   try {
     quantizeInto(dtype, values, 0, out, 0, count);
   } catch (cause) {
-    throw new DTypeError("convert", `cannot quantize ${where}`, { cause });
+    throw new DTypeError("convert", `cannot quantize ${where}: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -98,6 +107,7 @@ function checkOverflow(dtype: DType, values: Float32Array, count: number, where:
   if (limit === undefined) return;
   for (let i = 0; i < count; i++) {
     const v = Math.abs(values[i]!);
-    if (v >= limit && v !== Infinity) throw new DTypeError("convert", `${values[i]} does not fit ${dtype}: ${where}; load it as bf16 or f32`);
+    if (v >= limit && v !== Infinity)
+      throw new DTypeError("convert", `${values[i]} does not fit ${dtype}: ${where}; load it as bf16 or f32`);
   }
 }
