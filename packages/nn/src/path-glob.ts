@@ -1,9 +1,9 @@
 // Patterns over dotted paths: `*` stands for anything within one name, `**` for any number of names (also none).
 
-const escape = (text: string): string => text.replace(/[\\^$.|?+()[\]{}]/g, "\\$&");
+const escapePattern = (text: string): string => text.replace(/[\\^$.|?+()[\]{}]/g, "\\$&");
 
 function segmentPattern(segment: string): string {
-  return segment.split("*").map(escape).join("[^.]*");
+  return segment.split("*").map(escapePattern).join("[^.]*");
 }
 
 /** True for the paths that `glob` describes: "double_blocks.*.img_attn", "layers.3.**" (layer 3 and all inside), "**.qkv". */

@@ -140,7 +140,7 @@ test("plain formats convert on load, rounding to nearest even", async () => {
   }
   const device = memoryDevice();
   using model = new One();
-  const values = [1 + 2 ** -9, 1 + 3 * 2 ** -9, -3.1415927, 65504];
+  const values = [1 + 2 ** -9, 1 + 3 * 2 ** -9, -Math.PI, 65504];
   const source = await memoryWeights({ "proj.weight": f32Tensor([1, 4], values) });
   await load(model, source, device, { dtype: "bf16" });
   expect([...(await model.proj.weight.toArray())]).toEqual([1, 1.0078125, -3.140625, 65536]);
