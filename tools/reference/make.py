@@ -4,9 +4,12 @@ import importlib
 import sys
 import time
 
-import torch
+# Installed packages first: a script beside this one may carry the name of a package.
+sys.path.append(sys.path.pop(0))
 
-FAMILIES = ["vae", "qwen3", "t5", "clip", "z_image", "flux1", "ops"]
+import torch  # noqa: E402
+
+FAMILIES = ["vae", "qwen3", "t5", "clip", "z_image", "flux1", "sigmas", "ops"]
 
 
 def main(names: list) -> int:
