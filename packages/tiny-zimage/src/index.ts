@@ -52,7 +52,8 @@ export interface TinyZImage {
 /** The model: 64x64 emoji, 22.7 MB of bf16 weights in the layout of a diffusers repository. */
 export const tinyZImage: TinyZImage = {
   name: "tiny-zimage-emoji",
-  modelUrl: new URL("../model/", import.meta.url),
+  // From a file no bundler inlines: a data: URL is no base.
+  modelUrl: new URL("../", files["transformer/diffusion_pytorch_model.safetensors"]),
   files,
   names,
   defaults: { widthPixels: 64, heightPixels: 64, steps: 12, guidance: 3, negativePrompt: "" },
