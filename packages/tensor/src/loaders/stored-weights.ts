@@ -33,11 +33,17 @@ export function storedTensor(op: string, found: FoundTensor): StoredTensor {
   return { ...found, dtype, byteLength, storedBytes, file: found.source.name };
 }
 
-/** Streams a stored tensor in pieces of whole elements or blocks. */
-export async function* streamStored(tensor: StoredTensor, options: StreamOptions = {}): AsyncGenerator<Uint8Array, void, undefined> {
+/** Streams a stored tensor, or the bytes begin…end of it, in pieces of whole elements or blocks. */
+export async function* streamStored(
+  tensor: StoredTensor,
+  options: StreamOptions = {},
+  begin = 0,
+  end: number = tensor.byteLength,
+): AsyncGenerator<Uint8Array, void, undefined> {
   const { unitBytes, convert } = tensor.format;
   const chunkBytes = Math.max(unitBytes, Math.floor((options.chunkBytes ?? CHUNK_BYTES) / unitBytes) * unitBytes);
-  const pieces = streamRange(tensor.source, tensor.offset, tensor.storedBytes, chunkBytes, options.signal);
+  const inFile = (bytes: number): number => (bytes / dtypeInfo[tensor.dtype].blockBytes) * unitBytes;
+  const pieces = streamRange(tensor.source, tensor.offset + inFile(begin), inFile(end - begin), chunkBytes, options.signal);
   if (!convert) return yield* pieces;
   for await (const piece of pieces) yield convert(piece);
 }
@@ -53,6 +59,7 @@ export function storedWeights(
     entries: tensors,
     metadata,
     stream: (name, options) => streamStored(entryOf(tensors, name, where), options),
+    streamSlice: (name, begin, end, options) => streamStored(entryOf(tensors, name, where), options, begin, end),
     async close() {
       for (const source of sources) await source.close();
     },

@@ -30,7 +30,27 @@ export interface WeightSource {
   readonly metadata: ReadonlyMap<string, unknown>;
   /** The tensor's bytes, little-endian row-major in `entry.dtype`; a piece may be reused by the source after the next one is asked for. */
   stream(name: string, options?: StreamOptions): AsyncIterable<Uint8Array>;
+  /** Bytes begin…end of what `stream` yields, whole elements or blocks; only sources that can seek have it. See `streamSlice`. */
+  streamSlice?(name: string, begin: number, end: number, options?: StreamOptions): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
+}
+
+/** Bytes begin…end (whole elements or blocks) of a tensor's stream; a source that cannot seek is read from the tensor's start. */
+export async function* streamSlice(
+  source: WeightSource,
+  name: string,
+  begin: number,
+  end: number,
+  options?: StreamOptions,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (source.streamSlice) return yield* source.streamSlice(name, begin, end, options);
+  let at = 0;
+  for await (const piece of source.stream(name, options)) {
+    const part = piece.subarray(Math.max(0, begin - at), Math.max(0, end - at));
+    if (part.length > 0) yield part;
+    at += piece.length;
+    if (at >= end) return;
+  }
 }
 
 /** The entry called `name`; throws WeightsError naming the file and near names when there is none. */
