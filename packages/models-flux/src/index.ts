@@ -1,1 +1,2 @@
-export {};
+// @wick/models-flux: FLUX.1 transformers and pipelines.
+export * from "./names/flux1.ts";

@@ -7,7 +7,16 @@ export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
 export { canConvert, streamAs } from "./loaders/convert.ts";
 export { invert, type NameRules, type Recipe, type RowRange, type Trace, traceName } from "./loaders/name-rules.ts";
-export { type Dialect, detectDialect, type RemapOptions, remap, renameAll, stripPrefix } from "./loaders/remap.ts";
+export {
+  type Dialect,
+  detectDialect,
+  type NameFamily,
+  type RemapOptions,
+  remap,
+  renameAll,
+  stripPrefix,
+  translate,
+} from "./loaders/remap.ts";
 export { openSafetensors, openSafetensorsIndex, readShardIndex } from "./loaders/safetensors.ts";
 export { type ByteSource, blobSource, fileSource, memorySource, SourceError } from "./loaders/source.ts";
 export { entryOf, readTensorBytes, type StreamOptions, streamSlice, type WeightEntry, type WeightSource } from "./loaders/weight-source.ts";

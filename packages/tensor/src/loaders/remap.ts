@@ -200,3 +200,27 @@ export interface Dialect {
 /** The first dialect that a checkpoint (without prefix) is of. */
 export const detectDialect = (source: WeightSource, dialects: readonly Dialect[]): Dialect | undefined =>
   dialects.find((d) => d.matches(source.entries));
+
+/** All ways in which a model's checkpoints are published. */
+export interface NameFamily {
+  /** For messages: "FLUX.1". */
+  readonly model: string;
+  /** Prefixes that single files put before every name. */
+  readonly prefixes: readonly string[];
+  /** Our own names are one of them, with no rules. */
+  readonly dialects: readonly Dialect[];
+}
+
+/**
+ * A checkpoint of any published layout under our names. Throws WeightsError, with the first names it found, when no dialect matches.
+ */
+export function translate(source: WeightSource, family: NameFamily): WeightSource & { readonly dialect: string } {
+  const bare = stripPrefix(source, ...family.prefixes);
+  const dialect = detectDialect(bare, family.dialects);
+  if (!dialect) {
+    const known = family.dialects.map((d) => d.name).join(", ");
+    const first = [...source.entries.keys()].slice(0, 3).join(", ") || "nothing";
+    throw new WeightsError("translate", `not a ${family.model} checkpoint in a known layout (${known}): it has ${first}, …`);
+  }
+  return { ...remap(bare, dialect.rules, dialect.drop ? { drop: dialect.drop } : {}), dialect: dialect.name };
+}
