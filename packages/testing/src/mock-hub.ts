@@ -195,7 +195,7 @@ class Hub implements MockHub {
     const siblings = Object.keys(repo.files).map((path) => {
       const { bytes, isLfs, etag } = served(repo, path)!;
       if (repo.bareListing) return { rfilename: path };
-      const blobId = gitSha1(bytes);
+      const blobId = hashesOf(bytes).sha1;
       const lfs = isLfs ? { lfs: { sha256: etag, size: bytes.byteLength, pointerSize: 134 } } : {};
       return { rfilename: path, size: bytes.byteLength, blobId, ...lfs };
     });
@@ -262,12 +262,22 @@ function breakAfter(response: ServerResponse, sent: Uint8Array, fault: Fault): v
   response.write(sent, () => setTimeout(breakOff, 20));
 }
 
+// Large files are hashed once.
+const hashed = new WeakMap<Uint8Array, { sha256: string; sha1: string }>();
+
+function hashesOf(bytes: Uint8Array): { sha256: string; sha1: string } {
+  const known = hashed.get(bytes) ?? { sha256: createHash("sha256").update(bytes).digest("hex"), sha1: gitSha1(bytes) };
+  hashed.set(bytes, known);
+  return known;
+}
+
 function served(repo: MockRepo, path: string): ServedFile | undefined {
   const content = Object.hasOwn(repo.files, path) ? repo.files[path] : undefined;
   if (content === undefined) return undefined;
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const isLfs = bytes.byteLength >= (repo.lfsFromBytes ?? 100) && !/\.(json|txt|md)$/.test(path);
-  return { bytes, isLfs, etag: isLfs ? createHash("sha256").update(bytes).digest("hex") : gitSha1(bytes) };
+  const { sha256, sha1 } = hashesOf(bytes);
+  return { bytes, isLfs, etag: isLfs ? sha256 : sha1 };
 }
 
 function gitSha1(bytes: Uint8Array): string {
