@@ -91,7 +91,7 @@ def details(rows: Rows) -> None:
     large = View(torch.tensor([[1000.0, 1000.5, -3.0], [-1000.0, -1001.0, -1000.25], [float("-inf"), 1.0, 2.0], [float("-inf")] * 3, [float("inf"), 0.0, 1.0]]))
     rows.add("logSumExp", lambda t: t.logsumexp(1), [large], {"dims": 1}, "special", case="stable")
     s = special("f32")
-    grid = View(torch.stack([s.roll(1), torch.linspace(-1, 1, len(s)), torch.cat([s[1:3], s[5:].abs(), s[:0], torch.ones(len(s) - 2 - len(s[5:]))])]))
+    grid = View(torch.stack([s.roll(1), torch.linspace(-1, 1.5, len(s)), torch.cat([s[1:3], s[5:].abs(), s[:0], torch.ones(len(s) - 2 - len(s[5:]))])]))
     for kind in ("sum", "mean", "max", "min", "prod", "norm", "var"):
         rows.add(kind, over(KINDS[kind], -1, False, 2), [grid], {"dims": -1}, "exact" if kind in EXACT else "special", case="special")
     for dtype in FLOATS:
@@ -109,7 +109,7 @@ def positions(rows: Rows) -> None:
             for view in views(op, dtype, -3, 3)[:4]:
                 for dim in (None, -1, 0, 1):
                     first = first_extreme(fn)
-                    rows.add(op, lambda x, d=dim, k=dim == 1, f=first: f(x, d, k), [view], ({} if dim is None else {"dim": dim}) | ({"keepdim": True} if dim == 1 else {}))
+                    rows.add(op, lambda x, d=dim, k=dim == 1, f=first: f(x, d, k), [view], ({} if dim is None else {"dim": dim}) | ({"keepdim": True} if dim == 1 else {}), out=["i32"])
         ties = View(torch.tensor([[1.0, 3.0, 3.0, 1.0], [2.0, 2.0, 2.0, 2.0], [0.0, float("nan"), 9.0, float("nan")], [float("-inf"), 1.0, float("inf"), float("inf")]]))
         rows.add(op, lambda x, f=first_extreme(fn): f(x, 1, False), [ties], {"dim": 1}, case="ties")
         big = View(base("bigarg", (3, 20011), "f32"))

@@ -158,7 +158,7 @@ def ours(dtype: torch.dtype, inputs: list) -> torch.dtype:
     if dtype == torch.bool:
         return torch.uint8
     if dtype == torch.int64:
-        return torch.uint32 if inputs and inputs[0].dtype == torch.uint32 else torch.int32
+        return torch.uint32 if any(t.dtype == torch.uint32 for t in inputs) else torch.int32
     return torch.float32 if dtype == torch.float64 else dtype
 
 
