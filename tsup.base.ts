@@ -1,4 +1,5 @@
-// The one build recipe of all packages: ESM only, declarations, source maps.
+// The one build recipe of all packages: ESM only, declarations, source maps. "node:" stays in imports, so that bundlers
+// for browsers know a Node module when they see one.
 import type { Options } from "tsup";
 
 export const library: Options = {
@@ -8,4 +9,5 @@ export const library: Options = {
   sourcemap: true,
   target: "es2022",
   clean: true,
+  removeNodeProtocol: false,
 };
