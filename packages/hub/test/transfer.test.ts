@@ -2,10 +2,12 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { mockBytes } from "@wick/testing/mock-hub";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   AccessDeniedError,
   type ByteProgress,
+  CacheAccessError,
+  DiskFullError,
   EntryNotFoundError,
   GatedRepoError,
   HashMismatchError,
@@ -19,6 +21,7 @@ import {
   TruncatedError,
   UnexpectedAnswerError,
 } from "../src/index.ts";
+import { fs } from "../src/node/builtins.ts";
 import { against, big, errorOf, hub, repo, temporaryFolder, weights } from "./fixtures.ts";
 
 async function leavePart(cacheDir: string, etag: string, part: Uint8Array): Promise<void> {
@@ -243,6 +246,52 @@ describe("who may read", () => {
     expect(unknown.message).toContain("org/other@main: no such repository, or it is private; check the spelling");
     expect(await errorOf(huggingFace(repo, against(server, cacheDir, { revision: "v9" })).list())).toBeInstanceOf(RevisionNotFoundError);
     expect(await errorOf(huggingFace(repo, against(server, cacheDir)).open("nope.bin"))).toBeInstanceOf(EntryNotFoundError);
+  });
+});
+
+describe("the disk", () => {
+  test("a file that cannot fit is refused before it is downloaded", async () => {
+    const server = await hub();
+    const statfs = vi.spyOn(fs, "statfs").mockResolvedValue({ bavail: 10, bsize: 4096 } as Awaited<ReturnType<typeof fs.statfs>>);
+    const error = await errorOf(huggingFace(repo, against(server, await temporaryFolder())).localPath(big)).finally(() =>
+      statfs.mockRestore(),
+    );
+    expect(error).toBeInstanceOf(DiskFullError);
+    expect(error.message).toContain("open: 3000000 bytes are still to be downloaded, 40960 are free: ");
+    expect(error.message).toContain("; free some space, or set HF_HOME or cacheDir to another disk");
+    expect(server.sentBytes()).toBe(0);
+  });
+
+  test("a disk that fills up while downloading keeps the part", async () => {
+    const server = await hub();
+    const cacheDir = await temporaryFolder();
+    const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC", syscall: "write" });
+    const { open } = fs;
+    const spy = vi.spyOn(fs, "open").mockImplementation(async (...args) => {
+      const handle = await open(...args);
+      if (!String(args[0]).endsWith(".incomplete")) return handle;
+      const write = handle.write.bind(handle) as (...given: unknown[]) => Promise<unknown>;
+      handle.write = (async (...given: unknown[]) =>
+        Number(given[3]) > 1_000_000 ? Promise.reject(full) : write(...given)) as typeof handle.write;
+      return handle;
+    });
+    const error = await errorOf(huggingFace(repo, against(server, cacheDir)).localPath(big)).finally(() => spy.mockRestore());
+    expect(error).toBeInstanceOf(DiskFullError);
+    expect(error.message).toContain("no room left");
+    expect(await readdir(join(cacheDir, ".locks", "models--org--model"))).toEqual([]);
+    const local = await huggingFace(repo, against(server, cacheDir)).localPath(big);
+    expect((await readFile(local)).equals(weights)).toBe(true);
+    expect(server.requests.at(-1)?.range).toMatch(/^bytes=\d{7}-$/);
+  });
+
+  test("a cache folder that cannot be made", async () => {
+    const server = await hub();
+    const file = join(await temporaryFolder(), "file");
+    await writeFile(file, "");
+    const error = await errorOf(huggingFace(repo, against(server, join(file, "cache"))).localPath(big));
+    expect(error).toBeInstanceOf(CacheAccessError);
+    expect(error.message).toContain("ENOTDIR");
+    expect(error.message).toContain("; check the permissions, or set HF_HOME or cacheDir to a folder you can write");
   });
 });
 

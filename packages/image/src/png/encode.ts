@@ -44,7 +44,7 @@ function filterRows(image: Image): Uint8Array {
     const target = filtered.subarray(y * (rowBytes + 1), (y + 1) * (rowBytes + 1));
     let least = Number.POSITIVE_INFINITY;
     for (let filter = 0; filter < 5; filter++) {
-      const cost = applyFilter(filter, row, above, step, trial);
+      const cost = applyFilter(filter, row, above, step, trial, least);
       if (cost >= least) continue;
       least = cost;
       target[0] = filter;
@@ -56,9 +56,10 @@ function filterRows(image: Image): Uint8Array {
 }
 
 // Writes one filtered row and returns the sum of its absolute values as signed bytes: the usual guess at what deflates best.
-function applyFilter(filter: number, row: Uint8Array, above: Uint8Array, step: number, out: Uint8Array): number {
+// Stops early once the sum reaches `limit`.
+function applyFilter(filter: number, row: Uint8Array, above: Uint8Array, step: number, out: Uint8Array, limit: number): number {
   let cost = 0;
-  for (let i = 0; i < row.length; i++) {
+  for (let i = 0; i < row.length && cost < limit; i++) {
     const left = i < step ? 0 : row[i - step]!;
     const up = above[i]!;
     const corner = i < step ? 0 : above[i - step]!;
