@@ -1,2 +1,3 @@
 export * from "./qwen3.ts";
+export * from "./qwen3-config.ts";
 export * from "./tokenizers/index.ts";

@@ -1,0 +1,80 @@
+// A Z-Image pipeline from a repository in diffusers layout: model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/.
+import { LazyModel, shiftFromConfig } from "@wick/diffusion";
+import { Qwen3, qwen3ConfigFromJson, qwenTokenizer, type TokenizerFiles } from "@wick/encoders";
+import type { ByteProgress, ModelFiles } from "@wick/hub";
+import type { DTypePolicy } from "@wick/nn";
+import { type Device, type DType, openSafetensors, stripPrefix, translate, type WeightSource } from "@wick/tensor";
+import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
+import { zImageConfigFromJson } from "../configs-json.ts";
+import { zImageNames } from "../names/z-image.ts";
+import { ZImage } from "../z-image.ts";
+import { type ZImageDefaults, ZImagePipeline } from "./z-image-pipeline.ts";
+
+export interface OpenZImageOptions {
+  readonly files: ModelFiles;
+  /** Format of the transformer's weights on the device; default as stored. */
+  readonly dtype?: DType | DTypePolicy | undefined;
+  /** Format of the text encoder's weights; default as stored. */
+  readonly textEncoderDType?: DType | DTypePolicy | undefined;
+  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together. */
+  readonly keepLoaded?: boolean | undefined;
+  /** What requests leave out; default 1024 x 1024, 8 steps, guidance 0. */
+  readonly defaults?: Partial<ZImageDefaults> | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes of files on their way. */
+  readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+const keepLimitBytes = 2 * 2 ** 30;
+
+/** Reads configs and the tokenizer; weights are opened when a stage first needs them. */
+export async function zImage(device: Device, options: OpenZImageOptions): Promise<ZImagePipeline> {
+  const { files, signal, onDownload } = options;
+  const reading = { ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) };
+  const [transformerJson, encoderJson, vaeJson, schedulerJson] = await Promise.all(
+    ["transformer/config.json", "text_encoder/config.json", "vae/config.json", "scheduler/scheduler_config.json"].map((path) =>
+      files.readJson<Json>(path, reading),
+    ),
+  );
+  const weights = (folder: string) => async (stop?: AbortSignal) =>
+    openSafetensors(await files.openAll(`${folder}/*.safetensors`, { ...reading, ...(stop ? { signal: stop } : {}) }));
+  const encoderConfig = qwen3ConfigFromJson(encoderJson!);
+  const textEncoder = new LazyModel({
+    name: "text_encoder",
+    // hidden_states[-2]: the last layer and the final norm are never needed.
+    model: new Qwen3(encoderConfig, { layers: encoderConfig.layers - 1 }),
+    open: async (stop) => stripPrefix(await weights("text_encoder")(stop), "model."),
+    dtype: options.textEncoderDType,
+    allowUnused: new RegExp(`^(layers\\.${encoderConfig.layers - 1}\\.|norm\\.|lm_head\\.)`),
+  });
+  const transformer = new LazyModel({
+    name: "transformer",
+    model: new ZImage(zImageConfigFromJson(transformerJson!)),
+    open: async (stop): Promise<WeightSource> => translate(await weights("transformer")(stop), zImageNames),
+    dtype: options.dtype,
+  });
+  const vae = new LazyModel({ name: "vae", model: new AutoencoderKl(autoencoderKlConfigFromJson(vaeJson!)), open: weights("vae") });
+  const total = textEncoder.weightBytes + transformer.weightBytes + vae.weightBytes;
+  return new ZImagePipeline(device, {
+    tokenizer: qwenTokenizer(await tokenizerFiles(files, reading)),
+    textEncoder,
+    transformer,
+    vae,
+    shift: shiftFromConfig(schedulerJson!),
+    defaults: { width: 1024, height: 1024, steps: 8, guidance: 0, ...options.defaults },
+    keepLoaded: options.keepLoaded ?? total <= keepLimitBytes,
+  });
+}
+
+/** Whatever tokenizer files the repository has. */
+async function tokenizerFiles(files: ModelFiles, reading: object): Promise<TokenizerFiles> {
+  const names = ["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja"] as const;
+  const found: Record<string, string> = {};
+  for (const name of names) {
+    // tokenizer.json says all that these two say.
+    if (found["tokenizer.json"] && (name === "vocab.json" || name === "merges.txt")) continue;
+    if (await files.has(`tokenizer/${name}`, reading)) found[name] = await files.readText(`tokenizer/${name}`, reading);
+  }
+  return found;
+}
