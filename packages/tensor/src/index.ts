@@ -7,6 +7,7 @@ export type { HostArray, NumberData } from "./encode.ts";
 export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
 export { canConvert, streamAs } from "./loaders/convert.ts";
+export { type GgufValue, openGguf } from "./loaders/gguf.ts";
 export { invert, type NameRules, type Recipe, type RowRange, type Trace, traceName } from "./loaders/name-rules.ts";
 export {
   type Dialect,
