@@ -7,8 +7,14 @@ export type { HostArray, NumberData } from "./encode.ts";
 export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
 export { canConvert, streamAs } from "./loaders/convert.ts";
+export type { ScaledF8Options } from "./loaders/f8-scaled.ts";
 export { type GgufValue, openGguf } from "./loaders/gguf.ts";
+export type { GgufMetadata, TypedGgufValue } from "./loaders/gguf-header.ts";
+export { type HttpOptions, httpSource } from "./loaders/http-source.ts";
 export { invert, type NameRules, type Recipe, type RowRange, type Trace, traceName } from "./loaders/name-rules.ts";
+export { openNpy, openNpz } from "./loaders/npy.ts";
+export { type OpenOptions, openWeights, type WeightFile } from "./loaders/open.ts";
+export { openPth, type PthOptions } from "./loaders/pth.ts";
 export {
   type Dialect,
   detectDialect,
@@ -20,8 +26,21 @@ export {
   translate,
 } from "./loaders/remap.ts";
 export { openSafetensors, openSafetensorsIndex, readShardIndex } from "./loaders/safetensors.ts";
+export { type ByteSink, memorySink, writeFileAtomically } from "./loaders/sink.ts";
 export { type ByteSource, blobSource, fileSource, memorySource, SourceError } from "./loaders/source.ts";
-export { entryOf, readTensorBytes, type StreamOptions, streamSlice, type WeightEntry, type WeightSource } from "./loaders/weight-source.ts";
+export {
+  entryOf,
+  readTensorBytes,
+  readTensorBytes,
+  type StreamOptions,
+  type StreamOptions,
+  streamSlice,
+  type WeightEntry,
+  type WeightEntry,
+  type WeightSource,
+  type WeightSource,
+} from "./loaders/weight-source.ts";
+export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
 export { type AttentionOptions, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";

@@ -1,6 +1,6 @@
 // The bf16 and f16 streams of PyTorch 1.13: uniforms of 8 or 11 bits, and Box-Muller rounded to the format at every assignment
 // (bf16: after every operation). pytorch v1.13: aten/src/ATen/native/cpu/DistributionTemplates.h, c10/util/{BFloat16-math,Half-inl}.h.
-import { bf16FromNumber, f16FromNumber, f16Values } from "./quant/float-codec.ts";
+import { bf16FromF32, f16FromF32, f16Values } from "./dtype-convert.ts";
 
 const f = Math.fround;
 const scratch = new Uint32Array(1);
@@ -10,16 +10,16 @@ const scratchFloat = new Float32Array(scratch.buffer);
 export function legacyUniform(word: number, dtype: "bf16" | "f16", asBits = false): number {
   const value = dtype === "bf16" ? (word & 0xff) / 256 : (word & 0x7ff) / 2048;
   if (!asBits) return value;
-  return dtype === "bf16" ? bf16FromNumber(value) : f16FromNumber(value);
+  return dtype === "bf16" ? bf16FromF32(value) : f16FromF32(value);
 }
 
 /** Rounds to the nearest bf16, by way of f32 as C++ converts a double. */
 function roundBf16(value: number): number {
-  scratch[0] = bf16FromNumber(value) << 16;
+  scratch[0] = bf16FromF32(value) << 16;
   return scratchFloat[0]!;
 }
 
-const roundF16 = (value: number): number => f16Values()[f16FromNumber(value)]!;
+const roundF16 = (value: number): number => f16Values()[f16FromF32(value)]!;
 
 function pairBf16(u1: number, u2: number): readonly [number, number] {
   const r = roundBf16;
@@ -37,7 +37,7 @@ function pairF16(u1: number, u2: number): readonly [number, number] {
 /** Turns the uniforms x[i…i+15], as bit patterns of `dtype`, into normal values in place. */
 export function legacyBoxMuller16(x: Uint16Array, i: number, dtype: "bf16" | "f16"): void {
   const [decode, encode, pair] =
-    dtype === "bf16" ? ([decodeBf16, bf16FromNumber, pairBf16] as const) : ([decodeF16, f16FromNumber, pairF16] as const);
+    dtype === "bf16" ? ([decodeBf16, bf16FromF32, pairBf16] as const) : ([decodeF16, f16FromF32, pairF16] as const);
   for (let j = i; j < i + 8; j++) {
     const [first, second] = pair(decode(x[j]!), decode(x[j + 8]!));
     x[j] = encode(first + 0);

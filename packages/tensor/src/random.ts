@@ -1,7 +1,8 @@
 // Random numbers that PyTorch's CPU generator would give, bit for bit: same seed, same noise. No hidden global generator.
 // pytorch: aten/src/ATen/native/cpu/DistributionTemplates.h, core/DistributionsHelper.h, core/TransformationHelper.h, CPUGeneratorImpl.cpp.
+
+import { bf16FromF32, f16FromF32 } from "./dtype-convert.ts";
 import { TensorError } from "./errors.ts";
-import { bf16FromNumber, f16FromNumber } from "./quant/float-codec.ts";
 import { legacyBoxMuller16, legacyUniform } from "./random-legacy.ts";
 import { Mt19937 } from "./random-mt19937.ts";
 import { boxMuller16 } from "./random-normal-f32.ts";
@@ -161,7 +162,7 @@ export class TorchCpuGenerator {
   /** bf16 and f16 of the current generation: f32 groups rounded; a ragged end draws nothing for its first pass. */
   private roundedNormals(n: number, dtype: "bf16" | "f16"): Uint16Array {
     const out = new Uint16Array(n);
-    const encode = dtype === "bf16" ? bf16FromNumber : f16FromNumber;
+    const encode = dtype === "bf16" ? bf16FromF32 : f16FromF32;
     const group = new Float32Array(16);
     const drawAt = (offset: number): void => {
       for (let j = 0; j < 16; j++) group[j] = this.uniform24();
@@ -190,7 +191,7 @@ export class TorchCpuGenerator {
 
 function fill(n: number, dtype: RandomDType, draw: () => number): Float32Array | Float64Array | Uint16Array {
   const out = dtype === "f32" ? new Float32Array(n) : dtype === "f64" ? new Float64Array(n) : new Uint16Array(n);
-  const encode = dtype === "bf16" ? bf16FromNumber : dtype === "f16" ? f16FromNumber : (v: number) => v;
+  const encode = dtype === "bf16" ? bf16FromF32 : dtype === "f16" ? f16FromF32 : (v: number) => v;
   for (let i = 0; i < n; i++) out[i] = encode(draw());
   return out;
 }

@@ -47,7 +47,9 @@ describe("openPth", () => {
   });
 
   it("names what the top level has when the part asked for is not there", async () => {
-    await expect(openPth(memorySource(file("legacy.pth"), "a.pth"), { at: "model" })).rejects.toThrowErrorMatchingInlineSnapshot(`[FormatError: openPth: nothing at "model": a.pth; the top level has epoch, lr, tag, none, flags, state_dict, list]`);
+    await expect(openPth(memorySource(file("legacy.pth"), "a.pth"), { at: "model" })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: openPth: nothing at "model": a.pth; the top level has epoch, lr, tag, none, flags, state_dict, list]`,
+    );
   });
 });
 
@@ -113,7 +115,10 @@ describe("openPth refuses", () => {
     ["a pickle without end", zipSync({ "a/data.pkl": Uint8Array.of(0x80, 2, 0x7d) }, { level: 0 })],
     ["an archive without pickle", zipSync({ "a/b": Uint8Array.of(1) }, { level: 0 })],
     ["big-endian", archive(good, { "a/byteorder": Uint8Array.from(text("big")) })],
-    ["two tensors of one path", archive([0x7d, ...unicode("a.b"), ...good, 0x73, ...unicode("a"), 0x7d, ...unicode("b"), ...good, 0x73, 0x73])],
+    [
+      "two tensors of one path",
+      archive([0x7d, ...unicode("a.b"), ...good, 0x73, ...unicode("a"), 0x7d, ...unicode("b"), ...good, 0x73, 0x73]),
+    ],
     ["text", Uint8Array.from(text("<!doctype html><html></html>"))],
     ["an empty file", new Uint8Array(0)],
     ["a truncated archive", archive(good).slice(0, -30)],

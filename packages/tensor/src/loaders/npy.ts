@@ -114,7 +114,7 @@ function parseDictionary(op: string, where: string, text: string, dataOffset: nu
     throw new FormatError(op, `a malformed .npy header: ${where}`);
   }
   if (descr === undefined) throw new FormatError(op, `an array of structures: ${where}; save plain arrays`);
-  const format = formats[descr.slice(1)];
+  const format = Object.hasOwn(formats, descr.slice(1)) ? formats[descr.slice(1)] : undefined;
   if (!format || !/^[<>|=]/.test(descr)) {
     const objects = descr.endsWith("O") ? "; pickled objects are never loaded" : "";
     throw new FormatError(op, `element type ${descr}: ${where}; known are ${Object.keys(formats).join(", ")}${objects}`);
@@ -151,7 +151,10 @@ function describe(
   const tensor = storedTensor(op, { name, shape, storedDtype: descr, format, source, offset: dataOffset });
   const have = sizeBytes - dataOffset;
   if (tensor.storedBytes !== have) {
-    throw new FormatError(op, `${descr} [${shape.join(", ")}] takes ${tensor.storedBytes} bytes, the file has ${have}: ${name} in ${source.name}`);
+    throw new FormatError(
+      op,
+      `${descr} [${shape.join(", ")}] takes ${tensor.storedBytes} bytes, the file has ${have}: ${name} in ${source.name}`,
+    );
   }
   return { ...tensor, fortran: fortran && shape.length > 1, packed };
 }
@@ -175,7 +178,11 @@ async function* streamNpy(tensor: NpyTensor, options: StreamOptions = {}): Async
 }
 
 /** Drops the first `skip` bytes and cuts the rest at element boundaries. */
-async function* wholeUnits(pieces: AsyncIterable<Uint8Array>, skip: number, unitBytes: number): AsyncGenerator<Uint8Array, void, undefined> {
+async function* wholeUnits(
+  pieces: AsyncIterable<Uint8Array>,
+  skip: number,
+  unitBytes: number,
+): AsyncGenerator<Uint8Array, void, undefined> {
   let rest: Uint8Array = new Uint8Array(0);
   for await (const piece of pieces) {
     const drop = Math.min(skip, piece.length);

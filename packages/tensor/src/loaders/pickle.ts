@@ -3,7 +3,17 @@
 import { FormatError } from "../errors.ts";
 
 /** What unpickling yields: dicts are Maps, lists and tuples arrays, long integers bigints where they do not fit, bytes Uint8Arrays. */
-export type Unpickled = null | boolean | number | bigint | string | Uint8Array | Unpickled[] | Map<Unpickled, Unpickled> | Callable | object;
+export type Unpickled =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Unpickled[]
+  | Map<Unpickled, Unpickled>
+  | Callable
+  | object;
 
 /** A global that the caller allows: an inert value, or a function of a tuple of arguments. */
 export interface Callable {

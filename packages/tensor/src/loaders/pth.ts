@@ -44,7 +44,10 @@ export async function openPth(source: ByteSource, options: PthOptions = {}): Pro
     const first = await source.read(0, Math.min(16, source.sizeBytes), options.signal);
     if (looksLikeZip(first)) return await openZipCheckpoint(source, options);
     if (looksLikeLegacyPth(first)) return await openLegacy(source, options);
-    throw new FormatError(OP, `neither a ZIP archive nor a PyTorch pickle: ${source.name}; re-save it with torch.save of PyTorch 1.6 or later`);
+    throw new FormatError(
+      OP,
+      `neither a ZIP archive nor a PyTorch pickle: ${source.name}; re-save it with torch.save of PyTorch 1.6 or later`,
+    );
   } catch (error) {
     await source.close();
     throw error;
@@ -57,7 +60,8 @@ type Place = (storage: TorchStorage) => { readonly source: ByteSource; readonly 
 async function openZipCheckpoint(source: ByteSource, options: PthOptions): Promise<WeightSource> {
   const zip = await openZip(OP, source, options.signal);
   const pickleName = [...zip.entries.keys()].find((name) => /^([^/]+\/)?data\.pkl$/.test(name));
-  if (pickleName === undefined) throw new FormatError(OP, `the ZIP archive holds no data.pkl, so it is no PyTorch checkpoint: ${source.name}`);
+  if (pickleName === undefined)
+    throw new FormatError(OP, `the ZIP archive holds no data.pkl, so it is no PyTorch checkpoint: ${source.name}`);
   const folder = pickleName.slice(0, -"data.pkl".length);
   await checkByteOrder(zip, folder, options.signal);
   const bytes = await readEntry(zip, zip.entries.get(pickleName)!, MAX_PICKLE_BYTES, options.signal);
@@ -101,7 +105,8 @@ async function openLegacy(source: ByteSource, options: PthOptions): Promise<Weig
   const context = { op: OP, where: source.name, globals: torchGlobals(OP, source.name), persistent: resolver.resolve };
   const parts = await readPickles(source, 5, (bytes, at) => unpickle(bytes, at, context), options.signal);
   const [, version, system, root, keys] = parts.values;
-  if (version !== 1001) throw new FormatError(OP, `format version ${String(version)}: ${source.name}; re-save it with PyTorch 1.6 or later`);
+  if (version !== 1001)
+    throw new FormatError(OP, `format version ${String(version)}: ${source.name}; re-save it with PyTorch 1.6 or later`);
   if (system instanceof Map && system.get("little_endian") === false) {
     throw new FormatError(OP, `byte order "big": ${source.name}; re-save it on a little-endian machine`);
   }
@@ -123,7 +128,10 @@ async function openLegacy(source: ByteSource, options: PthOptions): Promise<Weig
 async function checkLegacyLength(source: ByteSource, at: number, storage: TorchStorage, signal?: AbortSignal): Promise<void> {
   const end = at + 8 + storage.elements * storage.format.unitBytes;
   if (end > source.sizeBytes) {
-    throw new FormatError(OP, `truncated: ${source.name} has ${source.sizeBytes} bytes, storage ${storage.key} ends at ${end}; download it again`);
+    throw new FormatError(
+      OP,
+      `truncated: ${source.name} has ${source.sizeBytes} bytes, storage ${storage.key} ends at ${end}; download it again`,
+    );
   }
   const prefix = await source.read(at, 8, signal);
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigInt64(0, true);
@@ -186,7 +194,8 @@ function descend(source: ByteSource, root: Unpickled, path: string | undefined):
 function walk(root: Unpickled, source: ByteSource, visit: (path: string, value: Unpickled) => void): void {
   let visits = 0;
   const go = (value: Unpickled, path: string, depth: number): void => {
-    if (++visits > MAX_VISITS || depth > MAX_DEPTH) throw new FormatError(OP, `the pickle nests absurdly deep or wide at ${path.slice(0, 100)}: ${source.name}`);
+    if (++visits > MAX_VISITS || depth > MAX_DEPTH)
+      throw new FormatError(OP, `the pickle nests absurdly deep or wide at ${path.slice(0, 100)}: ${source.name}`);
     const under = (key: unknown): string => (path === "" ? String(key) : `${path}.${String(key)}`);
     if (value instanceof Map) for (const [key, item] of value) go(item, under(keyText(key)), depth + 1);
     else if (Array.isArray(value)) for (const [i, item] of value.entries()) go(item, under(i), depth + 1);
@@ -200,7 +209,14 @@ const keyText = (key: Unpickled): string => (typeof key === "object" && key !== 
 function describe(source: ByteSource, path: string, tensor: TorchTensor, place: Place): PthTensor {
   const { shape, strides, format } = tensor;
   const at = place(tensor.storage);
-  const found = { name: path, shape, storedDtype: tensor.typeName, format, source: at.source, offset: at.offset + tensor.offset * format.unitBytes };
+  const found = {
+    name: path,
+    shape,
+    storedDtype: tensor.typeName,
+    format,
+    source: at.source,
+    offset: at.offset + tensor.offset * format.unitBytes,
+  };
   const stored = storedTensor(OP, found);
   const repeats = stored.storedBytes / Math.max(1, tensor.storage.elements * tensor.storage.format.unitBytes);
   if (repeats > MAX_REPEATS) throw new FormatError(OP, `a view repeats its storage ${repeats} times: ${path} in ${source.name}`);

@@ -77,7 +77,8 @@ const dtypeKinds: readonly (readonly [string, StoredFormat])[] = [
   ["float8_e8m0fnu", storedFormats.f8e8m0],
 ];
 
-const isKind = (value: Unpickled): value is ElementKind => typeof value === "object" && value !== null && "format" in value && "pythonName" in value;
+const isKind = (value: Unpickled): value is ElementKind =>
+  typeof value === "object" && value !== null && "format" in value && "pythonName" in value;
 
 /** Reads arguments of Python calls with checks; every complaint names the file. */
 class Arguments {
@@ -110,7 +111,13 @@ class Arguments {
     return value !== undefined && isKind(value) ? value : this.fail("a storage or tensor has no known element type");
   }
 
-  tensor(storage: TorchStorage, kind: { format: StoredFormat; name: string }, offset: Unpickled | undefined, shape: number[], strides: number[]) {
+  tensor(
+    storage: TorchStorage,
+    kind: { format: StoredFormat; name: string },
+    offset: Unpickled | undefined,
+    shape: number[],
+    strides: number[],
+  ) {
     const start = this.whole(offset, "a tensor's offset");
     const span = spanOf(shape, strides);
     const have = (storage.elements * storage.format.unitBytes) / kind.format.unitBytes;
@@ -173,7 +180,10 @@ export function torchGlobals(op: string, where: string): ReadonlyMap<string, Cal
 }
 
 /** Resolves persistent ids ("storage", type, key, location, elements[, view]); the same key gives the same storage. */
-export function storageResolver(op: string, where: string): { resolve: (id: Unpickled) => TorchStorage; storages: Map<string, TorchStorage> } {
+export function storageResolver(
+  op: string,
+  where: string,
+): { resolve: (id: Unpickled) => TorchStorage; storages: Map<string, TorchStorage> } {
   const a = new Arguments(op, where);
   const storages = new Map<string, TorchStorage>();
   const resolve = (id: Unpickled): TorchStorage => {

@@ -1,8 +1,8 @@
 // Block formats to f32: one function per GGUF block type, bit-for-bit the values of the `gguf` Python package.
 // Layouts are ggml's (ggml: src/ggml-common.h). Products d*scale*q are exact in f64, so the store to f32 rounds once, as the reference does.
 import { dtypeInfo, type QuantDType } from "../dtype.ts";
+import { f16Values } from "../dtype-convert.ts";
 import { DTypeError } from "../errors.ts";
-import { f16Values } from "./float-codec.ts";
 import { iq4Values, scaleMinK4 } from "./layout.ts";
 
 /** Decodes one block: bytes `s`… of `b` into `out[o…]`; `h` is the f16 table. */

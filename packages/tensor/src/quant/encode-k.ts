@@ -1,12 +1,12 @@
 // The 256-value formats and the non-linear 4-bit ones: sub-block scales by search, scales quantized, then codes for the scales as stored.
 // ggml: src/ggml-quants.c, quantize_row_q2_K_ref … quantize_row_q6_K_ref and quantize_row_iq4_nl_impl.
-import { f16FromNumber, f16Values } from "./float-codec.ts";
+import { f16FromF32, f16Values } from "../dtype-convert.ts";
 import { packScaleMinK4 } from "./layout.ts";
 import { clamp, nearestIq4, roundEven, type ScaleMinSearch, scaleIq4, scaleMin, scaleQ3, scaleQ6 } from "./scale-search.ts";
 
 /** Writes a scale as f16 and gives back the value as stored. */
 function putHalf(b: Uint8Array, s: number, value: number): number {
-  const bits = f16FromNumber(value);
+  const bits = f16FromF32(value);
   b[s] = bits & 255;
   b[s + 1] = bits >> 8;
   return f16Values()[bits]!;

@@ -1,10 +1,10 @@
 // f32 to block formats. The 32-value formats give the bytes of the `gguf` Python package; the K and IQ4 formats search their scales
 // like ggml's reference quantizer (ggml: src/ggml-quants.c), with sums in f64.
 import { dtypeInfo, type QuantDType } from "../dtype.ts";
+import { f16FromF32 } from "../dtype-convert.ts";
 import { DTypeError } from "../errors.ts";
 import { checkBlocks } from "./decode.ts";
 import { iq4_nl, iq4_xs, q2_K, q3_K, q4_K, q5_K, q6_K } from "./encode-k.ts";
-import { f16FromNumber } from "./float-codec.ts";
 
 /** Encodes one block: values `o`… of `x` into bytes `s`… of `b`. */
 export type EncodeBlock = (x: Float32Array, o: number, b: Uint8Array, s: number) => void;
@@ -13,7 +13,7 @@ const f = Math.fround;
 
 /** Writes a scale as f16; the caller has found it finite in f32. */
 function putHalf(b: Uint8Array, s: number, value: number): void {
-  const bits = f16FromNumber(value);
+  const bits = f16FromF32(value);
   b[s] = bits & 255;
   b[s + 1] = bits >> 8;
 }
