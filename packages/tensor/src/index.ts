@@ -31,13 +31,9 @@ export { type ByteSource, blobSource, fileSource, memorySource, SourceError } fr
 export {
   entryOf,
   readTensorBytes,
-  readTensorBytes,
-  type StreamOptions,
   type StreamOptions,
   streamSlice,
   type WeightEntry,
-  type WeightEntry,
-  type WeightSource,
   type WeightSource,
 } from "./loaders/weight-source.ts";
 export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
