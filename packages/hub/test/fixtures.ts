@@ -56,3 +56,8 @@ export async function errorOf(promise: Promise<unknown>): Promise<Error> {
   if ("error" in outcome) return outcome.error as Error;
   throw new Error(`expected a rejection, got ${JSON.stringify(outcome.value)}`);
 }
+
+/** Resolves when a server has noticed that a client left and counts no more bytes for it. */
+export function settled(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 250));
+}

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { huggingFace } from "../src/index.ts";
-import { against, big, hub, repo, temporaryFolder, weights } from "./fixtures.ts";
+import { against, big, hub, repo, settled, temporaryFolder, weights } from "./fixtures.ts";
 
 const program = fileURLToPath(new URL("download-file.ts", import.meta.url));
 
@@ -47,6 +47,7 @@ test("a download killed with SIGKILL resumes and ends byte-identical", async () 
   expect(await readdir(join(cacheDir, ".locks", "models--org--model"))).toHaveLength(1);
 
   server.behave();
+  await settled();
   const before = server.sentBytes();
   const again = await ended(start(server.endpoint, cacheDir));
   expect(again.output).toContain("path ");

@@ -22,7 +22,7 @@ import {
   UnexpectedAnswerError,
 } from "../src/index.ts";
 import { fs } from "../src/node/builtins.ts";
-import { against, big, errorOf, hub, repo, temporaryFolder, weights } from "./fixtures.ts";
+import { against, big, errorOf, hub, repo, settled, temporaryFolder, weights } from "./fixtures.ts";
 
 async function leavePart(cacheDir: string, etag: string, part: Uint8Array): Promise<void> {
   const blobs = join(cacheDir, "models--org--model", "blobs");
@@ -76,7 +76,9 @@ describe("resume", () => {
     const local = await huggingFace(repo, against(server, await temporaryFolder())).localPath(big);
     expect((await readFile(local)).equals(weights)).toBe(true);
     expect(server.requests.filter((request) => request.path.startsWith("/cdn/"))).toHaveLength(4);
-    expect(server.sentBytes()).toBeLessThanOrEqual(weights.byteLength);
+    // Breaking off may lose what was on the way, but nothing is asked for twice that had arrived.
+    expect(server.requests.at(-1)?.range).toMatch(/^bytes=\d{6,7}-$/);
+    expect(server.sentBytes()).toBeLessThan(3 * 700_000 + weights.byteLength);
   });
 
   test("a server that ignores ranges is read from the start", async () => {
@@ -111,7 +113,7 @@ describe("resume", () => {
 });
 
 describe("misbehaving servers", () => {
-  const options = { retries: 2, stallTimeoutMs: 150 };
+  const options = { retries: 1, stallTimeoutMs: 700 };
 
   test.each([
     ["closeEarly", NetworkError, "the connection broke after"],
@@ -312,6 +314,7 @@ describe("abort", () => {
     const partBytes = (await stat(part)).size;
     expect(partBytes).toBeGreaterThan(200_000);
     server.behave();
+    await settled();
     const before = server.sentBytes();
     expect((await readFile(await files.localPath(big))).equals(weights)).toBe(true);
     expect(server.sentBytes() - before).toBe(weights.byteLength - partBytes);

@@ -1,6 +1,7 @@
 // Resizing against Pillow, floats against diffusers, JPEG and WebP against Pillow, grids and terminal previews.
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
+  DecoderMissingError,
   decodeImage,
   encodePng,
   flatten,
@@ -106,6 +107,17 @@ describe("other formats", () => {
     expect(kinds).toEqual(["jpeg", "jpeg", "webp", "webp"]);
     expect(imageFormat(new TextEncoder().encode("GIF89a"))).toBe("gif");
     expect(imageFormat(new Uint8Array(3))).toBeUndefined();
+  });
+
+  test("without sharp the error says how to get it", async () => {
+    vi.doMock("sharp", () => {
+      throw new Error("Cannot find package 'sharp'");
+    });
+    const attempt = decodeImage(bytesOf(goldens.lossy["webp"]!.file)).finally(() => vi.doUnmock("sharp"));
+    await expect(attempt).rejects.toBeInstanceOf(DecoderMissingError);
+    await expect(attempt).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[DecoderMissingError: decodeImage: webp needs the optional package sharp here; npm install sharp, or convert the file to PNG]`,
+    );
   });
 
   test("cut, unknown and too large files are errors of ours", async () => {
