@@ -45,6 +45,8 @@ export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { IndexSpec } from "./ops/view-index.ts";
 export type { PrintOptions } from "./print.ts";
+export { dequantizeInto } from "./quant/decode.ts";
+export { quantizeInto } from "./quant/encode.ts";
 export { type RandomArray, type RandomDType, TorchCpuGenerator, type TorchCpuStream, torchCpu } from "./random.ts";
 export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";

@@ -1,5 +1,5 @@
 // A WeightSource over tensors that lie in files as plain ranges of bytes, which is all of safetensors and GGUF and most of the rest.
-import { type DType, dtypeInfo } from "../dtype.ts";
+import { dtypeInfo } from "../dtype.ts";
 import type { Shape } from "../shape.ts";
 import type { StoredFormat } from "./edge-dtypes.ts";
 import { type ByteSource, CHUNK_BYTES, streamRange } from "./source.ts";
@@ -65,6 +65,3 @@ export function storedWeights(
     },
   };
 }
-
-/** Dtype words for messages: what `stream` yields next to what the file holds. */
-export const describeStored = (dtype: DType, stored: string): string => (dtype === stored.toLowerCase() ? dtype : `${stored} as ${dtype}`);

@@ -86,9 +86,3 @@ export function checkedByteLength(op: string, where: string, dtype: DType, shape
   if (!Number.isSafeInteger(bytes)) throw new FormatError(op, `impossible shape: ${where} ${formatShape(shape)}`);
   return bytes;
 }
-
-/** A file's tensor and where its bytes lie; what the format readers hand to `rangeWeights`. */
-export interface StoredRange {
-  readonly offset: number;
-  readonly storedBytes: number;
-}
