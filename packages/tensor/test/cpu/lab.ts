@@ -1,6 +1,7 @@
 // Views on a CPU backend made from plain numbers, and back: what kernel tests are written with.
 import { expect } from "vitest";
 import type { Backend, View } from "../../src/backends/backend.ts";
+import type { CpuOptions } from "../../src/backends/cpu/index.ts";
 import { bytesOf, type DType, isFloat } from "../../src/dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowFloat } from "../../src/dtype-convert.ts";
 import { contiguousLayout, expandLayout, type Layout, narrowLayout, permuteLayout, stepLayout } from "../../src/layout.ts";
@@ -113,3 +114,9 @@ export function expectClose(actual: readonly number[], expected: readonly number
   });
   expect(Math.sqrt(error)).toBeLessThanOrEqual(tolerance * Math.sqrt(norm) + 1e-30);
 }
+
+/** The kernels every test runs on: the plain loops, and the generated code even where it would not pay. */
+export const variants: readonly (readonly [string, CpuOptions])[] = [
+  ["plain", { kernels: "plain" }],
+  ["wasm", { kernels: "wasm", plainBelow: 0 }],
+];

@@ -6,7 +6,7 @@ import { Lab } from "./lab.ts";
 
 describe("CPU memory", () => {
   it("reports live, pooled and peak bytes by label and reuses what was released", () => {
-    const b = createCpuBackend();
+    const b = createCpuBackend({ kernels: "plain" });
     const [w, x, y] = [b.allocate(1000, "weight"), b.allocate(64, "x"), b.allocate(64, "x")];
     expect(b.memory()).toEqual({
       liveBytes: 1152,
@@ -33,19 +33,19 @@ describe("CPU memory", () => {
   });
 
   it("throws a typed error when memory runs out and stays usable", () => {
-    const b = createCpuBackend({ memoryLimitBytes: 4096 });
+    const b = createCpuBackend({ kernels: "plain", memoryLimitBytes: 4096 });
     const kept = b.allocate(4000, "kept");
     expect(() => b.allocate(200, "more")).toThrowErrorMatchingInlineSnapshot(
       `[OutOfMemoryError: allocate: no memory for 200 bytes of "more" with 4096 live (limit 4096); release tensors or use a smaller dtype]`,
     );
-    expect(() => createCpuBackend().allocate(2 ** 52, "huge")).toThrow(OutOfMemoryError);
+    expect(() => createCpuBackend({ kernels: "plain" }).allocate(2 ** 52, "huge")).toThrow(OutOfMemoryError);
     b.release(kept);
     b.release(b.allocate(4000, "again"));
     b.destroy();
   });
 
   it("checks ranges and buffers of other devices", async () => {
-    const [b, other] = [createCpuBackend(), createCpuBackend()];
+    const [b, other] = [createCpuBackend({ kernels: "plain" }), createCpuBackend()];
     const x = b.allocate(8, "x");
     expect(() => b.write(x, 4, new Uint8Array(5))).toThrowErrorMatchingInlineSnapshot(
       `[DeviceError: write: bytes 4 to 9 lie outside a buffer of 8 bytes]`,
@@ -59,7 +59,7 @@ describe("CPU memory", () => {
   });
 
   it("profiles what ran", async () => {
-    const lab = new Lab(createCpuBackend());
+    const lab = new Lab(createCpuBackend({ kernels: "plain" }));
     const [a, b] = [lab.random([4, 8]), lab.random([8, 2])];
     const out = lab.out([4, 2]);
     const timings = await lab.backend.profile(async () => {
@@ -76,7 +76,7 @@ describe("CPU memory", () => {
   });
 
   it("refuses everything after destroy", async () => {
-    const lab = new Lab(createCpuBackend());
+    const lab = new Lab(createCpuBackend({ kernels: "plain" }));
     const out = lab.out([4]);
     lab.backend.destroy();
     expect(() => lab.backend.kernels.fill(out, {}, { value: 0 })).toThrowErrorMatchingInlineSnapshot(

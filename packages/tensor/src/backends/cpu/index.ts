@@ -1,13 +1,21 @@
 // The CPU backend: kernels run when they are recorded, so flush and idle have nothing to wait for.
-import { DeviceError } from "../../errors.ts";
+import { DeviceError, UnsupportedError } from "../../errors.ts";
 import type { KernelTable } from "../../ops/table.ts";
 import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
 import { plainKernels } from "./kernels/plain.ts";
 import { CpuMemory, HeapSource } from "./memory.ts";
 import { Profiler } from "./profile.ts";
+import { ArenaSource } from "./wasm/arena.ts";
+import { WasmEngine } from "./wasm/engine.ts";
+import { probeWasm } from "./wasm/features.ts";
+import { wasmKernels } from "./wasm/kernels.ts";
 
 /** Options of `createCpuBackend`. */
 export interface CpuOptions {
+  /** "wasm" (default where available): generated SIMD kernels with the plain loops as fallback; "plain": only the loops. */
+  readonly kernels?: "plain" | "wasm";
+  /** Outputs of fewer elements use the plain loops, whose fixed cost is smaller (default 256). */
+  readonly plainBelow?: number;
   /** Live bytes beyond which `allocate` throws OutOfMemoryError; no limit by default. */
   readonly memoryLimitBytes?: number;
 }
@@ -21,11 +29,21 @@ class CpuBackend implements Backend {
   readonly #profiler = new Profiler();
   #destroyed = false;
 
-  constructor({ memoryLimitBytes = Number.POSITIVE_INFINITY }: CpuOptions) {
-    this.description = "cpu (plain loops)";
-    this.capabilities = { tier: "js", f16: true, threads: 1, maxBindingBytes: Number.MAX_SAFE_INTEGER };
-    this.#memory = new CpuMemory(new HeapSource(), memoryLimitBytes);
-    this.kernels = this.#profiler.wrap(plainKernels, (op) => this.#check(op));
+  constructor(options: CpuOptions) {
+    const { memoryLimitBytes = Number.POSITIVE_INFINITY, plainBelow = 256 } = options;
+    const features = probeWasm();
+    if (options.kernels === "wasm" && !features.simd) {
+      throw new UnsupportedError("createCpuBackend", 'this engine has no WebAssembly SIMD; leave out kernels or pass kernels: "plain"');
+    }
+    const fast = options.kernels !== "plain" && features.simd;
+    const source = fast ? new ArenaSource(features.shared) : new HeapSource();
+    this.#memory = new CpuMemory(source, memoryLimitBytes);
+    const tier = fast ? (features.fma ? "wasm-fma" : "wasm") : "js";
+    this.description = fast ? `cpu (WebAssembly SIMD${features.fma ? " with relaxed multiply-add" : ""})` : "cpu (plain loops)";
+    this.capabilities = { tier, f16: true, threads: 1, maxBindingBytes: Number.MAX_SAFE_INTEGER };
+    const flavour = { fma: features.fma, tileRows: 6, tileVectors: 2, shared: features.shared };
+    const kernels = source instanceof ArenaSource ? wasmKernels(new WasmEngine(flavour, source), plainBelow) : plainKernels;
+    this.kernels = this.#profiler.wrap(kernels, (op) => this.#check(op));
   }
 
   #check(op: string): void {

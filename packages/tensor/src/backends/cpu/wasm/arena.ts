@@ -1,0 +1,154 @@
+// WebAssembly memories as a source of regions: each up to 4 GiB, grown on demand, with a coalescing first-fit free list.
+import type { Region, RegionSource } from "../memory.ts";
+import { scratch } from "./blocking.ts";
+import { type WasmMemory, wasm } from "./webassembly.ts";
+
+const pageBytes = 65_536;
+/** Pages of a 32-bit memory, less one so that addresses plus vector widths never wrap. */
+const maxPages = 65_535;
+const growthBytes = 16 * 2 ** 20;
+
+interface Gap {
+  start: number;
+  end: number;
+}
+
+/** One WebAssembly memory. */
+export class Arena {
+  readonly memory: WasmMemory;
+  readonly #gaps: Gap[] = [];
+  readonly #scratch: number[] = [];
+  #buffer: ArrayBufferLike;
+  /** Everything below was handed out at some time. */
+  #top = pageBytes;
+  #used = 0;
+
+  constructor(shared: boolean) {
+    this.memory = new wasm!.Memory({ initial: 16, maximum: 65_536, shared });
+    this.#buffer = this.memory.buffer;
+  }
+
+  get buffer(): ArrayBufferLike {
+    return this.#buffer;
+  }
+
+  /** Bytes handed out and not taken back. */
+  get usedBytes(): number {
+    return this.#used;
+  }
+
+  get pooledBytes(): number {
+    return this.#gaps.reduce((n, g) => n + g.end - g.start, 0);
+  }
+
+  take(byteLength: number): Region | undefined {
+    const at = this.#takeGap(byteLength) ?? this.#extend(byteLength);
+    if (at === undefined) return undefined;
+    this.#used += byteLength;
+    return { home: this, byteOffset: at, byteLength };
+  }
+
+  #takeGap(byteLength: number): number | undefined {
+    const i = this.#gaps.findIndex((g) => g.end - g.start >= byteLength);
+    const gap = this.#gaps[i];
+    if (!gap) return undefined;
+    const at = gap.start;
+    gap.start += byteLength;
+    if (gap.start === gap.end) this.#gaps.splice(i, 1);
+    return at;
+  }
+
+  #extend(byteLength: number): number | undefined {
+    const last = this.#gaps.at(-1);
+    const start = last?.end === this.#top ? last.start : this.#top;
+    const end = start + byteLength;
+    if (end > maxPages * pageBytes || !this.#reach(end)) return undefined;
+    if (start !== this.#top) this.#gaps.pop();
+    this.#top = end;
+    return start;
+  }
+
+  /** Grows the memory to at least `end` bytes. */
+  #reach(end: number): boolean {
+    const have = this.#buffer.byteLength;
+    if (end <= have) return true;
+    const wanted = Math.min(maxPages, Math.ceil(Math.max(end, have + growthBytes) / pageBytes));
+    try {
+      this.memory.grow(wanted - have / pageBytes);
+    } catch {
+      return false;
+    }
+    this.#buffer = this.memory.buffer;
+    return true;
+  }
+
+  give({ byteOffset, byteLength }: Region): void {
+    this.#used -= byteLength;
+    const gap = { start: byteOffset, end: byteOffset + byteLength };
+    let i = this.#gaps.findIndex((g) => g.start > gap.start);
+    if (i < 0) i = this.#gaps.length;
+    const [before, after] = [this.#gaps[i - 1], this.#gaps[i]];
+    if (after?.start === gap.end) {
+      after.start = gap.start;
+      if (before?.end !== gap.start) return;
+      before.end = after.end;
+      this.#gaps.splice(i, 1);
+    } else if (before?.end === gap.start) before.end = gap.end;
+    else this.#gaps.splice(i, 0, gap);
+  }
+
+  /** Address of a thread's scratch memory, or undefined when there is no room. */
+  scratchOf(thread: number): number | undefined {
+    const known = this.#scratch[thread];
+    if (known !== undefined) return known;
+    const region = this.take(scratch.bytes);
+    if (!region) return undefined;
+    this.#used -= region.byteLength;
+    this.#scratch[thread] = region.byteOffset;
+    return region.byteOffset;
+  }
+}
+
+/** Arenas in the order of their creation; a region comes from the first that has room. */
+export class ArenaSource implements RegionSource {
+  readonly arenas: Arena[] = [];
+  readonly #shared: boolean;
+
+  constructor(shared: boolean) {
+    this.#shared = shared;
+  }
+
+  get pooledBytes(): number {
+    return this.arenas.reduce((n, a) => n + a.pooledBytes, 0);
+  }
+
+  take(byteLength: number): Region | undefined {
+    const size = Math.max(64, Math.ceil(byteLength / 64) * 64);
+    if (size > (maxPages - 1) * pageBytes) return undefined;
+    for (const arena of this.arenas) {
+      const region = arena.take(size);
+      if (region) return region;
+    }
+    return this.#grow()?.take(size);
+  }
+
+  #grow(): Arena | undefined {
+    try {
+      const arena = new Arena(this.#shared);
+      this.arenas.push(arena);
+      return arena;
+    } catch {
+      return undefined;
+    }
+  }
+
+  give(region: Region): void {
+    (region.home as Arena).give(region);
+  }
+
+  /** Drops arenas in which nothing lives; a memory cannot shrink. */
+  trim(): void {
+    const kept = this.arenas.filter((a) => a.usedBytes > 0);
+    this.arenas.splice(0, this.arenas.length, ...kept);
+  }
+}

@@ -1,0 +1,91 @@
+// Compiles the generated modules, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
+import type { Arena, ArenaSource } from "./arena.ts";
+import { scratch } from "./blocking.ts";
+import { Module } from "./encoder.ts";
+import { emitGemm, type Flavour } from "./gemm.ts";
+import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
+import { emitRowKernels } from "./row-kernels.ts";
+import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
+
+/** Exported kernels of the core module; all take (task, args, scratch). */
+export const kernelNames = ["gemm", "map", "softmax", "norm"] as const;
+export type KernelName = (typeof kernelNames)[number];
+
+/** Row functions a device may compile; expressions beyond that run on the plain kernels. */
+const maxSlots = 1024;
+
+interface Instance {
+  readonly exports: WasmExports;
+  readonly table: WasmTable;
+  /** Slots already in the table. */
+  filled: number;
+}
+
+/** Owner of the compiled code of one device. */
+export class WasmEngine {
+  readonly flavour: Flavour;
+  readonly source: ArenaSource;
+  readonly #instances = new WeakMap<Arena, Instance>();
+  readonly #slots = new Map<string, number>();
+  readonly #modules: object[] = [];
+  #core: object | undefined;
+
+  constructor(flavour: Flavour, source: ArenaSource) {
+    this.flavour = flavour;
+    this.source = source;
+  }
+
+  /** Binary of the core module. */
+  coreBytes(): Uint8Array<ArrayBuffer> {
+    const module = new Module(this.flavour.shared);
+    emitRowKernels(module, emitGemm(module, this.flavour), this.flavour);
+    return module.build();
+  }
+
+  #instance(arena: Arena): Instance {
+    let found = this.#instances.get(arena);
+    if (!found) {
+      this.#core ??= new wasm!.Module(this.coreBytes());
+      const table = new wasm!.Table({ element: "anyfunc", initial: maxSlots });
+      const env = { memory: arena.memory, table };
+      found = { exports: new wasm!.Instance(this.#core, { env }).exports, table, filled: 0 };
+      this.#instances.set(arena, found);
+    }
+    for (; found.filled < this.#modules.length; found.filled++) {
+      const { run } = new wasm!.Instance(this.#modules[found.filled]!, { env: { memory: arena.memory } }).exports;
+      found.table.set(found.filled + 1, run);
+    }
+    return found;
+  }
+
+  /** Table slot of a row function, compiled at first use; undefined when the table is full. */
+  slotOf(spec: RowSpec): number | undefined {
+    const key = rowKey(spec);
+    const known = this.#slots.get(key);
+    if (known !== undefined) return known;
+    if (this.#modules.length + 1 >= maxSlots) return undefined;
+    this.#modules.push(new wasm!.Module(rowModule(spec, this.flavour.fma, this.flavour.shared)));
+    this.#slots.set(key, this.#modules.length);
+    return this.#modules.length;
+  }
+
+  /** Writes words into the table area of an arena's scratch, `at` words in, and gives their address. */
+  writeTable(arena: Arena, words: readonly number[], at = 0): number {
+    return this.#writeWords(arena, scratch.tables + 4 * at, words);
+  }
+
+  #writeWords(arena: Arena, offset: number, words: readonly number[]): number {
+    const at = arena.scratchOf(0)! + offset;
+    new Int32Array(arena.buffer as ArrayBuffer, at, words.length).set(words);
+    return at;
+  }
+
+  /** Runs `tasks` tasks of a kernel with arguments in words. */
+  run(arena: Arena, kernel: KernelName, args: readonly number[], tasks: number): void {
+    const { exports } = this.#instance(arena);
+    const at = this.#writeWords(arena, scratch.args, args);
+    const base = arena.scratchOf(0)!;
+    const fn = exports[kernel]!;
+    for (let task = 0; task < tasks; task++) fn(task, at, base);
+  }
+}

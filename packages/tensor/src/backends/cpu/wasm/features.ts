@@ -1,0 +1,46 @@
+// What this JavaScript engine's WebAssembly can do, probed with one-function modules.
+import { Module, v128 } from "./encoder.ts";
+import { wasm } from "./webassembly.ts";
+
+/** Findings of the probes. */
+export interface WasmFeatures {
+  readonly simd: boolean;
+  /** Relaxed SIMD with fused or unfused multiply-add, whichever the machine has. */
+  readonly fma: boolean;
+  /** Memory that worker threads can share. */
+  readonly shared: boolean;
+}
+
+function validates(emit: (m: Module) => void, shared: boolean): boolean {
+  if (!wasm) return false;
+  const module = new Module(shared);
+  emit(module);
+  return wasm.validate(module.build());
+}
+
+function canShare(): boolean {
+  if (typeof SharedArrayBuffer === "undefined") return false;
+  const isolated = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated;
+  return isolated ?? true;
+}
+
+/** Probes the engine; cheap enough to be called once per device. */
+export function probeWasm(): WasmFeatures {
+  const simd = validates((m) => void m.func("f", [v128]).get(0).op("f32x4.abs").op("drop"), false);
+  const fma = simd && validates((m) => void m.func("f", [v128]).get(0).get(0).get(0).op("f32x4.relaxed_madd").op("drop"), false);
+  return { simd, fma, shared: canShare() };
+}
+
+/** Turns on V8's experimental WebAssembly flags for this whole process (Node only); returns false where that is impossible. */
+export function setV8Flags(flags: readonly string[]): boolean {
+  const v8 = nodeModule<{ setFlagsFromString(flag: string): void }>("node:v8");
+  if (!v8) return false;
+  for (const flag of flags) v8.setFlagsFromString(flag);
+  return true;
+}
+
+/** A built-in module of Node, or undefined elsewhere; no import statement, so that browser bundles stay clean. */
+export function nodeModule<T>(name: string): T | undefined {
+  const { process } = globalThis as { process?: { getBuiltinModule?: (name: string) => unknown } };
+  return process?.getBuiltinModule?.(name) as T | undefined;
+}

@@ -1,0 +1,146 @@
+// matmul on generated code. Weights in formats without generated expansion, or in another memory, pass through a bounded staging area.
+import { type DType, isQuantized } from "../../../dtype.ts";
+import { collapse } from "../../../layout.ts";
+import type { OpTable } from "../../../ops/table.ts";
+import { dequantizeInto } from "../../../quant/decode.ts";
+import type { View } from "../../backend.ts";
+import { bytesOfView, readFloats, spanBytes } from "../kernels/access.ts";
+import type { CpuBuffer } from "../memory.ts";
+import type { Arena } from "./arena.ts";
+import { across, columnBlock, operandModes, taskRows } from "./blocking.ts";
+import type { WasmEngine } from "./engine.ts";
+import { gemmArgs } from "./gemm.ts";
+import { addressOf, arenaOf, commonArena, elementBytes, type Finish, type Grid, planFinish, wordsOf } from "./plan.ts";
+
+/** Bytes of weights staged at a time. */
+const stagingBytes = 16 * 2 ** 20;
+
+/** Where an operand's values are: address, bytes between lines, mode word. */
+interface Stored {
+  readonly address: number;
+  readonly step: number;
+  readonly mode: number;
+}
+
+/** Computes out = a @ b with epilogue; false when the operands are not covered. */
+export function fastMatmul(
+  engine: WasmEngine,
+  out: View,
+  { a, b, operands = [] }: OpTable["matmul"]["in"],
+  { epilogue }: OpTable["matmul"]["attrs"],
+): boolean {
+  const [m, n] = out.layout.shape.slice(-2) as [number, number];
+  const k = a.layout.shape.at(-1)!;
+  const arena = commonArena([out, a, ...operands]);
+  const grid = matrixGrid([out, a, ...operands], b);
+  if (!arena || !grid || k === 0) return false;
+  const left = storedFloats(a, a.layout.strides.at(-2)!, a.layout.strides.at(-1)!);
+  if (!left) return false;
+  const direct = out.dtype === "f32" && !epilogue;
+  const strides = grid.strides.toSpliced(1, 1);
+  const finish = direct ? undefined : planFinish(engine, arena, epilogue, [out, ...operands], strides, true);
+  if (!direct && !finish) return false;
+  const bytes = (view: View, i: number) => grid.strides[i]![0] * elementBytes(view);
+  const job: Job = {
+    engine,
+    arena,
+    m,
+    n,
+    k,
+    batch: grid.batch,
+    a: left,
+    aBatch: bytes(a, 1),
+    c: addressOf(out),
+    cBatch: m * n * 4,
+    finish,
+  };
+  const right = arenaOf(b) === arena ? storedWeights(b) : undefined;
+  if (right) runGemm(job, right, grid.bBatch * elementBytes(b), 0, n);
+  else if (grid.batch === 1) return runStaged(job, b);
+  else return false;
+  return true;
+}
+
+/** Batch dimensions of all views joined to one. */
+function matrixGrid(views: readonly View[], b: View): (Grid & { bBatch: number }) | undefined {
+  const lead = ({ layout: { shape, strides, offset } }: View) => ({ shape: shape.slice(0, -2), strides: strides.slice(0, -2), offset });
+  const flat = b.layout.shape.length === 2;
+  const layouts = views.map(lead);
+  if (!flat) layouts.push(lead(b));
+  const { shape, strides } = collapse(layouts);
+  if (shape.length > 1) return undefined;
+  const grid = views.map(({ layout }, i) => [strides[i]![0] ?? 0, layout.strides.at(-2)!, layout.strides.at(-1)!] as const);
+  return { batch: shape[0] ?? 1, rows: 0, columns: 0, strides: grid, bBatch: flat ? 0 : (strides.at(-1)![0] ?? 0) };
+}
+
+/** A float operand whose lines run along k (`lineStep` between lines) or across it. */
+function storedFloats(view: View, lineStep: number, depthStep: number): Stored | undefined {
+  const { dtype } = view;
+  if (dtype !== "f32" && dtype !== "f16" && dtype !== "bf16") return undefined;
+  const bytes = elementBytes(view);
+  if (depthStep === 1) return { address: addressOf(view), step: lineStep * bytes, mode: operandModes[dtype] };
+  if (lineStep === 1) return { address: addressOf(view), step: depthStep * bytes, mode: operandModes[dtype] + across };
+  return undefined;
+}
+
+/** The right operand where it lies, if generated code can expand it. */
+function storedWeights(b: View): Stored | undefined {
+  const [depthStep, lineStep] = b.layout.strides.slice(-2) as [number, number];
+  if (!isQuantized(b.dtype)) return storedFloats(b, lineStep, depthStep);
+  const mode = (operandModes as Partial<Record<DType, number>>)[b.dtype];
+  if (mode === undefined) return undefined;
+  const address = (b.buffer as CpuBuffer).region.byteOffset + spanBytes(b.dtype, b.layout.offset);
+  return { address, step: spanBytes(b.dtype, lineStep), mode };
+}
+
+interface Job {
+  readonly engine: WasmEngine;
+  readonly arena: Arena;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch: number;
+  readonly a: Stored;
+  readonly aBatch: number;
+  readonly c: number;
+  readonly cBatch: number;
+  readonly finish: Finish | undefined;
+}
+
+/** Columns n0 … n1 - 1 of the product; `b.address` is that of column 0. */
+function runGemm(
+  { engine, arena, m, n, k, batch, a, aBatch, c, cBatch, finish }: Job,
+  b: Stored,
+  bBatch: number,
+  n0: number,
+  n1: number,
+): void {
+  const [mTiles, nTiles] = [Math.ceil(m / taskRows), Math.ceil((n1 - n0) / columnBlock)];
+  const words = wordsOf(gemmArgs as readonly string[], {
+    ...{ m, n: n1, k, a: a.address, aBatch, aStep: a.step, aMode: a.mode, b: b.address, bBatch, bStep: b.step, bMode: b.mode },
+    ...{ c, cBatch, cStep: 4 * n, mBlock: taskRows, nBlock: columnBlock, mTiles, nTiles, n0, ...finish },
+  });
+  engine.run(arena, "gemm", words, batch * mTiles * nTiles);
+}
+
+/** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */
+function runStaged(job: Job, b: View): boolean {
+  const [depthStep, lineStep] = b.layout.strides.slice(-2) as [number, number];
+  const region = job.arena.take(stagingBytes);
+  if (!region || 4 * job.k > stagingBytes) return false;
+  const columns = Math.max(1, Math.floor(stagingBytes / (4 * job.k)));
+  const step = 4 * job.k;
+  const values = new Float32Array(job.arena.buffer as ArrayBuffer, region.byteOffset, stagingBytes / 4);
+  for (let j = 0; j < job.n; j += columns) {
+    const count = Math.min(columns, job.n - j);
+    for (let i = 0; i < count; i++) expandColumn(b, b.layout.offset + (j + i) * lineStep, depthStep, values, i * job.k, job.k);
+    runGemm(job, { address: region.byteOffset - j * step, step, mode: operandModes.f32 }, 0, j, j + count);
+  }
+  job.arena.give(region);
+  return true;
+}
+
+function expandColumn(b: View, offset: number, depthStep: number, values: Float32Array, at: number, k: number): void {
+  if (isQuantized(b.dtype)) dequantizeInto(b.dtype, bytesOfView(b), spanBytes(b.dtype, offset), values, at, k);
+  else readFloats(b, offset, depthStep, values, at, k);
+}

@@ -1,0 +1,137 @@
+// Packing: f32 matrices into panels of R rows (or columns) with the panel's values of each k side by side.
+import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+
+/** Parameters of both packers: source, bytes between lines, width (rows or columns to pack), kc, destination. */
+const params = [i32, i32, i32, i32, i32] as const;
+
+/** Packs lines that are contiguous along the panel: source[k][width]. */
+export function emitPackAcross(module: Module, r: number): Code {
+  const c = module.func(undefined, params);
+  const [from, step, width, kc, to] = [0, 1, 2, 3, 4];
+  const [j, k, s, x, rest] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  c.forLess(j, width, r, () => {
+    c.get(from).get(j).int(2).op("i32.shl").op("i32.add").set(s);
+    c.get(width).get(j).op("i32.sub").set(rest);
+    c.forLess(k, kc, 1, () => {
+      c.get(rest).int(r).op("i32.ge_s").if();
+      copyLine(c, s, to, r);
+      c.else();
+      c.forLess(x, rest, 1, () => {
+        c.get(to)
+          .get(x)
+          .int(2)
+          .op("i32.shl")
+          .op("i32.add")
+          .get(s)
+          .get(x)
+          .int(2)
+          .op("i32.shl")
+          .op("i32.add")
+          .memory("f32.load")
+          .memory("f32.store");
+      });
+      c.end();
+      c.advance(to, 4 * r)
+        .get(s)
+        .get(step)
+        .op("i32.add")
+        .set(s);
+    });
+  });
+  return c;
+}
+
+/** Copies r floats, r a multiple of 2. */
+export function copyLine(c: Code, from: Local, to: Local, r: number): void {
+  let i = 0;
+  for (; i + 4 <= r; i += 4)
+    c.get(to)
+      .get(from)
+      .memory("v128.load", 4 * i)
+      .memory("v128.store", 4 * i);
+  if (i < r)
+    c.get(to)
+      .get(from)
+      .memory("v128.load64_zero", 4 * i)
+      .storeLane("v128.store64_lane", 0, 4 * i);
+}
+
+/** Packs lines that are contiguous along k: source[width][k], transposing 4 x 4 blocks in registers. */
+export function emitPackAlong(module: Module, r: number): Code {
+  const c = module.func(undefined, params);
+  const [from, step, width, kc, to] = [0, 1, 2, 3, 4];
+  const [j, k, x, s, d, rest] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
+  const lines = c.locals(i32, r);
+  const v = c.locals(v128, 8);
+  c.forLess(j, width, r, () => {
+    c.get(from).get(j).get(step).op("i32.mul").op("i32.add").set(lines[0]!);
+    for (let i = 1; i < r; i++)
+      c.get(lines[i - 1]!)
+        .get(step)
+        .op("i32.add")
+        .set(lines[i]!);
+    c.get(width).get(j).op("i32.sub").set(rest);
+    c.get(rest).int(r).op("i32.ge_s").if();
+    c.int(0).set(k).block().loop().get(k).int(4).op("i32.add").get(kc).op("i32.gt_s").branchIf(1);
+    for (let g = 0; g < r; g += 4) transposeGroup(c, lines.slice(g, g + 4), to, g, r, v);
+    for (const line of lines) c.advance(line, 16);
+    c.advance(to, 16 * r)
+      .advance(k, 4)
+      .branch(0)
+      .end()
+      .end();
+    const one = () => {
+      for (const [i, line] of lines.entries())
+        c.get(to)
+          .get(line)
+          .memory("f32.load")
+          .memory("f32.store", 4 * i)
+          .advance(line, 4);
+      c.advance(to, 4 * r);
+    };
+    c.forLess(k, kc, 1, one, "here");
+    c.else();
+    c.forLess(x, rest, 1, () => {
+      c.get(lines[0]!).get(x).get(step).op("i32.mul").op("i32.add").set(s).get(to).get(x).int(2).op("i32.shl").op("i32.add").set(d);
+      c.forLess(k, kc, 1, () => {
+        c.get(d)
+          .get(s)
+          .memory("f32.load")
+          .memory("f32.store")
+          .advance(d, 4 * r)
+          .advance(s, 4);
+      });
+    });
+    c.get(to)
+      .get(kc)
+      .int(4 * r)
+      .op("i32.mul")
+      .op("i32.add")
+      .set(to)
+      .end();
+  });
+  return c;
+}
+
+/** Four values of each of up to four lines, stored k-major at float `g` of four panel lines. */
+function transposeGroup(c: Code, lines: readonly Local[], to: Local, g: number, r: number, v: readonly Local[]): void {
+  const [a, b, x, y, ab0, ab1, xy0, xy1] = v as [Local, Local, Local, Local, Local, Local, Local, Local];
+  for (const [i, line] of lines.entries()) c.get(line).memory("v128.load").set(v[i]!);
+  c.get(a).get(b).shuffle(0, 4, 1, 5).set(ab0).get(a).get(b).shuffle(2, 6, 3, 7).set(ab1);
+  if (lines.length === 2) {
+    for (let k = 0; k < 4; k++)
+      c.get(to)
+        .get(k < 2 ? ab0 : ab1)
+        .storeLane("v128.store64_lane", k & 1, 4 * (k * r + g));
+    return;
+  }
+  c.get(x).get(y).shuffle(0, 4, 1, 5).set(xy0).get(x).get(y).shuffle(2, 6, 3, 7).set(xy1);
+  for (let k = 0; k < 4; k++) {
+    c.get(to)
+      .get(k < 2 ? ab0 : ab1)
+      .get(k < 2 ? xy0 : xy1);
+    if (k % 2 === 0) c.shuffle(0, 1, 4, 5);
+    else c.shuffle(2, 3, 6, 7);
+    c.memory("v128.store", 4 * (k * r + g));
+  }
+}

@@ -1,0 +1,190 @@
+// Four-lane float functions and number-format conversions, emitted in stack order: operands on the stack, result on the stack.
+// exp: Cephes (expf.c) coefficients; tanh and erf: the rational approximations of Eigen (MathFunctionsImpl.h), within a few units in the last place.
+import { type Code, type Local, v128 } from "./encoder.ts";
+
+/** Float formats that kernels load and store. */
+export type FloatKind = "f32" | "f16" | "bf16";
+
+/** Bytes per element. */
+export const kindBytes = { f32: 4, f16: 2, bf16: 2 } as const;
+
+const tanhTop = [
+  -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8, 1.48572235717979e-5, 6.37261928875436e-4,
+  4.89352455891786e-3,
+];
+const tanhBottom = [1.19825839466702e-6, 1.18534705686654e-4, 2.268434632439e-3, 4.89352518554385e-3];
+const erfTop = [
+  -2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5, -7.34990630326855e-4, -2.95459980854025e-3,
+  -1.60960333262415e-2,
+];
+const erfBottom = [-1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2];
+
+/** Emits float functions into one function body; keeps a few scratch locals there. */
+export class SimdMath {
+  readonly #c: Code;
+  readonly #fma: boolean;
+  readonly #temps: Local[];
+
+  /** `fma`: relaxed multiply-add is available. */
+  constructor(c: Code, fma: boolean) {
+    this.#c = c;
+    this.#fma = fma;
+    this.#temps = c.locals(v128, 5);
+  }
+
+  /** a, b, c on the stack → a · b + c. */
+  madd(): void {
+    if (this.#fma) {
+      this.#c.op("f32x4.relaxed_madd");
+      return;
+    }
+    const sum = this.#temps[4]!;
+    this.#c.set(sum).op("f32x4.mul").get(sum).op("f32x4.add");
+  }
+
+  /** x → coefficients evaluated in the variable `by`, highest power first. */
+  #polynomial(coefficients: readonly number[], by: Local): void {
+    this.#c.floats(coefficients[0]!);
+    for (const k of coefficients.slice(1)) {
+      this.#c.get(by).floats(k);
+      this.madd();
+    }
+  }
+
+  /** x → eˣ, over the whole range: NaN stays, overflow is infinity, underflow 0. */
+  exp(): void {
+    const c = this.#c;
+    const [x, n, y] = this.#temps as [Local, Local, Local];
+    // The pseudo-minimum keeps NaN when it comes first.
+    c.floats(89).op("f32x4.pmin").floats(-104).op("f32x4.pmax").set(x);
+    c.get(x).floats(Math.LOG2E).op("f32x4.mul").op("f32x4.nearest").set(n);
+    c.get(n).floats(-0.693359375).get(x);
+    this.madd();
+    c.set(x).get(n).floats(2.1219444e-4).get(x);
+    this.madd();
+    c.set(x);
+    this.#polynomial([1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1], x);
+    c.set(y).get(y).get(x).get(x).op("f32x4.mul").get(x).floats(1).op("f32x4.add");
+    this.madd();
+    // 2ⁿ in two halves, so that n may leave the exponent range of one float.
+    c.get(n).op("i32x4.trunc_sat_f32x4_s").tee(n).int(1).op("i32x4.shr_s").set(y);
+    c.get(y).ints(127).op("i32x4.add").int(23).op("i32x4.shl").op("f32x4.mul");
+    c.get(n).get(y).op("i32x4.sub").ints(127).op("i32x4.add").int(23).op("i32x4.shl").op("f32x4.mul");
+  }
+
+  /** x → 1 / (1 + e⁻ˣ). */
+  sigmoid(): void {
+    const c = this.#c;
+    const x = this.#temps[3]!;
+    c.op("f32x4.neg");
+    this.exp();
+    c.floats(1).op("f32x4.add").set(x).floats(1).get(x).op("f32x4.div");
+  }
+
+  /** u, x on the stack → x / (1 + e⁻ᵘ). */
+  gate(): void {
+    const c = this.#c;
+    const x = this.#temps[3]!;
+    c.set(x).op("f32x4.neg");
+    this.exp();
+    const sum = this.#temps[4]!;
+    c.floats(1).op("f32x4.add").set(sum).get(x).get(sum).op("f32x4.div");
+  }
+
+  /** Odd rational function x · top(x²) / bottom(x²) after clamping to ± limit. */
+  #rational(top: readonly number[], bottom: readonly number[], limit: number): void {
+    const c = this.#c;
+    const [x, square] = this.#temps as [Local, Local];
+    c.floats(limit).op("f32x4.pmin").floats(-limit).op("f32x4.pmax").tee(x).get(x).op("f32x4.mul").set(square);
+    this.#polynomial(top, square);
+    c.get(x).op("f32x4.mul");
+    this.#polynomial(bottom, square);
+    c.op("f32x4.div");
+  }
+
+  /** x → tanh x. */
+  tanh(): void {
+    this.#rational(tanhTop, tanhBottom, 7.905311107635498);
+  }
+
+  /** x → erf x. */
+  erf(): void {
+    this.#rational(erfTop, erfBottom, 4);
+  }
+
+  /** Four 16-bit patterns in 32-bit lanes → their f32 values. */
+  widen(kind: "f16" | "bf16"): void {
+    const c = this.#c;
+    if (kind === "bf16") {
+      c.int(16).op("i32x4.shl");
+      return;
+    }
+    const [h, m, e] = this.#temps as [Local, Local, Local];
+    c.tee(h).ints(0x7fff).op("v128.and").int(13).op("i32x4.shl").tee(m).ints(0x38000000).op("i32x4.add");
+    // Infinity and NaN: raise the exponent once more.
+    c.get(m).ints(0x0f800000).op("v128.and").tee(e).ints(0x0f800000).op("i32x4.eq").ints(0x38000000).op("v128.and").op("i32x4.add").set(m);
+    // Subnormals: the bits become the mantissa of 2^-14 + value, exactly representable.
+    c.get(m)
+      .ints(0x00800000)
+      .op("i32x4.add")
+      .floats(2 ** -14)
+      .op("f32x4.sub")
+      .get(m)
+      .get(e)
+      .ints(0)
+      .op("i32x4.eq")
+      .op("v128.bitselect");
+    c.get(h).ints(0x8000).op("v128.and").int(16).op("i32x4.shl").op("v128.or");
+  }
+
+  /** f32 values → 16-bit patterns in 32-bit lanes, rounded to nearest even. */
+  narrow(kind: "f16" | "bf16"): void {
+    if (kind === "bf16") this.#narrowBf16();
+    else this.#narrowF16();
+  }
+
+  #narrowBf16(): void {
+    const c = this.#c;
+    const u = this.#temps[0]!;
+    c.tee(u).ints(0x7fff).op("i32x4.add").get(u).int(16).op("i32x4.shr_u").ints(1).op("v128.and").op("i32x4.add").int(16).op("i32x4.shr_u");
+    c.ints(0x7fc0).get(u).get(u).op("f32x4.eq").op("v128.bitselect");
+  }
+
+  #narrowF16(): void {
+    const c = this.#c;
+    const [u, a, r] = this.#temps as [Local, Local, Local];
+    c.tee(u).ints(0x7fffffff).op("v128.and").set(a);
+    c.get(a).floats(0.5).op("f32x4.add").ints(0x3f000000).op("i32x4.sub").set(r);
+    c.get(r).get(a).ints(0x37fff001).op("i32x4.sub").get(a).int(13).op("i32x4.shr_u").ints(1).op("v128.and").op("i32x4.add");
+    c.int(13).op("i32x4.shr_u").get(a).ints(0x38800000).op("i32x4.lt_s").op("v128.bitselect").set(r);
+    c.ints(0x7c00).get(r).get(a).ints(0x477fffff).op("i32x4.gt_s").op("v128.bitselect").set(r);
+    c.ints(0x7e00).get(r).get(a).ints(0x7f800000).op("i32x4.gt_s").op("v128.bitselect");
+    c.get(u).int(16).op("i32x4.shr_u").ints(0x8000).op("v128.and").op("v128.or");
+  }
+
+  /** Address on the stack → four elements (or one, in lane 0) as f32. */
+  load(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
+    const c = this.#c;
+    if (kind === "f32") c.memory(lanes === 4 ? "v128.load" : "v128.load32_zero", offset);
+    else if (lanes === 4) c.memory("v128.load16x4_u", offset);
+    else c.memory("i32.load16_u", offset).op("i32x4.splat");
+    if (kind !== "f32") this.widen(kind);
+  }
+
+  /** Address and f32 values on the stack → stored as four elements (or one, of lane 0). */
+  store(kind: FloatKind, lanes: 1 | 4): void {
+    const c = this.#c;
+    if (kind === "f32") {
+      if (lanes === 4) c.memory("v128.store");
+      else c.storeLane("v128.store32_lane", 0);
+      return;
+    }
+    this.narrow(kind);
+    if (lanes === 1) {
+      c.storeLane("v128.store16_lane", 0);
+      return;
+    }
+    const bits = this.#temps[0]!;
+    c.set(bits).get(bits).get(bits).op("i16x8.narrow_i32x4_u").storeLane("v128.store64_lane", 0);
+  }
+}
