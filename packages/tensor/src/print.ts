@@ -29,6 +29,7 @@ export async function formatTensor(x: Tensor, options: PrintOptions = {}): Promi
 
 interface Shown {
   readonly text: (flat: number) => string;
+  readonly width: number;
   readonly summarize: boolean;
 }
 
@@ -37,8 +38,10 @@ async function shownValues(x: Tensor, s: Settings): Promise<Shown> {
   const summarize = sizeOf(x.shape) > s.threshold;
   const visible = summarize ? visibleIndices(x.shape, s.edgeItems).map((i) => values[i]!) : values;
   const format = isFloat(x.dtype) ? floatFormat(visible, s.precision) : (v: number) => String(v);
-  const width = visible.reduce((w, v) => Math.max(w, format(v).length), 1);
-  return { text: (i) => format(values[i]!).padStart(width), summarize };
+  // Zeros and special values do not widen the columns of floats.
+  const measured = isFloat(x.dtype) ? visible.filter((v) => Number.isFinite(v) && v !== 0) : visible;
+  const width = measured.reduce((w, v) => Math.max(w, format(v).length), 1);
+  return { text: (i) => format(values[i]!).padStart(width), width, summarize };
 }
 
 /** Row-major positions that a shortened print shows. */
@@ -75,7 +78,7 @@ function scientific(v: number, precision: number): string {
 }
 
 /** Brackets, line breaks and ellipses, indented under `tensor(`. */
-function nested({ text, summarize }: Shown, shape: readonly number[], s: Settings): string {
+function nested({ text, width, summarize }: Shown, shape: readonly number[], s: Settings): string {
   const shown = (n: number) =>
     summarize && n > 2 * s.edgeItems ? [...range(0, s.edgeItems), -1, ...range(n - s.edgeItems, n)] : range(0, n);
   const level = (dim: number, base: number): string => {
@@ -84,7 +87,7 @@ function nested({ text, summarize }: Shown, shape: readonly number[], s: Setting
     const indent = " ".repeat("tensor(".length + dim + 1);
     const cells = shown(n).map((i) => (i < 0 ? (dim === shape.length - 1 ? " ..." : "...") : level(dim + 1, base * n + i)));
     if (dim < shape.length - 1) return `[${cells.join(`,${"\n".repeat(shape.length - 1 - dim)}${indent}`)}]`;
-    const perLine = Math.max(1, Math.floor((s.lineWidth - indent.length) / (text(base * n).length + 2)));
+    const perLine = Math.max(1, Math.floor((s.lineWidth - indent.length + 1) / (width + 2)));
     const lines = range(0, Math.ceil(cells.length / perLine)).map((l) => cells.slice(l * perLine, (l + 1) * perLine).join(", "));
     return `[${lines.join(`,\n${indent}`)}]`;
   };

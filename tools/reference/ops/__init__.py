@@ -8,3 +8,4 @@ FAMILIES = ["elementwise", "cast", "movement", "join", "reduce", "matmul", "conv
 def generate() -> None:
     for family in FAMILIES:
         importlib.import_module(f"ops.{family}").rows().write()
+    importlib.import_module("ops.prints").generate()

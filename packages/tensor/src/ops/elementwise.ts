@@ -64,16 +64,16 @@ export function mapTensors(
 ): Tensor {
   checkDevices(op, inputs);
   const operands: PendingInput[] = [];
+  const leaves = new Map<Tensor, ExprNode>();
+  const distinct = [...new Set(inputs)];
   let nodes = 0;
-  const leaves = inputs.map((t, i) => {
-    const taken = takePending(t, shape, operands, nodes, maxInputs - (inputs.length - 1 - i));
-    if (taken) {
-      nodes += countNodes(taken);
-      return roundedTo(taken, t.dtype);
-    }
-    return inputNode(operandIndex(operands, { storage: t.computed(), dtype: t.dtype, layout: t.layout }), exprType(t.dtype));
-  });
-  return inputs[0]!.deferred(op, shape, dtype, { expr: build(leaves), inputs: operands, shape });
+  for (const [i, t] of distinct.entries()) {
+    const taken = takePending(t, shape, operands, nodes, maxInputs - (distinct.length - 1 - i));
+    nodes += taken ? countNodes(taken) : 0;
+    const input = () => operandIndex(operands, { storage: t.computed(), dtype: t.dtype, layout: t.layout });
+    leaves.set(t, taken ? roundedTo(taken, t.dtype) : inputNode(input(), exprType(t.dtype)));
+  }
+  return inputs[0]!.deferred(op, shape, dtype, { expr: build(inputs.map((t) => leaves.get(t)!)), inputs: operands, shape });
 }
 
 /** The expression of a deferred tensor with its operands renumbered into `operands`, or undefined if it must be computed first. */

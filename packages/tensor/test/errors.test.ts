@@ -1,0 +1,86 @@
+// What a user reads when something does not fit: op, operands, remedy.
+import { cat, cpu, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+let device = cpu();
+let x: Tensor;
+let w: Tensor;
+beforeAll(() => {
+  device = cpu();
+  x = device.zeros([2, 3]);
+  w = device.zeros([4, 5]);
+});
+afterAll(() => device.destroy());
+
+const message = (fn: () => unknown): string => {
+  try {
+    fn();
+  } catch (error) {
+    return String(error);
+  }
+  throw new Error("nothing was thrown");
+};
+
+describe("shapes", () => {
+  test.each<[string, () => unknown]>([
+    ["matmul", () => x.matmul(w)],
+    ["add", () => x.add(w)],
+    ["linear", () => x.linear(device.zeros([4]))],
+    ["reshape", () => x.reshape(4, -1)],
+    ["chunk", () => x.chunk(2, 1)],
+    ["split", () => x.split([1, 1], 1)],
+    ["narrow", () => x.narrow(1, 2, 2)],
+    ["index", () => x.index(5)],
+    ["permute", () => x.permute(0, 0)],
+    ["dims", () => x.dims(3)],
+    ["dim", () => x.dim(2)],
+    ["rearrange", () => x.rearrange("b (n k) -> b n k", { n: 2 })],
+    ["cat", () => cat([x, w], 0)],
+    ["stack", () => stack([x, w])],
+    ["expand", () => x.expand(4, 3)],
+    ["conv2d", () => device.zeros([1, 3, 8, 8]).conv2d(device.zeros([4, 2, 3, 3]))],
+    ["groupNorm", () => device.zeros([1, 6, 2]).groupNorm(4, { eps: 1e-5 })],
+    ["attention", () => scaledDotProductAttention(device.zeros([1, 3, 4, 8]), device.zeros([1, 2, 4, 8]), device.zeros([1, 2, 4, 8]))],
+    ["max of nothing", () => device.zeros([0]).max()],
+    ["tensor", () => device.tensor([1, 2, 3], [2, 2])],
+    ["sliceAssign", () => x.sliceAssign([1, 1], device.zeros([2, 2]))],
+  ])("%s", (_, fn) => {
+    expect(message(fn)).toMatchSnapshot();
+  });
+});
+
+describe("dtypes", () => {
+  test.each<[string, () => unknown]>([
+    ["i64 is a storage format", () => device.tensor(BigInt64Array.of(1n), [1]).add(1)],
+    ["softmax of integers", () => device.zeros([2], "i32").softmax()],
+    ["matmul of integers", () => device.zeros([2, 2], "i32").matmul(x)],
+    ["bitwise on floats", () => x.and(1)],
+    ["quantizing on the device", () => x.to("q8_0")],
+    ["ragged quantized rows", () => device.empty([2, 33], "q8_0")],
+    ["an index that is a float", () => x.indexSelect(0, device.zeros([1]))],
+    ["mean of integers", () => device.zeros([2], "i32").mean()],
+  ])("%s", (_, fn) => {
+    expect(message(fn)).toMatchSnapshot();
+  });
+});
+
+describe("devices", () => {
+  test("two devices do not mix", () => {
+    using other = cpu();
+    expect(message(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(`"DeviceError: add: operands are on different devices: full f32 [2, 3] on cpu (plain loops), full f32 [2, 3] on cpu (plain loops); move one with to(device)"`);
+  });
+
+  test("a destroyed device says so", () => {
+    const gone = cpu();
+    gone.destroy();
+    expect(message(() => gone.zeros([2]))).toMatchInlineSnapshot(`"DeviceError: allocate: the device was destroyed: full on cpu (plain loops); create a new device"`);
+  });
+
+  test("running out of memory is typed, and the device goes on", async () => {
+    const before = device.liveBytes;
+    expect(message(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(`"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 2752 live; release tensors or use a smaller dtype"`);
+    expect(device.liveBytes).toBe(before);
+    using fine = device.ones([3]);
+    expect(Array.from((await fine.toArray()) as Float32Array)).toEqual([1, 1, 1]);
+  });
+});
