@@ -67,18 +67,24 @@ describe("dtypes", () => {
 describe("devices", () => {
   test("two devices do not mix", () => {
     using other = cpu();
-    expect(message(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(`"DeviceError: add: operands are on different devices: full f32 [2, 3] on cpu (plain loops), full f32 [2, 3] on cpu (plain loops); move one with to(device)"`);
+    expect(message(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(
+      `"DeviceError: add: operands are on different devices: full f32 [2, 3] on cpu (plain loops), full f32 [2, 3] on cpu (plain loops); move one with to(device)"`,
+    );
   });
 
   test("a destroyed device says so", () => {
     const gone = cpu();
     gone.destroy();
-    expect(message(() => gone.zeros([2]))).toMatchInlineSnapshot(`"DeviceError: allocate: the device was destroyed: full on cpu (plain loops); create a new device"`);
+    expect(message(() => gone.zeros([2]))).toMatchInlineSnapshot(
+      `"DeviceError: allocate: the device was destroyed: full on cpu (plain loops); create a new device"`,
+    );
   });
 
   test("running out of memory is typed, and the device goes on", async () => {
     const before = device.liveBytes;
-    expect(message(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(`"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 2752 live; release tensors or use a smaller dtype"`);
+    expect(message(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(
+      `"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 2752 live; release tensors or use a smaller dtype"`,
+    );
     expect(device.liveBytes).toBe(before);
     using fine = device.ones([3]);
     expect(Array.from((await fine.toArray()) as Float32Array)).toEqual([1, 1, 1]);
