@@ -6,7 +6,7 @@ export * from "./dtype.ts";
 export type { HostArray, NumberData } from "./encode.ts";
 export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
-export { canConvert, streamAs } from "./loaders/convert.ts";
+export { canConvert, convertPieces, streamAs } from "./loaders/convert.ts";
 export type { ScaledF8Options } from "./loaders/f8-scaled.ts";
 export { type GgufValue, openGguf } from "./loaders/gguf.ts";
 export type { GgufMetadata, TypedGgufValue } from "./loaders/gguf-header.ts";

@@ -116,12 +116,21 @@ export interface Trace {
   readonly transpose?: boolean;
 }
 
+/** Rule tables are fixed data and are asked about thousands of names: their patterns are compiled once. */
+const compiled = new Map<string, ReturnType<typeof patternMatcher>>();
+
+function matcherOf(pattern: string): ReturnType<typeof patternMatcher> {
+  const known = compiled.get(pattern) ?? patternMatcher(pattern);
+  compiled.set(pattern, known);
+  return known;
+}
+
 /** Every place where their tensor `name` goes by these rules; empty when no rule names it. */
 export function traceName(rules: NameRules, name: string): Trace[] {
   const traces: Trace[] = [];
   for (const [ours, recipe] of Object.entries(rules)) {
     for (const [part, theirs] of namesIn(recipe).entries()) {
-      const values = patternMatcher(theirs)(name);
+      const values = matcherOf(theirs)(name);
       if (values) traces.push({ ours: fillPattern(ours, values), ...rowsOf(recipe, part) });
     }
   }
