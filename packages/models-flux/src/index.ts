@@ -1,2 +1,3 @@
 // @wick/models-flux: FLUX.1 transformers and pipelines.
 export * from "./names/flux1.ts";
+export * from "./names/flux1-lora.ts";

@@ -45,7 +45,7 @@ export interface LoraPlan {
 }
 
 /** The tensors of one module of the file. */
-type ModuleKeys = Partial<Record<LoraRole | "replace", WeightEntry>>;
+type ModuleKeys = Partial<Record<LoraRole | "replace", WeightEntry>> & { readonly all: readonly WeightEntry[] };
 
 /**
  * Resolves an adapter file against weights (name and shape, our names). `names` are rules of the other layouts that adapters are written
@@ -60,18 +60,14 @@ export function planLora(weights: ReadonlyMap<string, Shape>, lora: WeightSource
   const used = new Set<string>();
   for (const [module, keys] of modules) {
     if (keys.unsupported) {
-      rest.unsupported.push(...entriesOf(keys).map((e) => e.name));
+      rest.unsupported.push(...keys.all.map((e) => e.name));
       continue;
     }
     for (const [name, parts] of changesOf(module, keys, index)) {
       found.set(name, [...(found.get(name) ?? []), ...parts]);
       for (const p of parts) for (const e of [p.down, p.up, p.alpha]) if (e) used.add(e.name);
     }
-    rest.unmatched.push(
-      ...entriesOf(keys)
-        .filter((e) => !used.has(e.name))
-        .map((e) => e.name),
-    );
+    rest.unmatched.push(...keys.all.filter((e) => !used.has(e.name)).map((e) => e.name));
   }
   const parts = new Map([...found].map(([name, list]) => [name, withoutRedundant(list, rest.redundant)]));
   checkShapes(weights, parts);
@@ -81,14 +77,13 @@ export function planLora(weights: ReadonlyMap<string, Shape>, lora: WeightSource
   return { parts, coverage };
 }
 
-const entriesOf = (keys: ModuleKeys): WeightEntry[] => Object.values(keys);
-
 function groupByModule(lora: WeightSource, skip: ReadonlySet<string>): Map<string, ModuleKeys> {
   const modules = new Map<string, ModuleKeys>();
   for (const [name, entry] of lora.entries) {
     if (skip.has(name)) continue;
     const { module, role }: LoraKey = parseLoraKey(name);
-    modules.set(module, { ...modules.get(module), [role]: entry });
+    const known: ModuleKeys = modules.get(module) ?? { all: [] };
+    modules.set(module, { [role]: entry, ...known, all: [...known.all, entry] });
   }
   return modules;
 }

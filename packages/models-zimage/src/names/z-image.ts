@@ -49,3 +49,6 @@ export const zImageNames: NameFamily = {
   prefixes: ["model.diffusion_model.", "diffusion_model.", "transformer."],
   dialects: [original, fused],
 };
+
+/** For `withLora` and `attachLora`: adapters name modules as we do, or as fused single files do. */
+export const zImageLoraNames: readonly NameRules[] = [zImageFromFused];
