@@ -1,4 +1,7 @@
 import { defineConfig } from "tsup";
 import { library } from "../../tsup.base.ts";
 
-export default defineConfig({ ...library, entry: ["src/index.ts", "src/mock-hub.ts", "src/inventory.ts"] });
+export default defineConfig({
+  ...library,
+  entry: ["src/index.ts", "src/mock-hub.ts", "src/inventory.ts", "src/module-golden.ts", "src/module-parity.ts"],
+});
