@@ -1,5 +1,6 @@
 // Adapters against PEFT: merged and attached, all spellings, several at once, on quantized bases.
-import { cpu, fileSource, memorySource, openSafetensors, readTensorBytes, scope, type WeightSource } from "@wick/tensor";
+import { readFileSync } from "node:fs";
+import { cpu, memorySource, openSafetensors, readTensorBytes, scope, type WeightSource } from "@wick/tensor";
 import { explainDifference } from "@wick/testing";
 import { expect, test } from "vitest";
 import { attachedLoras, attachLora, detachLora, Linear, load, Module, planLora, RmsNorm, setLoraScale, withLora } from "../src/index.ts";
@@ -8,7 +9,7 @@ import { type MemoryTensor, memoryWeights, ramp, safetensorsBytes } from "./memo
 /** PEFT's own result within f32 rounding; the golden was refused unless a wrong alpha or scale moves it by more. */
 const TOLERANCE = 1e-6;
 
-const golden = await openSafetensors([await fileSource(new URL("./goldens/lora-linear.safetensors", import.meta.url).pathname)]);
+const golden = await openSafetensors([memorySource(readFileSync(new URL("./goldens/lora-linear.safetensors", import.meta.url)))]);
 const values = async (name: string): Promise<Float32Array> => new Float32Array((await readTensorBytes(golden, name)).buffer);
 const tensor = async (name: string): Promise<MemoryTensor> => ({
   dtype: "F32",
