@@ -1,5 +1,6 @@
 // Compiles the generated modules, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
 import type { Arena, ArenaSource } from "./arena.ts";
+import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
 import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
@@ -8,7 +9,7 @@ import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = ["gemm", "map", "softmax", "norm"] as const;
+export const kernelNames = ["gemm", "attention", "map", "softmax", "norm"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
 /** Row functions a device may compile; expressions beyond that run on the plain kernels. */
@@ -38,7 +39,9 @@ export class WasmEngine {
   /** Binary of the core module. */
   coreBytes(): Uint8Array<ArrayBuffer> {
     const module = new Module(this.flavour.shared);
-    emitRowKernels(module, emitGemm(module, this.flavour), this.flavour);
+    const parts = emitGemm(module, this.flavour);
+    emitAttention(module, parts, this.flavour);
+    emitRowKernels(module, parts, this.flavour);
     return module.build();
   }
 

@@ -4,6 +4,7 @@ import type { KernelTable, OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
 import { plainKernels } from "../kernels/plain.ts";
+import { fastAttention } from "./attention.ts";
 import { operandModes } from "./blocking.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
@@ -33,6 +34,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     norm(out, inputs, attrs) {
       if (small(out) || !fastRows(engine, "norm", out, inputs, attrs)) plainKernels.norm(out, inputs, attrs);
+    },
+    attention(out, inputs, attrs) {
+      if (small(out) || !fastAttention(engine, out, inputs, attrs)) plainKernels.attention(out, inputs, attrs);
     },
     conv(out, inputs, attrs) {
       if (small(out) || !fastConv(engine, out, inputs, attrs)) plainKernels.conv(out, inputs, attrs);

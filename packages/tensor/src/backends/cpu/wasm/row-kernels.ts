@@ -23,7 +23,8 @@ export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }:
   emitRows(module, "norm", finish, expand, (c, row, columns, words) => emitNormRow(c, new SimdMath(c, fma), row, columns, words));
 }
 
-function loadWords(c: Code, names: readonly string[]): Record<string, Local> {
+/** Locals holding the words of a job. */
+export function loadWords(c: Code, names: readonly string[]): Record<string, Local> {
   const words = Object.fromEntries(names.map((name) => [name, c.local(i32)]));
   names.forEach(
     (name, i) =>
@@ -87,7 +88,7 @@ function emitRows(module: Module, name: string, finish: number, expand: Code, bo
 }
 
 /** A loop over a row by vectors and then by single values; `visit` sees the lanes and the byte offset's local. */
-function overRow(c: Code, columns: Local, visit: (lanes: 1 | 4, offset: Local) => void): void {
+export function overRow(c: Code, columns: Local, visit: (lanes: 1 | 4, offset: Local) => void): void {
   const [left, offset] = c.locals(i32, 2) as [Local, Local];
   c.get(columns).set(left).int(0).set(offset);
   for (const lanes of [4, 1] as const) {
@@ -101,7 +102,8 @@ function overRow(c: Code, columns: Local, visit: (lanes: 1 | 4, offset: Local) =
   }
 }
 
-const address = (c: Code, base: Local, offset: Local): Code => c.get(base).get(offset).op("i32.add");
+/** Pushes base + offset. */
+export const address = (c: Code, base: Local, offset: Local): Code => c.get(base).get(offset).op("i32.add");
 
 function emitCopy(c: Code, from: Local, to: Local, columns: Local): void {
   overRow(c, columns, (lanes, offset) => {
@@ -113,12 +115,12 @@ function emitCopy(c: Code, from: Local, to: Local, columns: Local): void {
 }
 
 /** Combines the four lanes of a vector and spreads the result over all lanes. */
-function spread(c: Code, v: Local, op: "f32x4.add" | "f32x4.max"): void {
+export function spread(c: Code, v: Local, op: "f32x4.add" | "f32x4.max"): void {
   c.get(v).get(v).get(v).shuffle(2, 3, 0, 1).op(op).set(v).get(v).get(v).get(v).shuffle(1, 0, 3, 2).op(op).set(v);
 }
 
 /** Loads four values, or one with the other lanes filled by `rest`. */
-function loadLanes(c: Code, math: SimdMath, base: Local, offset: Local, lanes: 1 | 4, rest: number): void {
+export function loadLanes(c: Code, math: SimdMath, base: Local, offset: Local, lanes: 1 | 4, rest: number): void {
   address(c, base, offset);
   math.load("f32", lanes);
   if (lanes === 1) c.floats(rest).shuffle(0, 4, 4, 4);
