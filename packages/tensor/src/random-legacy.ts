@@ -1,6 +1,7 @@
 // The bf16 and f16 streams of PyTorch 1.13: uniforms of 8 or 11 bits, and Box-Muller rounded to the format at every assignment
 // (bf16: after every operation). pytorch v1.13: aten/src/ATen/native/cpu/DistributionTemplates.h, c10/util/{BFloat16-math,Half-inl}.h.
 import { bf16FromF32, f16FromF32, f16Values } from "./dtype-convert.ts";
+import { cosf, logf, sinf } from "./random-libm-f32.ts";
 
 const f = Math.fround;
 const scratch = new Uint32Array(1);
@@ -29,9 +30,9 @@ function pairBf16(u1: number, u2: number): readonly [number, number] {
 }
 
 function pairF16(u1: number, u2: number): readonly [number, number] {
-  const radius = roundF16(f(Math.sqrt(f(-2 * f(Math.log(roundF16(1 - u1)))))));
+  const radius = roundF16(f(Math.sqrt(f(-2 * logf(roundF16(1 - u1))))));
   const angle = roundF16(f(2 * Math.PI * u2));
-  return [roundF16(f(radius * f(Math.cos(angle)))), roundF16(f(radius * f(Math.sin(angle))))];
+  return [roundF16(f(radius * cosf(angle))), roundF16(f(radius * sinf(angle)))];
 }
 
 /** Turns the uniforms x[i…i+15], as bit patterns of `dtype`, into normal values in place. */
