@@ -36,13 +36,17 @@ export function dynamicMu(shift: Extract<Shift, { kind: "dynamic" }>, tokens: nu
   return tokens * slope + (shift.baseShift - slope * shift.baseTokens);
 }
 
+/** How intermediate results are rounded: after every operation (f32 arrays: diffusers, BFL) or once at the end (f64: Tongyi-MAI, DPM-Solver). */
+export type Rounding = "f32" | "f64";
+
 /** One sigma through a shift. */
-export function shiftSigma(sigma: number, shift: Shift, tokens: number): number {
+export function shiftSigma(sigma: number, shift: Shift, tokens: number, rounding: Rounding = "f32"): number {
+  const f32 = rounding === "f32" ? Math.fround : (v: number) => v;
   if (shift.kind === "none" || sigma === 0) return sigma;
-  if (shift.kind === "static") return (shift.shift * sigma) / (1 + (shift.shift - 1) * sigma);
+  if (shift.kind === "static") return f32(f32(shift.shift * sigma) / f32(1 + f32((shift.shift - 1) * sigma)));
   const mu = dynamicMu(shift, tokens);
-  const strength = shift.form === "exponential" ? Math.exp(mu) : mu;
-  return strength / (strength + (1 / sigma - 1));
+  const strength = f32(shift.form === "exponential" ? Math.exp(mu) : mu);
+  return f32(strength / f32(strength + f32(f32(1 / sigma) - 1)));
 }
 
 export interface SigmaOptions {
@@ -54,16 +58,51 @@ export interface SigmaOptions {
   readonly grid?: readonly number[];
   /** Stretches the result so that the last value is this. */
   readonly terminal?: number;
+  /** Re-spaces the shifted values between the first and the last: Karras et al. (rho 7, arXiv:2206.00364) or evenly in log sigma. */
+  readonly spacing?: "karras" | "exponential";
+  /** Default "f32", as diffusers; the last bit can differ between the two. */
+  readonly rounding?: Rounding;
+}
+
+/** The grid of black-forest-labs/flux: torch.linspace(1, 0, steps + 1) without its end, which counts from both ends in f32. */
+export function torchGrid(steps: number): number[] {
+  const step = Math.fround(-1 / steps);
+  return Array.from({ length: steps }, (_, i) => Math.fround(i < (steps + 1) / 2 ? 1 + step * i : -step * (steps - i)));
 }
 
 /** N + 1 decreasing noise levels in f32, the last one 0. */
-export function flowSigmas({ steps, shift, tokens = 0, grid, terminal }: SigmaOptions): number[] {
+export function flowSigmas({ steps, shift, tokens = 0, grid, terminal, spacing, rounding = "f32" }: SigmaOptions): number[] {
   if (!Number.isInteger(steps) || steps < 1) throw new ShapeError("flowSigmas", `steps is a whole number of at least 1, got ${steps}`);
   const even = grid ?? Array.from({ length: steps }, (_, i) => 1 - i / steps);
   if (even.length !== steps) throw new ShapeError("flowSigmas", `the grid has ${even.length} values for ${steps} steps`);
-  const shifted = even.map((s) => shiftSigma(Math.fround(s), shift, tokens));
+  const shifted = even.map((s) => shiftSigma(rounding === "f32" ? Math.fround(s) : s, shift, tokens, rounding));
   const stretched = terminal === undefined ? shifted : stretchTo(shifted, terminal);
-  return [...stretched.map(Math.fround), 0];
+  const spaced = spacing ? respaced(stretched.map(Math.fround), spacing) : stretched;
+  return [...spaced.map(Math.fround), 0];
+}
+
+/** As many values between the same ends, spaced another way. */
+function respaced(sigmas: readonly number[], spacing: "karras" | "exponential"): number[] {
+  const rho = 7;
+  const [to, from] = spacing === "karras" ? [(s: number) => s ** (1 / rho), (v: number) => v ** rho] : [Math.log, Math.exp];
+  const [first, last] = [to(sigmas[0]!), to(sigmas.at(-1)!)];
+  return sigmas.map((_, i) => from(first + (i / Math.max(1, sigmas.length - 1)) * (last - first)));
+}
+
+/**
+ * The levels FlowMatchEulerDiscreteScheduler makes when a pipeline gives none: an even grid between the largest and smallest of an
+ * already shifted 1000-entry table, shifted again. Kept for parity with scripts that call it so; pipelines pass their own grid.
+ */
+export function ownGridSigmas(steps: number, shift: Shift, tokens = 0): number[] {
+  const smallest = Math.fround(shift.kind === "static" ? shiftSigma(1 / 1000, shift, tokens) : 1 / 1000);
+  const grid = Array.from({ length: steps }, (_, i) => (steps === 1 ? 1 : 1 + (i / (steps - 1)) * (smallest - 1)));
+  return flowSigmas({ steps, shift, tokens, grid });
+}
+
+/** The levels DPMSolverMultistepScheduler uses with flow sigmas: they start below 1, at a shifted 0.999. */
+export function dpmFlowSigmas(steps: number, shift: Shift, tokens = 0): number[] {
+  const grid = Array.from({ length: steps }, (_, i) => 0.999 * (1 - i / steps));
+  return flowSigmas({ steps, shift, tokens, grid, rounding: "f64" });
 }
 
 /** Scales 1 - s so that the last sigma becomes `terminal`. */

@@ -57,7 +57,8 @@ export const heun: Solver = {
     const dt = Math.fround(next - sigma);
     using first = hold(await step.velocity(x, sigma));
     using predicted = hold(scope(() => x.add(first.value.mul(dt))));
-    return withVelocity(step.velocity(predicted.value, next), (v) => ({ x: x.add(first.value.add(v).mul(0.5).mul(dt)) }));
+    // Awaited here: `first` lives until this function ends.
+    return await withVelocity(step.velocity(predicted.value, next), (v) => ({ x: x.add(first.value.add(v).mul(0.5).mul(dt)) }));
   },
 };
 
@@ -123,7 +124,21 @@ export const eulerAncestral = (eta = 1): Solver => ({
   },
 });
 
+/** Every step starts again from the predicted data with fresh noise. (FlowMatchEulerDiscreteScheduler with stochastic_sampling) */
+export const eulerStochastic: Solver = {
+  name: "euler-stochastic",
+  evaluations: 1,
+  stochastic: true,
+  async step({ x }, { index, sigmas, velocity, noise }) {
+    const [sigma, next] = [sigmas[index]!, sigmas[index + 1]!];
+    return withVelocity(velocity(x, sigma), (v) => {
+      const data = x.sub(v.mul(sigma));
+      return { x: next === 0 ? data : data.mul(1 - next).add(noise().mul(next)) };
+    });
+  },
+};
+
 /** All solvers by name. */
 export const solvers: Readonly<Record<string, Solver>> = Object.fromEntries(
-  [euler, heun, dpmpp2m, dpmpp2mK, eulerAncestral()].map((s) => [s.name, s]),
+  [euler, heun, dpmpp2m, dpmpp2mK, eulerAncestral(), eulerStochastic].map((s) => [s.name, s]),
 );
