@@ -9,10 +9,10 @@ import { checkShape, formatShape, type Shape, sizeOf } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
 import { Tensor } from "./tensor.ts";
 
-/** Anything that draws f32 normals and uniforms; see `random.ts`. */
+/** Anything that draws normals and uniforms, in f32 or as the bits of a narrow format (PyTorch has a stream per dtype); see `random.ts`. */
 export interface RandomSource {
-  randn(count: number): Float32Array;
-  rand(count: number): Float32Array;
+  randn(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
+  rand(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
 }
 
 export class Device {
@@ -145,13 +145,15 @@ export class Device {
     for (let i = 0; i < n; i++) values[i * n + i] = 1;
     return this.tensor(values, [n, n], { dtype, label: "eye" });
   }
-  /** Standard normals from an explicit generator (there is no hidden global one). */
+  /** Standard normals from an explicit generator (there is no hidden global one); bf16 and f16 are drawn as such, not rounded from f32. */
   randn(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
-    return this.tensor(generator.randn(sizeOf(shape)), shape, { dtype, label: "randn" });
+    checkShape("randn", shape);
+    return this.#drawn(generator.randn(sizeOf(shape), drawnDType(dtype)), shape, dtype, "randn");
   }
   /** Uniforms in [0, 1) from an explicit generator. */
   rand(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
-    return this.tensor(generator.rand(sizeOf(shape)), shape, { dtype, label: "rand" });
+    checkShape("rand", shape);
+    return this.#drawn(generator.rand(sizeOf(shape), drawnDType(dtype)), shape, dtype, "rand");
   }
 
   /** Resolves when everything recorded has run. */
@@ -197,6 +199,12 @@ export class Device {
     this.backend.kernels.map(out, { inputs: views }, { expr });
   }
 
+  /** A source may draw narrow floats itself (as bits) or leave the rounding to us. */
+  #drawn(values: Float32Array | Uint16Array, shape: Shape, dtype: PlainDType, label: string): Tensor {
+    if (values instanceof Float32Array) return this.tensor(values, shape, { dtype, label });
+    return this.fromBytes(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), shape, dtype, label);
+  }
+
   #checkBlocks(shape: Shape, dtype: DType): void {
     const { blockSize } = dtypeInfo[dtype];
     const columns = shape.at(-1) ?? 1;
@@ -211,3 +219,5 @@ const expanded = (layout: Layout, shape: Shape): Layout => expandLayout("map", l
 /** True if ops can compute with tensors of this dtype directly. */
 export const isComputable = (dtype: DType): boolean =>
   !isQuantized(dtype) && dtype !== "i64" && !(isFloat(dtype) && dtype.startsWith("f8"));
+
+const drawnDType = (dtype: PlainDType): "f32" | "bf16" | "f16" => (dtype === "bf16" || dtype === "f16" ? dtype : "f32");

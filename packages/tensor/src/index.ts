@@ -48,6 +48,7 @@ export type { PrintOptions } from "./print.ts";
 export { dequantizeInto } from "./quant/decode.ts";
 export { quantizeInto } from "./quant/encode.ts";
 export { type RandomArray, type RandomDType, TorchCpuGenerator, type TorchCpuStream, torchCpu } from "./random.ts";
+export { type CudaCard, type CudaRandomDType, TorchCudaGenerator, torchCuda } from "./random-philox.ts";
 export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
