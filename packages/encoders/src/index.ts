@@ -1,3 +1,10 @@
+// @wick/encoders: text encoders and their tokenizers.
+export * from "./clip.ts";
+export * from "./clip-config.ts";
+export type { ConfigJson } from "./config-reader.ts";
 export * from "./qwen3.ts";
 export * from "./qwen3-config.ts";
+export * from "./t5.ts";
+export * from "./t5-config.ts";
+export type { TokenIds } from "./token-ids.ts";
 export * from "./tokenizers/index.ts";

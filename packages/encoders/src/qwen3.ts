@@ -3,6 +3,7 @@
 // Fields are spelled as the checkpoint spells them (without the leading "model."). b batch, l tokens, d width, n heads, k head width.
 import {
   type AttentionFunction,
+  type BlockRun,
   Embedding,
   fusedAttention,
   Linear,
@@ -12,10 +13,12 @@ import {
   type RopeTable,
   repeat,
   ropeTable,
+  runBlocks,
   sequencePositions,
   splitHeads,
 } from "@wick/nn";
-import { type Device, epilogue, fold, ShapeError, scope, type Tensor } from "@wick/tensor";
+import { type Device, epilogue, hold, ShapeError, type Tensor } from "@wick/tensor";
+import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
 export interface Qwen3Config {
   readonly vocabSize: number;
@@ -119,6 +122,13 @@ export interface Qwen3Options {
   readonly layers?: number;
 }
 
+export interface Qwen3RunOptions {
+  /** Which hidden state to return. Default: after all layers that were built. */
+  readonly layer?: number | undefined;
+  /** Tokens of each text that are no padding [b]. Default: all. */
+  readonly lengths?: readonly number[] | undefined;
+}
+
 export class Qwen3 extends Module {
   readonly embed_tokens: Embedding;
   readonly layers: readonly Qwen3Layer[];
@@ -133,23 +143,55 @@ export class Qwen3 extends Module {
     this.#cfg = cfg;
   }
 
+  get config(): Qwen3Config {
+    return this.#cfg;
+  }
+  /** Globs over the names of a whole checkpoint that this model did not build: for `allowUnused` of `load`. */
+  get unbuilt(): readonly string[] {
+    if (this.norm) return [];
+    return [
+      ...Array.from({ length: this.#cfg.layers - this.layers.length }, (_, i) => `layers.${this.layers.length + i}.**`),
+      "norm.weight",
+    ];
+  }
+
   /**
    * Hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 is the embedding, and the last one has the final norm.
    * ids: token lists of equal length → [b, l, d], f32. `lengths` marks right padding.
    */
-  forward(device: Device, ids: readonly (readonly number[])[], options: { layer?: number; lengths?: readonly number[] } = {}): Tensor {
-    const layer = options.layer ?? this.layers.length;
-    const length = ids[0]?.length ?? 0;
-    if (ids.some((row) => row.length !== length))
-      throw new ShapeError("Qwen3.forward", "token lists of a batch have equal lengths; pad them");
-    if (layer < 0 || layer > this.layers.length)
-      throw new ShapeError("Qwen3.forward", `hidden state ${layer} of ${this.layers.length + 1}`);
-    return scope(() => {
-      const tokens = device.tensor(Int32Array.from(ids.flat()), [ids.length, length]);
-      const rope = ropeTable(device, sequencePositions(length), { widths: [this.#cfg.headWidth], theta: this.#cfg.ropeTheta });
-      const lengths = options.lengths && device.tensor(Int32Array.from(options.lengths));
-      const x = fold(this.layers.slice(0, layer), this.embed_tokens.forward(tokens), (h, block) => block.forward(h, rope, lengths));
-      return layer === this.layers.length && this.norm ? this.norm.forward(x) : x;
-    });
+  forward(device: Device, ids: TokenIds, options: Qwen3RunOptions = {}): Tensor {
+    return runBlocks(this.run(device, ids, options));
   }
+
+  /** `forward` that pauses before each layer; see runBlocksAsync. */
+  *run(device: Device, ids: TokenIds, options: Qwen3RunOptions = {}): BlockRun<Tensor> {
+    const op = "Qwen3";
+    const { layer = this.layers.length, lengths } = options;
+    if (!Number.isInteger(layer) || layer < 0 || layer > this.layers.length)
+      throw new ShapeError(op, `there is no hidden state ${layer}: ${this.layers.length} layers were built`);
+    checkLengths(op, ids, lengths);
+    using fixed = hold(this.#start(op, device, ids, lengths));
+    using state = hold(this.embed_tokens.forward(fixed.value.tokens));
+    for (const block of this.layers.slice(0, layer)) {
+      yield block;
+      state.update((x) => block.forward(x, fixed.value.rope, fixed.value.lengths));
+    }
+    // A second handle: the caller's scope owns it, while the run lets go of its own.
+    return layer === this.layers.length && this.norm ? this.norm.forward(state.value) : state.value.reshape(state.value.shape);
+  }
+
+  #start(op: string, device: Device, ids: TokenIds, lengths: readonly number[] | undefined) {
+    const tokens = tokenTensor(op, device, ids, this.#cfg.vocabSize);
+    const axes = { widths: [this.#cfg.headWidth], theta: this.#cfg.ropeTheta };
+    const { cos, sin } = ropeTable(device, sequencePositions(tokens.dim(1)), axes);
+    return { tokens, rope: { cos, sin }, lengths: lengths && device.tensor(Int32Array.from(lengths)) };
+  }
+}
+
+function checkLengths(op: string, ids: TokenIds, lengths: readonly number[] | undefined): void {
+  if (!lengths) return;
+  const longest = ids[0]?.length ?? 0;
+  const fits = lengths.length === ids.length && lengths.every((n) => Number.isInteger(n) && n > 0 && n <= longest);
+  if (!fits)
+    throw new ShapeError(op, `lengths are one per text, from 1 to ${longest}: got [${lengths.join(", ")}] for ${ids.length} texts`);
 }

@@ -3,7 +3,17 @@ import { load } from "@wick/nn";
 import { type Device, renameAll, type Tensor } from "@wick/tensor";
 import { type GoldenTensor, type ModuleGolden, readModuleGolden, rowsOfInput } from "@wick/testing/module-golden";
 import { type Comparison, expectModuleParity } from "@wick/testing/module-parity";
-import { Qwen3, type Qwen3Config } from "../src/index.ts";
+import {
+  type ClipConfig,
+  ClipTextEncoder,
+  clipConfigFromJson,
+  Qwen3,
+  type Qwen3Config,
+  qwen3ConfigFromJson,
+  type T5Config,
+  T5Encoder,
+  t5ConfigFromJson,
+} from "../src/index.ts";
 
 /** Compares a whole golden on a device; `changes` are wrong constants that must make it fail. */
 export type ParityCase<C> = (device: Device, changes?: Partial<C>) => Promise<readonly Comparison[]>;
@@ -18,24 +28,12 @@ function gated(output: (path: string) => GoldenTensor, path: string): Float64Arr
   return Float64Array.from(gate, (g, i) => (g / (1 + Math.exp(-g))) * up[i]!);
 }
 
-const qwen3Tiny: Qwen3Config = {
-  vocabSize: 97,
-  width: 48,
-  ffnWidth: 80,
-  layers: 4,
-  heads: 4,
-  kvHeads: 2,
-  headWidth: 16,
-  ropeTheta: 1e6,
-  eps: 1e-6,
-};
-
 /** Lengths of the two prompts of the golden; the second is padded. */
 const qwen3Lengths = [23, 14];
 
 export const qwen3Parity: ParityCase<Qwen3Config> = async (device, changes = {}) => {
   const golden = await openGolden("qwen3");
-  using model = new Qwen3({ ...qwen3Tiny, ...changes });
+  using model = new Qwen3({ ...qwen3ConfigFromJson(golden.config), ...changes });
   await load(
     model,
     renameAll(golden.weights, (name) => name.replace(/^model\./, "")),
@@ -56,3 +54,33 @@ export const qwen3Parity: ParityCase<Qwen3Config> = async (device, changes = {})
 };
 
 const tokensFirst = (x: Tensor): Tensor => x.rearrange("b n l k -> b l n k");
+
+export const t5Parity: ParityCase<T5Config> = async (device, changes = {}) => {
+  const golden = await openGolden("t5");
+  using model = new T5Encoder({ ...t5ConfigFromJson(golden.config), ...changes });
+  await load(model, golden.weights, device);
+  const ids = rowsOfInput(golden, "input_ids");
+  return await expectModuleParity(model, golden, () => ({ last_hidden_state: model.forward(device, ids) }), {
+    absent: { "hidden_states.*": "the outputs of the blocks, which are compared" },
+  });
+};
+
+export const clipParity: ParityCase<ClipConfig> = async (device, changes = {}) => {
+  const golden = await openGolden("clip");
+  using model = new ClipTextEncoder({ ...clipConfigFromJson(golden.config), ...changes });
+  await load(
+    model,
+    renameAll(golden.weights, (name) => name.replace(/^text_model\./, "")),
+    device,
+  );
+  const ids = rowsOfInput(golden, "input_ids");
+  const run = () => {
+    const { hidden, pooled } = model.forward(device, ids);
+    return { last_hidden_state: hidden, pooler_output: pooled };
+  };
+  return await expectModuleParity(model, golden, run, {
+    prefix: "text_model.",
+    expected: { "**.mlp.fc1": (output, path) => output(path).values.map((v) => v / (1 + Math.exp(-1.702 * v))) },
+    absent: { "hidden_states.*": "the outputs of the embeddings and the layers, which are compared" },
+  });
+};
