@@ -6,6 +6,7 @@ export * from "./conv.ts";
 export * from "./dtype-policy.ts";
 export * from "./embedding.ts";
 export * from "./linear.ts";
+export * from "./linear-parts.ts";
 export * from "./load.ts";
 export { type AttachedLora, type AttachOptions, attachedLoras, attachLora, detachLora, setLoraScale } from "./lora-attach.ts";
 export { type LoraOptions, type LoraWeightSource, withLora } from "./lora-merge.ts";

@@ -31,7 +31,7 @@ export class Linear extends Module {
   forward(x: Tensor, then?: Epilogue): Tensor {
     if (this.#adapters.length === 0) return x.linear(this.weight, this.bias, then);
     return scope(() => {
-      const change = this.#adapters.reduce<Tensor | undefined>((sum, a) => lowRankChange(x, a, sum), undefined)!;
+      const change = adapterChange(this.#adapters, ({ down, up, bias }) => ({ low: x.matmul(down.t()), up, bias }))!;
       const adapted = epilogue((y, c) => y.add(c), change);
       return x.linear(this.weight, this.bias, chainEpilogues(adapted, then));
     });
@@ -55,10 +55,24 @@ export class Linear extends Module {
   }
 }
 
-/** sum + scale · ((x Aᵀ) Bᵀ + bias) */
-function lowRankChange(x: Tensor, { down, up, bias, scale }: LowRank, sum: Tensor | undefined): Tensor {
-  const biased = bias && epilogue((y, b) => y.add(b), bias);
-  const scaled = epilogue((y) => y.mul(scale));
-  const summed = sum && epilogue((y, s) => y.add(s), sum);
-  return x.matmul(down.t()).matmul(up.t(), chainEpilogues(chainEpilogues(biased, scaled), summed));
+/** An adapter's product with the input, and the rows of its other half that are wanted. */
+export interface LowRankProduct {
+  /** x Aᵀ: [..., rank] */
+  readonly low: Tensor;
+  /** [out, rank] */
+  readonly up: Tensor;
+  /** [out] */
+  readonly bias: Tensor | undefined;
+}
+
+/** The sum over `adapters` of scale · ((x Aᵀ) Bᵀ + bias), [..., out]; undefined without adapters. */
+export function adapterChange(adapters: readonly LowRank[], product: (adapter: LowRank) => LowRankProduct): Tensor | undefined {
+  return adapters.reduce<Tensor | undefined>((sum, adapter) => {
+    const { low, up, bias } = product(adapter);
+    const { scale } = adapter;
+    const biased = bias && epilogue((y, b) => y.add(b), bias);
+    const scaled = epilogue((y) => y.mul(scale));
+    const summed = sum && epilogue((y, s) => y.add(s), sum);
+    return low.matmul(up.t(), chainEpilogues(chainEpilogues(biased, scaled), summed));
+  }, undefined);
 }
