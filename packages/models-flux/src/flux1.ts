@@ -77,8 +77,7 @@ export interface DoubleModulation {
 export type Position = readonly number[];
 
 /** (1 + scale) · y + shift, fused into the norm before it. */
-const modulated = ({ shift, scale }: Omit<ShiftScaleGate, "gate">): Epilogue =>
-  epilogue((y, s, t) => y.mul(s.add(1)).add(t), scale, shift);
+const modulated = ({ shift, scale }: Omit<ShiftScaleGate, "gate">): Epilogue => epilogue((y, s, t) => y.mul(s.add(1)).add(t), scale, shift);
 /** residual + gate · y, fused into the product before it. */
 const gated = ({ gate }: ShiftScaleGate, residual: Tensor): Epilogue => epilogue((y, g, x) => x.add(g.mul(y)), gate, residual);
 const geluAfter = epilogue((y) => y.gelu());
@@ -355,7 +354,9 @@ export class Flux extends Module {
   /** The vector [b, d] that all modulations are made from. */
   condition({ sigma, y, guidance }: FluxCondition): Tensor {
     if ((guidance !== undefined) !== this.#cfg.guidance) {
-      const advice = this.#cfg.guidance ? "this model takes a guidance number; pass guidance" : "this model takes no guidance number; omit it";
+      const advice = this.#cfg.guidance
+        ? "this model takes a guidance number; pass guidance"
+        : "this model takes no guidance number; omit it";
       throw new ShapeError("Flux.condition", `${advice}: guidance is ${guidance}`);
     }
     return scope(() => {

@@ -10,7 +10,11 @@ const joinedTokens = 512;
 export function linearRows(layer: Linear, x: Tensor, start: number, count: number, then?: Epilogue): Tensor {
   return scope(() => {
     const rows = (t: Tensor) => t.narrow(0, start, count);
-    const change = adapterChange(layer.adapters, ({ down, up, bias }) => ({ low: x.matmul(down.t()), up: rows(up), bias: bias && rows(bias) }));
+    const change = adapterChange(layer.adapters, ({ down, up, bias }) => ({
+      low: x.matmul(down.t()),
+      up: rows(up),
+      bias: bias && rows(bias),
+    }));
     const adapted = change && epilogue((y, c) => y.add(c), change);
     return x.linear(rows(layer.weight), layer.bias && rows(layer.bias), chainEpilogues(adapted, then));
   });
