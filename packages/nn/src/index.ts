@@ -1,10 +1,12 @@
 // @wick/nn: modules, parameters and layers.
 export * from "./activation.ts";
 export * from "./attention.ts";
+export * from "./attention-modules.ts";
 export * from "./block-run.ts";
 export * from "./conv.ts";
 export * from "./dtype-policy.ts";
 export * from "./embedding.ts";
+export * from "./feed-forward.ts";
 export * from "./init.ts";
 export * from "./linear.ts";
 export * from "./linear-parts.ts";
@@ -12,6 +14,7 @@ export * from "./load.ts";
 export { type AttachedLora, type AttachOptions, attachedLoras, attachLora, detachLora, setLoraScale } from "./lora-attach.ts";
 export { type LoraOptions, type LoraWeightSource, withLora } from "./lora-merge.ts";
 export { type LoraCoverage, type LoraPlan, planLora } from "./lora-targets.ts";
+export * from "./modulation.ts";
 export * from "./module.ts";
 export * from "./norm.ts";
 export * from "./parameter.ts";

@@ -86,7 +86,9 @@ test("parameters of one's own need a rule", () => {
   const device = memoryDevice();
   using model = new Own();
   expect(() => initParameters(model, device, torchCpu(1))).toThrow(TensorError);
-  expect(() => initParameters(model, device, torchCpu(1))).toThrowErrorMatchingInlineSnapshot(`[TensorError: initParameters: no rule for token f32 [1, 4]; give one as the last argument]`);
+  expect(() => initParameters(model, device, torchCpu(1))).toThrowErrorMatchingInlineSnapshot(
+    `[TensorError: initParameters: no rule for token f32 [1, 4]; give one as the last argument]`,
+  );
   expect(device.liveBytes).toBe(0);
   initParameters(model, device, torchCpu(1), ({ parameter }, g) => g.randn(parameter.size));
   expect(device.liveBytes).toBe((4 + 2 + 4) * 4);
