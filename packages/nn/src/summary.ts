@@ -126,6 +126,7 @@ function alike(children: readonly SummaryNode[]): SummaryNode[][] {
 }
 
 function describeSize(n: SummaryNode, count: number): string {
+  if (n.parameters === 0) return "shared";
   const dtypes = Object.entries(n.bytesByDtype)
     .filter(([, b]) => b > 0)
     .sort(([, a], [, b]) => b - a)
