@@ -7,8 +7,9 @@ import { CpuMemory, HeapSource } from "./memory.ts";
 import { Profiler } from "./profile.ts";
 import { ArenaSource } from "./wasm/arena.ts";
 import { WasmEngine } from "./wasm/engine.ts";
-import { probeWasm } from "./wasm/features.ts";
+import { probeWasm, setV8Flags } from "./wasm/features.ts";
 import { wasmKernels } from "./wasm/kernels.ts";
+import { availableThreads } from "./wasm/pool.ts";
 
 /** Options of `createCpuBackend`. */
 export interface CpuOptions {
@@ -16,6 +17,10 @@ export interface CpuOptions {
   readonly kernels?: "plain" | "wasm";
   /** Outputs of fewer elements use the plain loops, whose fixed cost is smaller (default 256). */
   readonly plainBelow?: number;
+  /** Threads including the calling one; by default all cores, and 1 where memory cannot be shared (a page that is not cross-origin isolated). */
+  readonly threads?: number;
+  /** Turns on V8's experimental WebAssembly flags for the whole process (Node only): "fma" for multiply-add before Node 22, "wide" for 256-bit vectors on Node 24. */
+  readonly v8?: "fma" | "wide";
   /** Live bytes beyond which `allocate` throws OutOfMemoryError; no limit by default. */
   readonly memoryLimitBytes?: number;
 }
@@ -27,10 +32,14 @@ class CpuBackend implements Backend {
   readonly kernels: KernelTable;
   readonly #memory: CpuMemory;
   readonly #profiler = new Profiler();
+  readonly #engine: WasmEngine | undefined;
   #destroyed = false;
 
   constructor(options: CpuOptions) {
     const { memoryLimitBytes = Number.POSITIVE_INFINITY, plainBelow = 256 } = options;
+    if (options.v8 && !setV8Flags(options.v8)) {
+      throw new UnsupportedError("createCpuBackend", `V8 flags for "${options.v8}" cannot be set here; leave out v8`);
+    }
     const features = probeWasm();
     if (options.kernels === "wasm" && !features.simd) {
       throw new UnsupportedError("createCpuBackend", 'this engine has no WebAssembly SIMD; leave out kernels or pass kernels: "plain"');
@@ -38,11 +47,17 @@ class CpuBackend implements Backend {
     const fast = options.kernels !== "plain" && features.simd;
     const source = fast ? new ArenaSource(features.shared) : new HeapSource();
     this.#memory = new CpuMemory(source, memoryLimitBytes);
+    const tile = options.v8 === "wide" ? { tileRows: 4, tileVectors: 4 } : { tileRows: 6, tileVectors: 2 };
+    const flavour = { fma: features.fma, ...tile, shared: features.shared };
+    if (source instanceof ArenaSource) this.#engine = new WasmEngine(flavour, source, options.threads ?? availableThreads());
+    const threads = this.#engine?.threads ?? 1;
     const tier = fast ? (features.fma ? "wasm-fma" : "wasm") : "js";
-    this.description = fast ? `cpu (WebAssembly SIMD${features.fma ? " with relaxed multiply-add" : ""})` : "cpu (plain loops)";
-    this.capabilities = { tier, f16: true, threads: 1, maxBindingBytes: Number.MAX_SAFE_INTEGER };
-    const flavour = { fma: features.fma, tileRows: 6, tileVectors: 2, shared: features.shared };
-    const kernels = source instanceof ArenaSource ? wasmKernels(new WasmEngine(flavour, source), plainBelow) : plainKernels;
+    const detail = fast
+      ? `WebAssembly SIMD${features.fma ? " with multiply-add" : ""}, ${threads} thread${threads > 1 ? "s" : ""}`
+      : "plain loops";
+    this.description = `cpu (${detail})`;
+    this.capabilities = { tier, f16: true, threads, maxBindingBytes: Number.MAX_SAFE_INTEGER };
+    const kernels = this.#engine ? wasmKernels(this.#engine, plainBelow) : plainKernels;
     this.kernels = this.#profiler.wrap(kernels, (op) => this.#check(op));
   }
 
@@ -104,6 +119,7 @@ class CpuBackend implements Backend {
 
   destroy(): void {
     this.#destroyed = true;
+    this.#engine?.stop();
     this.#memory.clear();
   }
 }

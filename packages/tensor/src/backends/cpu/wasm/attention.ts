@@ -2,7 +2,7 @@
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
 import { attentionArgs, maxHeadWidth, queryBlock } from "./attention-kernel.ts";
-import { operandModes } from "./blocking.ts";
+import { operandModes, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { addressOf, commonArena, elementBytes, planFinish, wordsOf } from "./plan.ts";
 import { floatKind } from "./row-function.ts";
@@ -31,7 +31,7 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
       : {}),
     ...(lengths ? { lengths: addressOf(lengths), lengthStep: 4 * lengths.layout.strides[0]! } : {}),
   });
-  engine.run(arena, "attention", words, b * heads * blocks);
+  engine.run(arena, "attention", words, b * heads * blocks, b * heads * l * s * width >= threadedProducts);
   return true;
 }
 

@@ -35,3 +35,20 @@ export type OperandKind = keyof typeof operandModes;
 export const across = 16;
 /** Modes 32 to 34: b is made of image patches of f32, f16 or bf16. */
 export const patches = 32;
+
+/** Multiplications from which waking other threads pays. */
+export const threadedProducts = 2_000_000;
+
+/** Rows and columns of a task, halved until every thread has two tasks or tasks get small. */
+export function taskBlocks(
+  m: number,
+  n: number,
+  batch: number,
+  threads: number,
+): { mBlock: number; nBlock: number; mTiles: number; nTiles: number } {
+  let [mBlock, nBlock] = [taskRows, columnBlock];
+  const tasks = () => batch * Math.ceil(m / mBlock) * Math.ceil(n / nBlock);
+  while (threads > 1 && tasks() < 2 * threads && nBlock > 128) nBlock /= 2;
+  while (threads > 1 && tasks() < 2 * threads && mBlock > rowBlock) mBlock /= 2;
+  return { mBlock, nBlock, mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock) };
+}

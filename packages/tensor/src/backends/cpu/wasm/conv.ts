@@ -1,7 +1,7 @@
 // conv as an implicit matrix product: weights are the left operand, image patches the right one, packed on the fly.
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
-import { columnBlock, operandModes, taskRows } from "./blocking.ts";
+import { operandModes, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";
 import { imageArgs, patchMode } from "./patches.ts";
@@ -33,7 +33,8 @@ export function fastConv(
     ...{ height: h, width: w, outWidth, kernelY, kernelX, strideY: attrs.stride[0], strideX: attrs.stride[1] },
     ...{ paddingY: attrs.padding[0], paddingX: attrs.padding[1], dilationY: attrs.dilation[0], dilationX: attrs.dilation[1] },
   };
-  const [mTiles, nTiles] = [Math.ceil(rows / taskRows), Math.ceil(n / columnBlock)];
+  const threaded = o * n * k >= threadedProducts;
+  const blocks = taskBlocks(rows, n, groups, threaded ? engine.threads : 1);
   for (let i = 0; i < b; i++) {
     const views = [out, ...operands].map((v) => imageView(v, i));
     const grid = direct ? [] : planeStrides(views, groups);
@@ -45,9 +46,9 @@ export function fastConv(
       ...{ m: rows, n, k, a: addressOf(weight), aBatch: rows * k * elementBytes(weight), aStep: k * elementBytes(weight) },
       ...{ aMode: operandModes[weightKind], b: addressOf(x) + i * c * h * w * elementBytes(x), bMode: patchMode(kind) },
       ...{ bBatch: (c / groups) * h * w * elementBytes(x), c: addressOf(out) + 4 * i * o * n, cBatch: 4 * rows * n, cStep: 4 * n },
-      ...{ mBlock: taskRows, nBlock: columnBlock, mTiles, nTiles, image: imageAt, ...finish },
+      ...{ ...blocks, image: imageAt, ...finish },
     });
-    engine.run(arena, "gemm", words, groups * mTiles * nTiles);
+    engine.run(arena, "gemm", words, groups * blocks.mTiles * blocks.nTiles, threaded);
   }
   return true;
 }

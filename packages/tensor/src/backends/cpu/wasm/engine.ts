@@ -4,6 +4,7 @@ import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
 import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
+import { Pool } from "./pool.ts";
 import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
 import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
@@ -29,11 +30,16 @@ export class WasmEngine {
   readonly #instances = new WeakMap<Arena, Instance>();
   readonly #slots = new Map<string, number>();
   readonly #modules: object[] = [];
+  readonly #moduleBytes: Uint8Array[] = [];
   #core: object | undefined;
+  #pool: Pool | undefined;
+  /** Threads that jobs may use, the calling one included. */
+  readonly threads: number;
 
-  constructor(flavour: Flavour, source: ArenaSource) {
+  constructor(flavour: Flavour, source: ArenaSource, threads: number) {
     this.flavour = flavour;
     this.source = source;
+    this.threads = flavour.shared ? threads : 1;
   }
 
   /** Binary of the core module. */
@@ -67,7 +73,9 @@ export class WasmEngine {
     const known = this.#slots.get(key);
     if (known !== undefined) return known;
     if (this.#modules.length + 1 >= maxSlots) return undefined;
-    this.#modules.push(new wasm!.Module(rowModule(spec, this.flavour.fma, this.flavour.shared)));
+    const bytes = rowModule(spec, this.flavour.fma, this.flavour.shared);
+    this.#modules.push(new wasm!.Module(bytes));
+    this.#moduleBytes.push(bytes);
     this.#slots.set(key, this.#modules.length);
     return this.#modules.length;
   }
@@ -83,12 +91,32 @@ export class WasmEngine {
     return at;
   }
 
-  /** Runs `tasks` tasks of a kernel with arguments in words. */
-  run(arena: Arena, kernel: KernelName, args: readonly number[], tasks: number): void {
+  /** Runs `tasks` tasks of a kernel with arguments in words; `threaded` when the job is long enough to share. */
+  run(arena: Arena, kernel: KernelName, args: readonly number[], tasks: number, threaded: boolean): void {
     const { exports } = this.#instance(arena);
     const at = this.#writeWords(arena, scratch.args, args);
     const base = arena.scratchOf(0)!;
     const fn = exports[kernel]!;
-    for (let task = 0; task < tasks; task++) fn(task, at, base);
+    const own = (task: number) => void fn(task, at, base);
+    if (threaded && tasks > 1 && this.#poolFor(arena)?.run(arena, kernel, at, tasks, own)) return;
+    for (let task = 0; task < tasks; task++) own(task);
+  }
+
+  /** The workers, started or restarted when the set of arenas changed; undefined when there are none or they lack a row function. */
+  #poolFor(arena: Arena): Pool | undefined {
+    if (this.threads < 2) return undefined;
+    if (!this.#pool?.arenas.includes(arena)) {
+      this.#pool?.stop();
+      this.#pool = new Pool({ core: this.#core!, kernels: kernelNames, threads: this.threads, arenas: this.source.arenas });
+    }
+    const pool = this.#pool;
+    while (pool.modules < this.#moduleBytes.length) if (!pool.addModule(this.#moduleBytes[pool.modules]!)) return undefined;
+    return pool;
+  }
+
+  /** Ends the workers. */
+  stop(): void {
+    this.#pool?.stop();
+    this.#pool = undefined;
   }
 }

@@ -31,11 +31,14 @@ export function probeWasm(): WasmFeatures {
   return { simd, fma, shared: canShare() };
 }
 
-/** Turns on V8's experimental WebAssembly flags for this whole process (Node only); returns false where that is impossible. */
-export function setV8Flags(flags: readonly string[]): boolean {
+/** Turns on V8's experimental WebAssembly flags for this whole process (Node only); false where that is impossible. */
+export function setV8Flags(level: "fma" | "wide"): boolean {
   const v8 = nodeModule<{ setFlagsFromString(flag: string): void }>("node:v8");
-  if (!v8) return false;
-  for (const flag of flags) v8.setFlagsFromString(flag);
+  const major = Number((globalThis as { process?: { versions?: { v8?: string } } }).process?.versions?.v8?.split(".")[0] ?? 0);
+  if (!v8 || (level === "wide" && major < 13)) return false;
+  // Relaxed SIMD is on by default from V8 11.4.
+  if (!probeWasm().fma) v8.setFlagsFromString("--experimental-wasm-relaxed-simd");
+  if (level === "wide") v8.setFlagsFromString("--experimental-wasm-revectorize");
   return true;
 }
 

@@ -15,6 +15,8 @@ import { mapArgs, maxRowColumns, rowArgs } from "./row-kernels.ts";
 
 /** Elements a task of an elementwise kernel should have. */
 const taskElements = 16_384;
+/** Elements from which waking other threads pays. */
+const threadedElements = 131_072;
 
 /** Kernels that run generated code where they can; outputs smaller than `plainBelow` elements always use the plain loops. */
 export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable {
@@ -60,6 +62,7 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
     "map",
     wordsOf(mapArgs, { ...finish, rows, rowsPerBatch: grid.rows, columns, rowsPerTask, columnsPerTask: taskElements }),
     tasks,
+    rows * columns >= threadedElements,
   );
   return true;
 }
@@ -92,7 +95,7 @@ function fastRows(engine: WasmEngine, kernel: "softmax" | "norm", out: View, inp
     ...{ x: addressOf(x), xBatch: xBatch * elementBytes(x), xRow: xRow * elementBytes(x), xMode: operandModes[kind] },
     ...{ weight: w, bias: b, eps: floatBits(attrs.eps ?? 0), layer: attrs.kind === "layer" ? 1 : 0 },
   });
-  engine.run(arena, kernel, words, Math.ceil(rows / rowsPerTask));
+  engine.run(arena, kernel, words, Math.ceil(rows / rowsPerTask), rows * grid.columns >= threadedElements);
   return true;
 }
 

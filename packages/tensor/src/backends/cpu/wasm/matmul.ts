@@ -7,7 +7,7 @@ import type { View } from "../../backend.ts";
 import { bytesOfView, readFloats, spanBytes } from "../kernels/access.ts";
 import type { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";
-import { across, columnBlock, operandModes, taskRows } from "./blocking.ts";
+import { across, operandModes, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";
 import { addressOf, arenaOf, commonArena, elementBytes, type Finish, type Grid, planFinish, wordsOf } from "./plan.ts";
@@ -115,12 +115,13 @@ function runGemm(
   n0: number,
   n1: number,
 ): void {
-  const [mTiles, nTiles] = [Math.ceil(m / taskRows), Math.ceil((n1 - n0) / columnBlock)];
+  const threaded = batch * m * (n1 - n0) * k >= threadedProducts;
+  const blocks = taskBlocks(m, n1 - n0, batch, threaded ? engine.threads : 1);
   const words = wordsOf(gemmArgs as readonly string[], {
     ...{ m, n: n1, k, a: a.address, aBatch, aStep: a.step, aMode: a.mode, b: b.address, bBatch, bStep: b.step, bMode: b.mode },
-    ...{ c, cBatch, cStep: 4 * n, mBlock: taskRows, nBlock: columnBlock, mTiles, nTiles, n0, ...finish },
+    ...{ c, cBatch, cStep: 4 * n, ...blocks, n0, ...finish },
   });
-  engine.run(arena, "gemm", words, batch * mTiles * nTiles);
+  engine.run(arena, "gemm", words, batch * blocks.mTiles * blocks.nTiles, threaded);
 }
 
 /** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */

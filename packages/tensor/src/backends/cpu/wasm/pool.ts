@@ -1,0 +1,203 @@
+// Threads: workers that share the arenas and take tasks from an atomic counter beside the calling thread.
+// Workers join a running job when they are awake and are never waited for otherwise, so a slow start or a missing worker cannot hang anything.
+import type { Arena } from "./arena.ts";
+import { nodeModule } from "./features.ts";
+
+/** Words of the control block. A job is open while `generation` is odd; `active` counts workers inside it. */
+const word = {
+  generation: 0,
+  next: 1,
+  active: 2,
+  tasks: 3,
+  kernel: 4,
+  args: 5,
+  arena: 6,
+  modules: 7,
+  failed: 8,
+  scratch: 64,
+  directory: 128,
+} as const;
+const maxThreads = 32;
+const maxModules = 1000;
+const moduleBytesAt = 16_384;
+const controlBytes = 2 ** 20;
+/** How long an idle worker spins before it sleeps; longer would delay the caller's own wake-up. */
+const workerSpins = 2_000;
+
+/** What a worker runs, as text: Node starts it as a script, browsers from a blob. */
+const workerSource = `
+const main = ({ control, core, memories, kernels, thread }) => {
+  const c = new Int32Array(control);
+  const instances = [];
+  const instanceOf = (i) => {
+    const found = (instances[i] ??= (() => {
+      const table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
+      const { exports } = new WebAssembly.Instance(core, { env: { memory: memories[i], table } });
+      return { exports, table, filled: 0 };
+    })());
+    for (const count = Atomics.load(c, ${word.modules}); found.filled < count; found.filled++) {
+      const at = c[${word.directory} + 2 * found.filled], length = c[${word.directory} + 1 + 2 * found.filled];
+      const module = new WebAssembly.Module(new Uint8Array(control, at, length).slice());
+      found.table.set(found.filled + 1, new WebAssembly.Instance(module, { env: { memory: memories[i] } }).exports.run);
+    }
+    return found;
+  };
+  for (let seen = 0; ; ) {
+    let g = Atomics.load(c, 0);
+    for (let i = 0; i < ${workerSpins} && (g === seen || g % 2 === 0) && g >= 0; i++) g = Atomics.load(c, 0);
+    if (g < 0) break;
+    if (g === seen || g % 2 === 0) { Atomics.wait(c, 0, g); continue; }
+    Atomics.add(c, ${word.active}, 1);
+    if (Atomics.load(c, 0) === g) {
+      try {
+        const kernel = instanceOf(c[${word.arena}]).exports[kernels[c[${word.kernel}]]];
+        const tasks = c[${word.tasks}], args = c[${word.args}], scratch = c[${word.scratch} + thread];
+        for (let t; (t = Atomics.add(c, ${word.next}, 1)) < tasks; ) kernel(t, args, scratch);
+      } catch { Atomics.store(c, ${word.failed}, 1); }
+      seen = g;
+    }
+    if (Atomics.sub(c, ${word.active}, 1) === 1) Atomics.notify(c, ${word.active});
+  }
+};
+if (typeof require === "function") main(require("node:worker_threads").workerData);
+else onmessage = ({ data }) => main(data);
+`;
+
+interface Handle {
+  stop(): void;
+}
+
+/** Cores this process may use. */
+export function availableThreads(): number {
+  const os = nodeModule<{ availableParallelism(): number }>("node:os");
+  const cores =
+    os?.availableParallelism() ?? (globalThis as { navigator?: { hardwareConcurrency?: number } }).navigator?.hardwareConcurrency ?? 1;
+  return Math.min(maxThreads, Math.max(1, cores));
+}
+
+interface Shared {
+  readonly core: object;
+  readonly kernels: readonly string[];
+  readonly threads: number;
+  readonly arenas: readonly Arena[];
+}
+
+/** Workers for one set of arenas; they never keep the process alive. */
+export class Pool {
+  readonly arenas: readonly Arena[];
+  readonly #control: Int32Array<SharedArrayBuffer>;
+  readonly #handles: Handle[] = [];
+  readonly #kernels: readonly string[];
+  readonly #threads: number;
+  #moduleBytes = moduleBytesAt;
+  #broken = false;
+
+  constructor({ core, kernels, threads, arenas }: Shared) {
+    this.arenas = [...arenas];
+    this.#kernels = kernels;
+    this.#threads = threads;
+    const control = new SharedArrayBuffer(controlBytes);
+    this.#control = new Int32Array(control);
+    const data = { control, core, memories: arenas.map((a) => a.memory), kernels };
+    for (let thread = 1; thread < threads; thread++) this.#handles.push(startWorker({ ...data, thread }, () => void (this.#broken = true)));
+  }
+
+  /** Makes a row function known to the workers; false when the directory is full. */
+  addModule(bytes: Uint8Array): boolean {
+    const c = this.#control;
+    const count = c[word.modules]!;
+    if (count >= maxModules || this.#moduleBytes + bytes.length > controlBytes) return false;
+    new Uint8Array(c.buffer).set(bytes, this.#moduleBytes);
+    c[word.directory + 2 * count] = this.#moduleBytes;
+    c[word.directory + 2 * count + 1] = bytes.length;
+    this.#moduleBytes += bytes.length;
+    Atomics.store(c, word.modules, count + 1);
+    return true;
+  }
+
+  /** Number of row functions the workers know. */
+  get modules(): number {
+    return this.#control[word.modules]!;
+  }
+
+  /** Runs a job on the caller and whichever workers join; false (nothing done) when the pool cannot serve it. */
+  run(arena: Arena, kernel: string, args: number, tasks: number, own: (task: number) => void): boolean {
+    const index = this.arenas.indexOf(arena);
+    if (this.#broken || index < 0) return false;
+    const c = this.#control;
+    for (let t = 0; t < this.#threads; t++) {
+      const base = arena.scratchOf(t);
+      if (base === undefined) return false;
+      c[word.scratch + t] = base;
+    }
+    c[word.kernel] = this.#kernels.indexOf(kernel);
+    c[word.arena] = index;
+    c[word.args] = args;
+    c[word.tasks] = tasks;
+    Atomics.store(c, word.next, 0);
+    Atomics.add(c, word.generation, 1);
+    Atomics.notify(c, word.generation);
+    for (let t = Atomics.add(c, word.next, 1); t < tasks; t = Atomics.add(c, word.next, 1)) own(t);
+    Atomics.add(c, word.generation, 1);
+    this.#join();
+    return true;
+  }
+
+  #join(): void {
+    const c = this.#control;
+    for (let spins = 0; ; spins++) {
+      const active = Atomics.load(c, word.active);
+      if (active === 0) break;
+      // A browser's main thread may not sleep; it spins on.
+      if (spins > 100_000 && nodeModule("node:os")) Atomics.wait(c, word.active, active, 1);
+    }
+    if (c[word.failed]) {
+      this.#broken = true;
+      throw new Error("a worker failed inside a kernel");
+    }
+  }
+
+  /** Ends the workers. */
+  stop(): void {
+    Atomics.store(this.#control, word.generation, -1);
+    Atomics.notify(this.#control, word.generation);
+    for (const handle of this.#handles) handle.stop();
+  }
+}
+
+interface NodeWorker {
+  unref(): void;
+  on(event: "error", listener: () => void): void;
+  terminate(): Promise<number>;
+}
+
+interface WebWorker {
+  onerror: (() => void) | null;
+  postMessage(data: object): void;
+  terminate(): void;
+}
+
+function startWorker(data: object, onError: () => void): Handle {
+  const threads = nodeModule<{ Worker: new (source: string, options: object) => NodeWorker }>("node:worker_threads");
+  if (threads) {
+    const worker = new threads.Worker(workerSource, { eval: true, workerData: data, execArgv: [], name: "wick-cpu" });
+    worker.on("error", onError);
+    worker.unref();
+    return { stop: () => void worker.terminate().catch(onError) };
+  }
+  return startWebWorker(data, onError);
+}
+
+function startWebWorker(data: object, onError: () => void): Handle {
+  const { Worker: WorkerClass } = globalThis as unknown as { Worker: new (url: string) => WebWorker };
+  const url = URL.createObjectURL(new Blob([workerSource], { type: "text/javascript" }));
+  const worker = new WorkerClass(url);
+  worker.onerror = onError;
+  worker.postMessage(data);
+  return {
+    stop: () => {
+      worker.terminate();
+      URL.revokeObjectURL(url);
+    },
+  };
+}
