@@ -1,16 +1,21 @@
 // Generated kernels against the plain loops at sizes that cross every block boundary, and from run to run.
+import { spawnSync } from "node:child_process";
 import { afterAll, describe, expect, it, vi } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
 import { type DType, dtypeInfo } from "../../src/dtype.ts";
+import { OutOfMemoryError } from "../../src/errors.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
 import type { KernelTable, OpName } from "../../src/ops/table.ts";
 import { sizeOf } from "../../src/shape.ts";
 import { expectClose, Lab } from "./lab.ts";
 
-const labs = [new Lab(createCpuBackend({ kernels: "plain" })), new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0 }))] as const;
+const labs = [
+  new Lab(createCpuBackend({ kernels: "plain" })),
+  new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0, threads: 3 })),
+] as const;
 afterAll(() => labs.forEach((lab) => void lab.backend.destroy()));
 
 /** Runs one kernel on both backends, twice on the fast one, and compares. */
@@ -261,5 +266,48 @@ describe("rows and maps", () => {
       map(out, { inputs }, { expr });
     });
     expect(sizeOf([3, 50, 37])).toBe(5550);
+  });
+});
+
+describe("memory and threads", () => {
+  it("uses weights that lie in another WebAssembly memory", async () => {
+    const far = new Lab(createCpuBackend({ kernels: "wasm", threads: 1, arenaBytes: 12 * 2 ** 20 }));
+    const [m, n, k] = [40, 1500, 1024];
+    const filler = far.backend.allocate(5 * 2 ** 20, "filler");
+    const b = turned(far.random([n, k], "f32", 2));
+    const [a, out] = [far.random([m, k]), far.out([m, n])];
+    const near = labs[0].out([m, n]);
+    far.backend.kernels.matmul(out, { a, b }, {});
+    labs[0].backend.kernels.matmul(near, { a: labs[0].random([m, k]), b: turned(labs[0].random([n, k], "f32", 2)) }, {});
+    expectClose(await far.numbers(out), await labs[0].numbers(near));
+    far.backend.release(filler);
+    expect(() => far.backend.allocate(13 * 2 ** 20, "larger than any arena")).toThrow(OutOfMemoryError);
+    far.backend.destroy();
+  });
+
+  it("reuses and joins what was released", () => {
+    const { backend } = new Lab(createCpuBackend({ kernels: "wasm", threads: 1 }));
+    const parts = Array.from({ length: 8 }, (_, i) => backend.allocate(1000 + i, "part"));
+    for (const i of [1, 3, 5, 7, 0, 2, 6, 4]) backend.release(parts[i]!);
+    const { pooledBytes } = backend.memory();
+    expect(backend.memory().liveBytes).toBe(0);
+    backend.release(backend.allocate(pooledBytes, "all of it at once"));
+    expect(backend.memory().pooledBytes).toBe(pooledBytes);
+    backend.trim();
+    expect(backend.memory().pooledBytes).toBe(0);
+    backend.destroy();
+  });
+
+  it("lets the process end while workers sleep", () => {
+    const script = `
+      import { createCpuBackend } from ${JSON.stringify(new URL("../../src/backends/cpu/index.ts", import.meta.url).href)};
+      const b = createCpuBackend({ threads: 3 });
+      const v = (m, n) => ({ buffer: b.allocate(4 * m * n, "x"), dtype: "f32", layout: { shape: [m, n], strides: [n, 1], offset: 0 } });
+      const [x, y, z] = [v(400, 400), v(400, 400), v(400, 400)];
+      for (let i = 0; i < 5; i++) b.kernels.matmul(z, { a: x, b: y }, {});
+      console.log("finished");`;
+    const args = ["--conditions=@wick/source", "--import=tsx", "--input-type=module", "-e", script];
+    const { stdout, status } = spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000 });
+    expect([stdout.trim(), status]).toEqual(["finished", 0]);
   });
 });

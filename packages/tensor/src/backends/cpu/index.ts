@@ -19,6 +19,8 @@ export interface CpuOptions {
   readonly plainBelow?: number;
   /** Threads including the calling one; by default all cores, and 1 where memory cannot be shared (a page that is not cross-origin isolated). */
   readonly threads?: number;
+  /** Largest size of one WebAssembly memory, in bytes; 4 GiB by default. More are opened as needed. */
+  readonly arenaBytes?: number;
   /** Turns on V8's experimental WebAssembly flags for the whole process (Node only): "fma" for multiply-add before Node 22, "wide" for 256-bit vectors on Node 24. */
   readonly v8?: "fma" | "wide";
   /** Live bytes beyond which `allocate` throws OutOfMemoryError; no limit by default. */
@@ -45,11 +47,13 @@ class CpuBackend implements Backend {
       throw new UnsupportedError("createCpuBackend", 'this engine has no WebAssembly SIMD; leave out kernels or pass kernels: "plain"');
     }
     const fast = options.kernels !== "plain" && features.simd;
-    const source = fast ? new ArenaSource(features.shared) : new HeapSource();
+    const wanted = features.shared ? Math.max(1, options.threads ?? availableThreads()) : 1;
+    const limit = options.arenaBytes ? { limitBytes: options.arenaBytes } : {};
+    const source = fast ? new ArenaSource({ shared: features.shared, threads: wanted, ...limit }) : new HeapSource();
     this.#memory = new CpuMemory(source, memoryLimitBytes);
     const tile = options.v8 === "wide" ? { tileRows: 4, tileVectors: 4 } : { tileRows: 6, tileVectors: 2 };
     const flavour = { fma: features.fma, ...tile, shared: features.shared };
-    if (source instanceof ArenaSource) this.#engine = new WasmEngine(flavour, source, options.threads ?? availableThreads());
+    if (source instanceof ArenaSource) this.#engine = new WasmEngine(flavour, source, wanted);
     const threads = this.#engine?.threads ?? 1;
     const tier = fast ? (features.fma ? "wasm-fma" : "wasm") : "js";
     const detail = fast

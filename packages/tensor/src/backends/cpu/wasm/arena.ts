@@ -4,9 +4,19 @@ import { scratch } from "./blocking.ts";
 import { type WasmMemory, wasm } from "./webassembly.ts";
 
 const pageBytes = 65_536;
-/** Pages of a 32-bit memory, less one so that addresses plus vector widths never wrap. */
-const maxPages = 65_535;
+/** Bytes of a 32-bit memory, less a page so that addresses plus vector widths never wrap. */
+const addressableBytes = 65_535 * pageBytes;
 const growthBytes = 16 * 2 ** 20;
+
+/** How arenas are made. */
+export interface ArenaOptions {
+  /** Whether threads share them. */
+  readonly shared: boolean;
+  /** Threads that need scratch memory. */
+  readonly threads: number;
+  /** Largest size of one arena; 4 GiB by default. */
+  readonly limitBytes?: number;
+}
 
 interface Gap {
   start: number;
@@ -17,14 +27,18 @@ interface Gap {
 export class Arena {
   readonly memory: WasmMemory;
   readonly #gaps: Gap[] = [];
-  readonly #scratch: number[] = [];
+  readonly #limitBytes: number;
+  readonly #threads: number;
   #buffer: ArrayBufferLike;
-  /** Everything below was handed out at some time. */
-  #top = pageBytes;
+  /** Everything below was handed out at some time; the first page stays empty, then comes each thread's scratch. */
+  #top: number;
   #used = 0;
 
-  constructor(shared: boolean) {
-    this.memory = new wasm!.Memory({ initial: 16, maximum: 65_536, shared });
+  constructor({ shared, threads, limitBytes = addressableBytes }: ArenaOptions) {
+    this.#limitBytes = Math.min(limitBytes, addressableBytes);
+    this.#threads = threads;
+    this.#top = pageBytes + Math.ceil((threads * scratch.bytes) / pageBytes) * pageBytes;
+    this.memory = new wasm!.Memory({ initial: this.#top / pageBytes, maximum: 65_536, shared });
     this.#buffer = this.memory.buffer;
   }
 
@@ -62,7 +76,7 @@ export class Arena {
     const last = this.#gaps.at(-1);
     const start = last?.end === this.#top ? last.start : this.#top;
     const end = start + byteLength;
-    if (end > maxPages * pageBytes || !this.#reach(end)) return undefined;
+    if (end > this.#limitBytes || !this.#reach(end)) return undefined;
     if (start !== this.#top) this.#gaps.pop();
     this.#top = end;
     return start;
@@ -72,7 +86,7 @@ export class Arena {
   #reach(end: number): boolean {
     const have = this.#buffer.byteLength;
     if (end <= have) return true;
-    const wanted = Math.min(maxPages, Math.ceil(Math.max(end, have + growthBytes) / pageBytes));
+    const wanted = Math.ceil(Math.max(end, Math.min(this.#limitBytes, have + growthBytes)) / pageBytes);
     try {
       this.memory.grow(wanted - have / pageBytes);
     } catch {
@@ -97,25 +111,19 @@ export class Arena {
     else this.#gaps.splice(i, 0, gap);
   }
 
-  /** Address of a thread's scratch memory, or undefined when there is no room. */
+  /** Address of a thread's scratch memory, or undefined for a thread beyond those it was made for. */
   scratchOf(thread: number): number | undefined {
-    const known = this.#scratch[thread];
-    if (known !== undefined) return known;
-    const region = this.take(scratch.bytes);
-    if (!region) return undefined;
-    this.#used -= region.byteLength;
-    this.#scratch[thread] = region.byteOffset;
-    return region.byteOffset;
+    return thread < this.#threads ? pageBytes + thread * scratch.bytes : undefined;
   }
 }
 
 /** Arenas in the order of their creation; a region comes from the first that has room. */
 export class ArenaSource implements RegionSource {
   readonly arenas: Arena[] = [];
-  readonly #shared: boolean;
+  readonly #options: ArenaOptions;
 
-  constructor(shared: boolean) {
-    this.#shared = shared;
+  constructor(options: ArenaOptions) {
+    this.#options = options;
   }
 
   get pooledBytes(): number {
@@ -124,7 +132,7 @@ export class ArenaSource implements RegionSource {
 
   take(byteLength: number): Region | undefined {
     const size = Math.max(64, Math.ceil(byteLength / 64) * 64);
-    if (size > (maxPages - 1) * pageBytes) return undefined;
+    if (size > addressableBytes) return undefined;
     for (const arena of this.arenas) {
       const region = arena.take(size);
       if (region) return region;
@@ -134,7 +142,7 @@ export class ArenaSource implements RegionSource {
 
   #grow(): Arena | undefined {
     try {
-      const arena = new Arena(this.#shared);
+      const arena = new Arena(this.#options);
       this.arenas.push(arena);
       return arena;
     } catch {

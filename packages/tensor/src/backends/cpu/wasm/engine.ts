@@ -39,7 +39,7 @@ export class WasmEngine {
   constructor(flavour: Flavour, source: ArenaSource, threads: number) {
     this.flavour = flavour;
     this.source = source;
-    this.threads = flavour.shared ? threads : 1;
+    this.threads = threads;
   }
 
   /** Binary of the core module. */

@@ -20,7 +20,7 @@ export function commonArena(views: readonly (View | undefined)[]): Arena | undef
     if (!(arena instanceof Arena) || (found && found !== arena)) return undefined;
     found = arena;
   }
-  return found?.scratchOf(0) === undefined ? undefined : found;
+  return found;
 }
 
 /** Bytes of an element of a plain dtype. */
