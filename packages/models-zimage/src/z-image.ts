@@ -309,7 +309,7 @@ export class ZImage extends Module {
     const { patch } = this.#cfg;
     const { rows, columns } = context;
     // The reference counts time from noise to data.
-    const time = sigma.map((s) => 1 - s);
+    const time = sigma.map((s) => Math.fround(1 - s));
     using state = hold(
       scope(() => ({
         condition: this.t_embedder.forward(latents.device, time),
