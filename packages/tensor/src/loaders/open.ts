@@ -44,10 +44,19 @@ export async function openWeights(files: WeightFile | readonly WeightFile[], opt
 const isHttp = (file: WeightFile): boolean => /^https?:/.test(String(file));
 
 async function toSource(file: WeightFile, signal?: AbortSignal): Promise<ByteSource> {
-  if (typeof file === "object" && "read" in file) return file;
+  if (typeof file === "object" && "read" in file) return localSource(file);
   if (typeof file === "object" && "slice" in file) return blobSource(file);
   if (isHttp(file)) return httpSource(file, signal ? { signal } : {});
   return fileSource(await toPath(file));
+}
+
+/** A source that says where its bytes lie on disk (as the hub's do) is read from there, without a copy in between. */
+async function localSource(source: ByteSource): Promise<ByteSource> {
+  const { localPath } = source as { localPath?: unknown };
+  if (source.readInto || typeof localPath !== "string") return source;
+  const local = { ...(await fileSource(localPath)), name: source.name };
+  await source.close();
+  return local;
 }
 
 async function toPath(file: string | URL): Promise<string> {

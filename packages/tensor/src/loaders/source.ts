@@ -11,6 +11,8 @@ export interface ByteSource {
   readonly sizeBytes: number;
   /** Exactly `length` bytes from `offset`; rejects with SourceError when they cannot be had, with the signal's reason when aborted. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Fills `into` from `offset`; sources that would otherwise allocate for every read have it. */
+  readInto?(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -65,19 +67,23 @@ export async function fileSource(path: string): Promise<ByteSource> {
     throw new SourceError("openFile", `not a file: ${path}; give the file inside of it`);
   }
   const source = { name: path, sizeBytes: size };
+  const readInto = async (offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> => {
+    signal?.throwIfAborted();
+    checkRange(source, offset, into.length);
+    for (let done = 0; done < into.length; ) {
+      const { bytesRead } = await handle.read(into, done, into.length - done, offset + done);
+      if (bytesRead === 0) throw new SourceError("read", `${path} was cut short: ${done} of ${into.length} bytes at ${offset}`);
+      done += bytesRead;
+      signal?.throwIfAborted();
+    }
+  };
   return {
     ...source,
+    readInto,
     async read(offset, length, signal) {
-      signal?.throwIfAborted();
       checkRange(source, offset, length);
       const bytes = new Uint8Array(length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
-        if (bytesRead === 0) throw new SourceError("read", `${path} was cut short: ${done} of ${length} bytes at ${offset}`);
-        done += bytesRead;
-        signal?.throwIfAborted();
-      }
+      await readInto(offset, bytes, signal);
       return bytes;
     },
     close: () => handle.close(),
@@ -85,11 +91,28 @@ export async function fileSource(path: string): Promise<ByteSource> {
 }
 
 /** Bytes of one piece when a tensor is streamed. */
-export const CHUNK_BYTES: number = 32 * 1024 * 1024;
+export const CHUNK_BYTES: number = 16 * 1024 * 1024;
+
+/** Buffers for pieces, used again and again: fresh ones would cost more time than reading into them. Kept by an opened checkpoint. */
+export class PiecePool {
+  private readonly free: Uint8Array[] = [];
+
+  /** A buffer of at least `length` bytes. */
+  take(length: number): Uint8Array {
+    const at = this.free.findIndex((buffer) => buffer.length >= length);
+    return at < 0 ? new Uint8Array(length) : this.free.splice(at, 1)[0]!;
+  }
+
+  /** Returns a buffer whose bytes nobody looks at any more. */
+  give(buffer: Uint8Array): void {
+    this.free.push(buffer);
+    if (this.free.length > 4) this.free.shift();
+  }
+}
 
 /**
  * Reads a range in pieces of at most `chunkBytes`, asking for the next piece while the caller works on the current one.
- * Holds two pieces at most; stops reading when the caller stops iterating.
+ * Holds two pieces at most; stops reading when the caller stops iterating. With a pool, a piece is overwritten after the next one is asked for.
  */
 export async function* streamRange(
   source: ByteSource,
@@ -97,10 +120,11 @@ export async function* streamRange(
   length: number,
   chunkBytes: number = CHUNK_BYTES,
   signal?: AbortSignal,
+  pool?: PiecePool,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const end = offset + length;
   const readAt = (at: number): Promise<Uint8Array> => {
-    const piece = source.read(at, Math.min(chunkBytes, end - at), signal);
+    const piece = readPiece(source, at, Math.min(chunkBytes, end - at), signal, pool);
     piece.catch(() => {});
     return piece;
   };
@@ -109,5 +133,13 @@ export async function* streamRange(
     const piece = await next;
     next = at < end ? readAt(at) : undefined;
     yield piece;
+    if (pool && source.readInto) pool.give(new Uint8Array(piece.buffer));
   }
+}
+
+async function readPiece(source: ByteSource, at: number, length: number, signal?: AbortSignal, pool?: PiecePool): Promise<Uint8Array> {
+  if (!pool || !source.readInto) return source.read(at, length, signal);
+  const piece = pool.take(length).subarray(0, length);
+  await source.readInto(at, piece, signal);
+  return piece;
 }

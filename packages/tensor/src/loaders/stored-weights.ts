@@ -2,7 +2,7 @@
 import { dtypeInfo } from "../dtype.ts";
 import type { Shape } from "../shape.ts";
 import type { StoredFormat } from "./edge-dtypes.ts";
-import { type ByteSource, CHUNK_BYTES, streamRange } from "./source.ts";
+import { type ByteSource, CHUNK_BYTES, PiecePool, streamRange } from "./source.ts";
 import { checkedByteLength, entryOf, type StreamOptions, type WeightEntry, type WeightSource } from "./weight-source.ts";
 
 /** A tensor as a range of a file. */
@@ -39,11 +39,12 @@ export async function* streamStored(
   options: StreamOptions = {},
   begin = 0,
   end: number = tensor.byteLength,
+  pool?: PiecePool,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { unitBytes, convert } = tensor.format;
   const chunkBytes = Math.max(unitBytes, Math.floor((options.chunkBytes ?? CHUNK_BYTES) / unitBytes) * unitBytes);
   const inFile = (bytes: number): number => (bytes / dtypeInfo[tensor.dtype].blockBytes) * unitBytes;
-  const pieces = streamRange(tensor.source, tensor.offset + inFile(begin), inFile(end - begin), chunkBytes, options.signal);
+  const pieces = streamRange(tensor.source, tensor.offset + inFile(begin), inFile(end - begin), chunkBytes, options.signal, pool);
   if (!convert) return yield* pieces;
   for await (const piece of pieces) yield convert(piece);
 }
@@ -55,11 +56,14 @@ export function storedWeights(
   sources: readonly ByteSource[],
 ): WeightSource {
   const where = sources.map((s) => s.name).join(", ");
+  const pool = new PiecePool();
+  const stream = (name: string, options?: StreamOptions, begin?: number, end?: number) =>
+    streamStored(entryOf(tensors, name, where), options, begin, end, pool);
   return {
     entries: tensors,
     metadata,
-    stream: (name, options) => streamStored(entryOf(tensors, name, where), options),
-    streamSlice: (name, begin, end, options) => streamStored(entryOf(tensors, name, where), options, begin, end),
+    stream: (name, options) => stream(name, options),
+    streamSlice: (name, begin, end, options) => stream(name, options, begin, end),
     async close() {
       for (const source of sources) await source.close();
     },

@@ -18,7 +18,7 @@ export interface WeightEntry {
 }
 
 export interface StreamOptions {
-  /** Largest piece, in bytes; pieces hold whole elements or blocks. Default 32 MiB. */
+  /** Largest piece, in bytes; pieces hold whole elements or blocks. Default 16 MiB. */
   readonly chunkBytes?: number;
   readonly signal?: AbortSignal;
 }

@@ -1,0 +1,136 @@
+// Loads a synthetic sharded bf16 checkpoint tensor by tensor: highest JS heap plus external memory above the baseline, and the rate
+// against `cat` over the same files in the same run (both from a warm page cache).
+// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu] [--dir FOLDER] [--keep]
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { cpu, type Device, openWeights, type WeightSource, type WritableTensor, writeFileAtomically, writeSafetensors } from "@wick/tensor";
+
+const { values: flags } = parseArgs({
+  options: {
+    gb: { type: "string", default: "2" },
+    device: { type: "string", default: "none" },
+    dir: { type: "string", default: join(tmpdir(), "wick-bench-load") },
+    keep: { type: "boolean", default: false },
+  },
+});
+const totalBytes = Number(flags.gb) * 1e9;
+const SHARD_BYTES = 2e9;
+const ROWS = 12_288;
+const COLUMNS = 3072;
+const TENSOR_BYTES = ROWS * COLUMNS * 2;
+const MIB = 2 ** 20;
+
+const noise = new Uint8Array(8 * MIB).map((_, i) => (i * 2654435761) >>> 24);
+
+function* filler(bytes: number): Generator<Uint8Array> {
+  for (let at = 0; at < bytes; at += noise.length) yield noise.subarray(0, Math.min(noise.length, bytes - at));
+}
+
+/** Writes the shards and returns their paths. */
+async function writeShards(): Promise<string[]> {
+  mkdirSync(flags.dir, { recursive: true });
+  const tensors = Math.ceil(totalBytes / TENSOR_BYTES);
+  const perShard = Math.floor(SHARD_BYTES / TENSOR_BYTES);
+  const paths: string[] = [];
+  for (let first = 0; first < tensors; first += perShard) {
+    const path = join(flags.dir, `model-${flags.gb}gb-${String(first).padStart(5, "0")}.safetensors`);
+    paths.push(path);
+    if (existsSync(path)) continue;
+    const shard: WritableTensor[] = [];
+    for (let i = first; i < Math.min(first + perShard, tensors); i++) {
+      shard.push({ name: `blocks.${i}.weight`, dtype: "bf16", shape: [ROWS, COLUMNS], bytes: () => filler(TENSOR_BYTES) });
+    }
+    await writeFileAtomically(path, (sink) => writeSafetensors(sink, shard));
+  }
+  return paths;
+}
+
+function catMs(paths: readonly string[]): number {
+  const start = performance.now();
+  const { status } = spawnSync("sh", ["-c", 'cat "$@" > /dev/null', "sh", ...paths]);
+  if (status !== 0) throw new Error(`cat ended with ${status}`);
+  return performance.now() - start;
+}
+
+/** Rate at which this process can copy the files through one 16 MiB buffer: what Node itself allows. */
+async function plainReadMs(paths: readonly string[]): Promise<number> {
+  const buffer = new Uint8Array(16 * MIB);
+  const start = performance.now();
+  for (const path of paths) {
+    const file = await open(path);
+    while ((await file.read(buffer, 0, buffer.length)).bytesRead > 0);
+    await file.close();
+  }
+  return performance.now() - start;
+}
+
+const heldBytes = (): number => {
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+};
+
+/** Highest memory since creation, beyond the baseline and what the device holds. */
+class Watch {
+  peakBytes = 0;
+  readonly device: Device | undefined;
+  private readonly baseline = heldBytes();
+  constructor(device: Device | undefined) {
+    this.device = device;
+  }
+  sample(): void {
+    const report = this.device?.memory();
+    const onDevice = report ? report.liveBytes + report.pooledBytes : 0;
+    this.peakBytes = Math.max(this.peakBytes, heldBytes() - this.baseline - onDevice);
+  }
+}
+
+async function* watched(pieces: AsyncIterable<Uint8Array>, watch: Watch): AsyncGenerator<Uint8Array> {
+  for await (const piece of pieces) {
+    watch.sample();
+    yield piece;
+  }
+}
+
+async function loadAll(weights: WeightSource, device: Device | undefined, watch: Watch): Promise<number> {
+  let loaded = 0;
+  for (const entry of weights.entries.values()) {
+    const pieces = watched(weights.stream(entry.name), watch);
+    if (!device) for await (const piece of pieces) loaded += piece.length;
+    else {
+      const tensor = await device.upload(entry.shape, entry.dtype, pieces, entry.name);
+      loaded += entry.byteLength;
+      tensor.dispose();
+    }
+    watch.sample();
+  }
+  return loaded;
+}
+
+const paths = await writeShards();
+catMs(paths);
+const cat = Math.min(catMs(paths), catMs(paths));
+const plainRead = await plainReadMs(paths);
+(globalThis as { gc?: () => void }).gc?.();
+const device = flags.device === "cpu" ? cpu() : undefined;
+const watch = new Watch(device);
+const start = performance.now();
+const weights = await openWeights(paths);
+const openedMs = performance.now() - start;
+const loaded = await loadAll(weights, device, watch);
+const elapsed = performance.now() - start;
+await weights.close();
+device?.destroy();
+const rate = (ms: number): string => `${(loaded / ms / 1e6).toFixed(2)} GB/s`;
+console.log(
+  `${(loaded / 1e9).toFixed(1)} GB in ${paths.length} shards, ${weights.entries.size} tensors; ${cpus()[0]?.model}, Node ${process.version}`,
+);
+console.log(`open ${openedMs.toFixed(1)} ms; load ${rate(elapsed)}${device ? " into the CPU backend" : ""}`);
+console.log(
+  `cat ${rate(cat)} (ratio ${(cat / elapsed).toFixed(2)}); plain reads ${rate(plainRead)} (ratio ${(plainRead / elapsed).toFixed(2)})`,
+);
+console.log(`highest JS heap + external above the baseline${device ? " and the device" : ""}: ${(watch.peakBytes / MIB).toFixed(0)} MiB`);
+if (!flags.keep) rmSync(flags.dir, { recursive: true });
