@@ -1,2 +1,23 @@
 #!/usr/bin/env node
-console.log("wick");
+// The wick command: the built code where there is one, otherwise (in a clone of the repository) the sources through tsx.
+import { existsSync } from "node:fs";
+import { register } from "node:module";
+
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < 20 || (major === 20 && minor < 19)) {
+  process.stderr.write(`wick: Node ${process.versions.node} is too old; install Node 20.19 or newer\n`);
+  process.exit(1);
+}
+
+const { run } = await (existsSync(new URL("../dist/index.js", import.meta.url)) ? import("../dist/index.js") : sources());
+process.exitCode = await run(process.argv.slice(2));
+
+/** The TypeScript sources of this package and, by the "@wick/source" condition of their manifests, of the others. */
+async function sources() {
+  const { register: registerTsx } = await import("tsx/esm/api");
+  const resolve =
+    'export const resolve = (name, context, next) => next(name, { ...context, conditions: ["@wick/source", ...context.conditions] });';
+  register(`data:text/javascript,${encodeURIComponent(resolve)}`);
+  registerTsx();
+  return import("../src/index.ts");
+}

@@ -1,0 +1,116 @@
+// wick generate: a prompt becomes one or more PNG files.
+import { extname } from "node:path";
+import type { RngKind } from "@wick/diffusion";
+import type { DType } from "@wick/tensor";
+import { UsageError } from "../cli-error.ts";
+import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
+import { type DeviceOptions, openDevice } from "../open-device.ts";
+import type { ScaledFile } from "../option-types.ts";
+import { checkWritable, freeName, writeWhole } from "../output-file.ts";
+import { type Painting, paint, paintingPng } from "../paint.ts";
+import { finalPicture, Preview } from "../preview.ts";
+import type { PreviewKind } from "../preview-kinds.ts";
+import { Progress } from "../progress.ts";
+import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { formatDuration } from "../units.ts";
+
+/** Options of the command, as the parser leaves them. */
+export interface GenerateOptions extends CommonOptions, DeviceOptions {
+  readonly model: string;
+  readonly revision?: string;
+  readonly offline?: boolean;
+  readonly cacheDir?: string;
+  readonly retries?: number;
+  readonly width?: number;
+  readonly height?: number;
+  readonly steps?: number;
+  readonly guidance?: number;
+  readonly negative?: string;
+  readonly seed: number | bigint;
+  readonly rng?: RngKind;
+  readonly count: number;
+  readonly solver?: string;
+  readonly sigmas?: number[];
+  readonly dtype?: DType;
+  readonly textEncoderDtype?: DType;
+  readonly lora?: readonly ScaledFile[];
+  readonly out?: string;
+  readonly preview: PreviewKind;
+}
+
+/** Makes the pictures and writes them; throws CliError and the libraries' errors. */
+export async function generate(words: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<void> {
+  const reporter = new Reporter(options);
+  const prompt = words.join(" ").trim();
+  if (prompt === "") throw new UsageError('the prompt is empty; say what to draw, such as wick generate "a red apple"');
+  const names = await outputNames(options, prompt);
+  for (const name of names) await checkWritable(name);
+  const progress = new Progress(reporter);
+  using device = await openDevice(options);
+  using model = await openModel(device, {
+    ...options,
+    textEncoderDType: options.textEncoderDtype,
+    signal,
+    onDownload: progress.download,
+    onNotice: (text) => reporter.note(text),
+  });
+  if (model.isEmbedded) await warnAboutPrompt(prompt, reporter);
+  const preview = new Preview(reporter, progress, options.preview);
+  const request = { ...requestOf(prompt, options), signal, onProgress: progress.pipeline };
+  const settings = { dtype: options.dtype, textEncoderDType: options.textEncoderDtype };
+  const painting = await paint(model, device, request, settings, (step) => preview.show(step, model.painter.parts.keepLoaded));
+  signal.throwIfAborted();
+  for (const [i, name] of names.entries()) await writeWhole(name, paintingPng(painting.images[i]!, painting.records[i]!));
+  report(reporter, options, names, painting, model);
+}
+
+function requestOf(prompt: string, o: GenerateOptions): PaintRequest {
+  return {
+    prompt,
+    negativePrompt: o.negative,
+    width: o.width,
+    height: o.height,
+    steps: o.steps,
+    guidance: o.guidance,
+    seed: o.seed,
+    rng: o.rng,
+    count: o.count,
+    solver: o.solver,
+    sigmas: o.sigmas,
+  };
+}
+
+/** The files to write: --out (numbered when there are several), or a free name made from the prompt. */
+async function outputNames({ out, count, seed }: GenerateOptions, prompt: string): Promise<string[]> {
+  if (out !== undefined && extname(out).toLowerCase() !== ".png")
+    throw new UsageError(`--out ${out} does not end in .png; pictures are written as PNG`);
+  const slug = prompt
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]+/gu, "-")
+    .replace(/^-|-$/g, "")
+    .slice(0, 60);
+  const stem = out?.slice(0, -4) ?? `${slug || "picture"}-seed-${seed}`;
+  const numbered = Array.from({ length: count }, (_, i) => (count === 1 ? stem : `${stem}-${i + 1}`));
+  return Promise.all(numbered.map((name) => (out === undefined ? freeName(name, ".png") : `${name}${extname(out)}`)));
+}
+
+/** The embedded model draws what it was trained on; anything else is a blend that should not surprise. */
+async function warnAboutPrompt(prompt: string, reporter: Reporter): Promise<void> {
+  const { isTrainedPrompt, nearestNames, tinyZImage } = await import("@wick/tiny-zimage");
+  if (isTrainedPrompt(prompt)) return;
+  const near = nearestNames(prompt);
+  const hint = near.length > 0 ? `the nearest are ${near.map((name) => `"${name}"`).join(", ")}` : "nothing in its list is near";
+  reporter.warn(
+    `the embedded model draws ${tinyZImage.names.length} emoji and "${prompt}" is not one of them; ${hint} (wick generate --list shows all)`,
+  );
+}
+
+function report(reporter: Reporter, options: GenerateOptions, names: readonly string[], painting: Painting, model: OpenedModel): void {
+  const { width, height, steps, seed, device } = painting.records[0]!;
+  const pictures = names.map((file, i) => ({ file, record: painting.records[i]! as unknown as Json }));
+  const document = { pictures, stepMillis: painting.stepMillis, totalMillis: painting.totalMillis };
+  const shown = reporter.isInteractive && !reporter.json && options.preview !== "off";
+  if (shown) for (const image of painting.images) reporter.note(finalPicture(image, reporter, options.preview));
+  const facts = `${width} x ${height}, ${steps} steps, seed ${seed}, ${model.name} on ${device.description}, ${formatDuration(painting.totalMillis)}`;
+  reporter.result(`${names.join("\n")}\n${facts}`, document);
+}

@@ -1,0 +1,58 @@
+// Any error as one line with its remedy and an exit code. Stacks are for --debug.
+import { CliError, type ExitCode, exitCodes } from "./cli-error.ts";
+
+/** What to tell the user about an error. */
+export interface Failure {
+  readonly text: string;
+  readonly code: ExitCode;
+}
+
+/** Errors of options given to a pipeline: the user's to correct on the command line. */
+const usageErrors = new Set(["RequestError", "InvalidNameError"]);
+
+/** File system failures by code: what they mean and what to do. */
+const diskErrors: Readonly<Record<string, string>> = {
+  ENOENT: "no such file or folder; check the path",
+  EACCES: "permission denied; choose a place you may use, or change the permissions",
+  EPERM: "not permitted; choose a place you may use, or change the permissions",
+  EROFS: "the disk is read-only; choose another place",
+  EISDIR: "this is a folder; give the name of a file in it",
+  ENOTDIR: "a part of this path is a file, not a folder; check the path",
+  ENOSPC: "no space is left on the disk; free some, or choose another disk",
+  EDQUOT: "your disk quota is used up; free some space, or choose another disk",
+  EFBIG: "the file is too large for this disk; choose another disk",
+  EMFILE: "too many files are open; close some programs or raise the limit (ulimit -n)",
+};
+
+/** The one line and the exit code of an error; `aborted` is the reason of the command's signal, if it was aborted. */
+export function describeFailure(error: unknown, aborted?: unknown): Failure {
+  if (aborted instanceof CliError) return { text: aborted.message, code: aborted.exitCode };
+  if (error instanceof CliError) return { text: oneLine(error.message), code: error.exitCode };
+  const disk = findCause(
+    error,
+    (e) => (e as NodeJS.ErrnoException).code !== undefined && (e as NodeJS.ErrnoException).syscall !== undefined,
+  );
+  if (disk && !hasRemedy(error)) return { text: diskText(disk as NodeJS.ErrnoException), code: exitCodes.failure };
+  if (!(error instanceof Error)) return { text: `unexpected failure: ${String(error)}; run again with --debug`, code: exitCodes.failure };
+  const code = usageErrors.has(error.name) ? exitCodes.usage : exitCodes.failure;
+  if (isOurs(error)) return { text: oneLine(error.message), code };
+  return { text: oneLine(`unexpected failure: ${error.name}: ${error.message}; run again with --debug for details`), code };
+}
+
+/** Errors with an `op` come from Wick's libraries and are written for users. */
+const isOurs = (error: Error): boolean => typeof (error as { op?: unknown }).op === "string";
+
+const hasRemedy = (error: unknown): boolean => error instanceof Error && isOurs(error) && error.message.includes(";");
+
+function findCause(error: unknown, test: (error: Error) => boolean): Error | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if (test(e)) return e;
+  return undefined;
+}
+
+function diskText({ code, path, message }: NodeJS.ErrnoException): string {
+  const known = diskErrors[code!];
+  return known ? `${path === undefined ? "" : `${path}: `}${known}` : oneLine(`${message}; run again with --debug for details`);
+}
+
+/** Line breaks and indentation as single spaces. */
+export const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, " | ");

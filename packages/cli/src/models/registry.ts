@@ -1,0 +1,142 @@
+// The models the command line can run, by the pipeline class that a repository's model_index.json names.
+import { fileURLToPath } from "node:url";
+import type { BaseRequest } from "@wick/diffusion";
+import type { ByteProgress, ModelFiles } from "@wick/hub";
+import type { Image } from "@wick/image";
+import type { Device, DType, Tensor } from "@wick/tensor";
+import { CliError, UsageError } from "../cli-error.ts";
+import { embeddedName } from "./embedded.ts";
+import { UsedFiles } from "./used-files.ts";
+
+/** A finished step with a look at the picture so far. */
+export interface PainterStep {
+  readonly index: number;
+  readonly count: number;
+  readonly elapsedMs: number;
+  preview(): Promise<readonly Image[]>;
+}
+
+/** What commands need of a pipeline; the pipelines of the model packages are such. */
+export interface Painter extends Disposable {
+  readonly parts: { readonly defaults: PainterDefaults; readonly keepLoaded: boolean };
+  steps(request: PaintRequest): AsyncGenerator<PainterStep, Tensor, void>;
+  decode(latents: Tensor, request: PaintRequest): Promise<readonly Image[]>;
+}
+
+/** What a request leaves out. */
+export interface PainterDefaults {
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  readonly guidance: number;
+}
+
+export interface PaintRequest extends BaseRequest {
+  readonly negativePrompt?: string | undefined;
+  readonly guidance?: number | undefined;
+}
+
+/** How to open a model. */
+export interface OpenModelOptions {
+  readonly model?: string | undefined;
+  readonly revision?: string | undefined;
+  readonly offline?: boolean | undefined;
+  readonly cacheDir?: string | undefined;
+  readonly retries?: number | undefined;
+  readonly dtype?: DType | undefined;
+  readonly textEncoderDType?: DType | undefined;
+  readonly signal: AbortSignal;
+  readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
+  readonly onNotice?: ((text: string) => void) | undefined;
+}
+
+/** A model found and understood; weights are read when they are needed. */
+export interface OpenedModel extends Disposable {
+  readonly painter: Painter;
+  readonly isEmbedded: boolean;
+  /** What was asked for: "embedded", a repository or a path. */
+  readonly name: string;
+  /** Commit of a repository. */
+  readonly revision: string | undefined;
+  /** Class in model_index.json. */
+  readonly pipeline: string;
+  readonly files: UsedFiles;
+  /** Numbers the noise is drawn in. */
+  readonly noiseDType: "f32" | "bf16";
+}
+
+interface Family {
+  readonly noiseDType: "f32" | "bf16";
+  readonly open: (device: Device, files: ModelFiles, options: OpenModelOptions, defaults: Partial<PainterDefaults>) => Promise<Painter>;
+}
+
+/** Pipelines by class name. */
+export const families: Readonly<Record<string, Family>> = {
+  ZImagePipeline: {
+    noiseDType: "f32",
+    open: async (device, files, { dtype, textEncoderDType, signal, onDownload }, defaults) => {
+      const { zImage } = await import("@wick/models-zimage");
+      return zImage(device, { files, dtype, textEncoderDType, signal, onDownload, defaults });
+    },
+  },
+};
+
+/** Opens the embedded model, a repository or a folder. */
+export async function openModel(device: Device, options: OpenModelOptions): Promise<OpenedModel> {
+  const { model = embeddedName, signal } = options;
+  const isEmbedded = model === embeddedName;
+  const files = new UsedFiles(isEmbedded ? await embeddedFiles() : await findFiles(model, options));
+  const pipeline = await pipelineClass(files, model, options);
+  const family = families[pipeline];
+  if (!family) {
+    throw new CliError(`${model} is a ${pipeline}, which is not supported; supported are ${Object.keys(families).join(" and ")}`);
+  }
+  const painter = await family.open(device, files, options, isEmbedded ? await embeddedDefaults() : {});
+  const revision = isEmbedded ? undefined : await files.revision({ signal });
+  return {
+    painter,
+    isEmbedded,
+    name: model,
+    revision,
+    pipeline,
+    files,
+    noiseDType: family.noiseDType,
+    [Symbol.dispose]: () => painter[Symbol.dispose](),
+  };
+}
+
+async function embeddedFiles(): Promise<ModelFiles> {
+  const [{ localFolder }, { tinyZImage }] = await Promise.all([import("@wick/hub"), import("@wick/tiny-zimage")]);
+  return localFolder(fileURLToPath(tinyZImage.modelUrl));
+}
+
+async function embeddedDefaults(): Promise<Partial<PainterDefaults>> {
+  const { defaults } = (await import("@wick/tiny-zimage")).tinyZImage;
+  return { width: defaults.widthPixels, height: defaults.heightPixels, steps: defaults.steps, guidance: defaults.guidance };
+}
+
+async function findFiles(model: string, options: OpenModelOptions): Promise<ModelFiles> {
+  const { revision, offline, cacheDir, retries, onNotice, signal } = options;
+  const { modelFiles } = await import("@wick/hub");
+  if (revision !== undefined && model.includes("@"))
+    throw new UsageError(`the revision is given twice: ${model} and --revision ${revision}`);
+  return modelFiles(model, {
+    signal,
+    ...(revision === undefined ? {} : { revision }),
+    ...(offline ? { offline } : {}),
+    ...(cacheDir === undefined ? {} : { cacheDir }),
+    ...(retries === undefined ? {} : { retries }),
+    ...(onNotice ? { onNotice } : {}),
+  });
+}
+
+async function pipelineClass(files: ModelFiles, model: string, { signal, onDownload }: OpenModelOptions): Promise<string> {
+  const reading = { signal, ...(onDownload ? { onProgress: onDownload } : {}) };
+  if (!(await files.has("model_index.json", reading))) {
+    throw new CliError(
+      `${model} has no model_index.json; give a repository or folder in diffusers layout, or look at it with wick inspect`,
+    );
+  }
+  const index = await files.readJson<{ _class_name?: unknown }>("model_index.json", reading);
+  return typeof index._class_name === "string" ? index._class_name : "model without a pipeline class";
+}

@@ -1,0 +1,45 @@
+// The device a command computes on: the CPU, a WebGPU adapter, or whichever suits this machine.
+import { existsSync, readdirSync } from "node:fs";
+import type { Device } from "@wick/tensor";
+import { CliError } from "./cli-error.ts";
+
+/** What --device takes. */
+export const deviceNames = ["auto", "cpu", "webgpu"] as const;
+
+export interface DeviceOptions {
+  readonly device?: (typeof deviceNames)[number];
+  readonly adapter?: string;
+}
+
+/** Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. */
+export async function openDevice({ device = "auto", adapter }: DeviceOptions): Promise<Device> {
+  const tensor = await import("@wick/tensor");
+  if (device === "cpu") return tensor.cpu();
+  if (device === "webgpu" || adapter !== undefined) return openGpu(adapter);
+  if (!mayHaveGpu()) return tensor.cpu();
+  const gpu = await openGpu(undefined).catch(() => undefined);
+  if (gpu && !isSoftware(gpu)) return gpu;
+  gpu?.destroy();
+  return tensor.cpu();
+}
+
+async function openGpu(adapter: string | undefined): Promise<Device> {
+  const { webgpu } = (await import("@wick/tensor")) as { webgpu?: (options: { adapter?: string }) => Promise<Device> };
+  if (!webgpu) throw new CliError("this build has no WebGPU backend; use --device cpu");
+  try {
+    return await webgpu(adapter === undefined ? {} : { adapter });
+  } catch (cause) {
+    const detail = cause instanceof Error ? cause.message.replace(/^webgpu: /, "") : String(cause);
+    throw new CliError(`no WebGPU device: ${detail}; wick doctor tells more, --device cpu always works`, 1, { cause });
+  }
+}
+
+/** Whether the system shows a graphics card; where it does not, loading Dawn would only take time and print warnings. */
+export function mayHaveGpu(): boolean {
+  if (process.platform !== "linux") return true;
+  const cards = existsSync("/dev/dri") ? readdirSync("/dev/dri").filter((name) => name.startsWith("renderD")) : [];
+  return cards.length > 0 || existsSync("/dev/nvidia0") || existsSync("/dev/dxg");
+}
+
+/** Whether a device computes on the CPU after all (lavapipe, SwiftShader, WARP). */
+export const isSoftware = (device: Device): boolean => /llvmpipe|lavapipe|swiftshader|warp|basic render/i.test(device.description);

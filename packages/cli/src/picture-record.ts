@@ -1,0 +1,77 @@
+// What a picture remembers of its making: everything needed to make it again, as JSON in a PNG text. No times and no paths of outputs, so
+// that the same request gives the same bytes.
+import { readPngText } from "@wick/image";
+import { CliError } from "./cli-error.ts";
+import type { FileStamp } from "./models/used-files.ts";
+import type { ScaledFile } from "./option-types.ts";
+
+/** A file beside the model, with what identifies it. */
+export interface StampedFile extends FileStamp {
+  readonly path: string;
+}
+
+/** The text under the keyword "wick". */
+export interface PictureRecord {
+  /** Version of this record. */
+  readonly format: 1;
+  readonly prompt: string;
+  readonly negativePrompt?: string | undefined;
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  readonly guidance: number;
+  /** As text: it may have 64 bits. */
+  readonly seed: string;
+  readonly rng: string;
+  readonly noiseDType: string;
+  readonly solver: string;
+  readonly sigmas?: readonly number[] | undefined;
+  /** Pictures of the request, and which of them this is, from 0: their noise is drawn together. */
+  readonly count: number;
+  readonly index: number;
+  readonly dtype?: string | undefined;
+  readonly textEncoderDType?: string | undefined;
+  readonly loras?: readonly (StampedFile & Pick<ScaledFile, "scale">)[] | undefined;
+  readonly init?: (StampedFile & { readonly strength: number }) | undefined;
+  readonly mask?: StampedFile | undefined;
+  readonly model: {
+    readonly name: string;
+    readonly pipeline: string;
+    readonly revision?: string | undefined;
+    readonly files: Readonly<Record<string, FileStamp>>;
+  };
+  readonly device: { readonly kind: "cpu" | "webgpu"; readonly description: string; readonly tier: string };
+  readonly versions: Readonly<Record<string, string>>;
+}
+
+const keyword = "wick";
+
+/** The texts of a picture: the record, and the common keywords that other programs show. */
+export function recordTexts(record: PictureRecord): Record<string, string> {
+  const { prompt, negativePrompt, steps, solver, guidance, seed, width, height, model, versions } = record;
+  const settings = `Steps: ${steps}, Sampler: ${solver}, CFG scale: ${guidance}, Seed: ${seed}, Size: ${width}x${height}`;
+  const negative = negativePrompt ? `\nNegative prompt: ${negativePrompt}` : "";
+  return {
+    Description: prompt,
+    Software: `Wick ${versions["wick"]}`,
+    parameters: `${prompt}${negative}\n${settings}, Model: ${model.name}, Version: wick ${versions["wick"]}`,
+    [keyword]: JSON.stringify(record),
+  };
+}
+
+/** The record in a PNG file. Throws CliError when there is none, or one of a later version. */
+export function readRecord(path: string, png: Uint8Array): PictureRecord {
+  const text = readPngText(png)[keyword];
+  if (text === undefined) throw new CliError(`${path} has no record of how it was made; only pictures that wick generate wrote have one`);
+  const record = parseRecord(text);
+  if (record?.format === 1 && typeof record.prompt === "string" && typeof record.model?.name === "string") return record;
+  throw new CliError(`the record in ${path} is damaged or of another version; make the picture again with this version of wick`);
+}
+
+function parseRecord(text: string): PictureRecord | undefined {
+  try {
+    return JSON.parse(text) as PictureRecord;
+  } catch {
+    return undefined;
+  }
+}
