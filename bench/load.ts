@@ -73,18 +73,15 @@ const heldBytes = (): number => {
   return heapUsed + external;
 };
 
-/** Highest memory since creation, beyond the baseline and what the device holds. */
+/** Highest memory since creation beyond the baseline: JS heap plus external memory, and the process as a whole. */
 class Watch {
   peakBytes = 0;
-  readonly device: Device | undefined;
+  peakResidentBytes = 0;
   private readonly baseline = heldBytes();
-  constructor(device: Device | undefined) {
-    this.device = device;
-  }
+  private readonly baselineResident = process.memoryUsage.rss();
   sample(): void {
-    const report = this.device?.memory();
-    const onDevice = report ? report.liveBytes + report.pooledBytes : 0;
-    this.peakBytes = Math.max(this.peakBytes, heldBytes() - this.baseline - onDevice);
+    this.peakBytes = Math.max(this.peakBytes, heldBytes() - this.baseline);
+    this.peakResidentBytes = Math.max(this.peakResidentBytes, process.memoryUsage.rss() - this.baselineResident);
   }
 }
 
@@ -116,13 +113,14 @@ const cat = Math.min(catMs(paths), catMs(paths));
 const plainRead = await plainReadMs(paths);
 (globalThis as { gc?: () => void }).gc?.();
 const device = flags.device === "cpu" ? cpu() : undefined;
-const watch = new Watch(device);
+const watch = new Watch();
 const start = performance.now();
 const weights = await openWeights(paths);
 const openedMs = performance.now() - start;
 const loaded = await loadAll(weights, device, watch);
 const elapsed = performance.now() - start;
 await weights.close();
+const devicePeak = device?.memory().peakBytes ?? 0;
 device?.destroy();
 const rate = (ms: number): string => `${(loaded / ms / 1e6).toFixed(2)} GB/s`;
 console.log(
@@ -132,5 +130,7 @@ console.log(`open ${openedMs.toFixed(1)} ms; load ${rate(elapsed)}${device ? " i
 console.log(
   `cat ${rate(cat)} (ratio ${(cat / elapsed).toFixed(2)}); plain reads ${rate(plainRead)} (ratio ${(plainRead / elapsed).toFixed(2)})`,
 );
-console.log(`highest JS heap + external above the baseline${device ? " and the device" : ""}: ${(watch.peakBytes / MIB).toFixed(0)} MiB`);
+const mib = (bytes: number): string => `${(bytes / MIB).toFixed(0)} MiB`;
+const held = device ? `; the CPU backend's own memory beside that ${mib(devicePeak)}` : "";
+console.log(`highest above the baseline: JS heap + external ${mib(watch.peakBytes)}${held}; resident ${mib(watch.peakResidentBytes)}`);
 if (!flags.keep) rmSync(flags.dir, { recursive: true });
