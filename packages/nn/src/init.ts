@@ -5,7 +5,7 @@ import { Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d } from "./conv.ts";
 import { Embedding } from "./embedding.ts";
 import { Linear } from "./linear.ts";
 import { type Module, type ParameterSite, parameterSites } from "./module.ts";
-import { GroupNorm, LayerNorm, RmsNorm } from "./norm.ts";
+import { BatchNorm, GroupNorm, LayerNorm, RmsNorm } from "./norm.ts";
 
 /** Values for a parameter that is no part of a known layer; undefined leaves it an error. */
 export type ParameterInit = (site: ParameterSite, generator: TorchCpuGenerator) => Float32Array | undefined;
@@ -40,6 +40,8 @@ function defaultValues(site: ParameterSite, generator: TorchCpuGenerator): Float
   }
   if (owner instanceof RmsNorm) return new Float32Array(count).fill(1);
   if (owner instanceof LayerNorm || owner instanceof GroupNorm) return new Float32Array(count).fill(owner.bias === parameter ? 0 : 1);
+  if (owner instanceof BatchNorm)
+    return new Float32Array(count).fill(parameter === owner.weight || parameter === owner.running_var ? 1 : 0);
   return undefined;
 }
 

@@ -1,5 +1,5 @@
 // Normalisation layers; statistics in f32 on every device.
-import type { Epilogue, Tensor } from "@wick/tensor";
+import { type Epilogue, scope, type Tensor, UnsupportedError } from "@wick/tensor";
 import { Module } from "./module.ts";
 import { type Parameter, param } from "./parameter.ts";
 
@@ -58,5 +58,48 @@ export class GroupNorm extends Module {
   /** x [b, c, ...] → the same shape */
   forward(x: Tensor, then?: Epilogue): Tensor {
     return x.groupNorm(this.#groups, { weight: this.weight, bias: this.bias, eps: this.#eps, then });
+  }
+}
+
+/** Sees [c] as [1, c, 1, …]. */
+const overChannels =
+  (rank: number) =>
+  (t: Tensor): Tensor =>
+    t.to("f32").reshape(1, -1, ...new Array<number>(rank - 2).fill(1));
+
+/** Batch norm as inference uses it: the running statistics of training, over channels of [b, c, ...]. */
+export class BatchNorm extends Module {
+  /** [c] */
+  readonly running_mean: Parameter;
+  /** [c] */
+  readonly running_var: Parameter;
+  readonly weight: Parameter | undefined;
+  readonly bias: Parameter | undefined;
+  readonly #eps: number;
+  constructor(channels: number, { eps = 1e-5, affine = true }: { eps?: number; affine?: boolean } = {}) {
+    super();
+    this.weight = affine ? param(channels) : undefined;
+    this.bias = affine ? param(channels) : undefined;
+    this.running_mean = param(channels);
+    this.running_var = param(channels);
+    this.#eps = eps;
+  }
+  /** x [b, c, ...] → the same shape: (x - mean) / sqrt(var + eps), scaled and shifted. */
+  forward(x: Tensor): Tensor {
+    return scope(() => {
+      const perChannel = overChannels(x.rank);
+      const inverse = perChannel(this.running_var).add(this.#eps).rsqrt();
+      const scale = this.weight ? inverse.mul(perChannel(this.weight)) : inverse;
+      const y = x.sub(perChannel(this.running_mean)).mul(scale);
+      return this.bias ? y.add(perChannel(this.bias)) : y;
+    });
+  }
+  /** The inverse of `forward`: y · sqrt(var + eps) + mean, as autoencoders need it; only without affine parameters. */
+  inverse(y: Tensor): Tensor {
+    if (this.weight) throw new UnsupportedError("BatchNorm", "only a batch norm without affine parameters is inverted");
+    return scope(() => {
+      const perChannel = overChannels(y.rank);
+      return y.mul(perChannel(this.running_var).add(this.#eps).sqrt()).add(perChannel(this.running_mean));
+    });
   }
 }
