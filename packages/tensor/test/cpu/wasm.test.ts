@@ -15,10 +15,11 @@ import { expectClose, Lab } from "./lab.ts";
 const labs = [
   new Lab(createCpuBackend({ kernels: "plain" })),
   new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0, threads: 3 })),
+  new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0, threads: 1, v8: "fma" })),
 ] as const;
 afterAll(() => labs.forEach((lab) => void lab.backend.destroy()));
 
-/** Runs one kernel on both backends, twice on the fast one, and compares. */
+/** Runs one kernel on all backends, twice on the threaded one, and compares. */
 async function compare(
   shape: number[],
   dtype: DType,
@@ -37,8 +38,8 @@ async function compare(
     expect(spy, "the fast path must cover this").not.toHaveBeenCalled();
     spy.mockRestore();
   }
-  expectClose(results[1]!, results[0]!, tolerance);
-  expect(results[2]).toEqual(results[1]);
+  for (const fast of results.slice(1)) expectClose(fast, results[0]!, tolerance);
+  expect(results[3]).toEqual(results[1]);
 }
 
 const turned = (v: View): View => ({ ...v, layout: permuteLayout(v.layout, [1, 0]) });
