@@ -1,0 +1,188 @@
+// GPU memory: whole buffers pooled by size class (an eighth of an octave), never carved out of one arena, because WebGPU forbids
+// binding one buffer for reading and for writing in the same dispatch even when the ranges are apart.
+import { DeviceError, OutOfMemoryError } from "../../errors.ts";
+import type { DeviceBuffer, MemoryReport } from "../backend.ts";
+
+/** A GPUBuffer with what the recorder needs to know about it. */
+export interface Store {
+  readonly id: number;
+  readonly gpu: GPUBuffer;
+  readonly sizeBytes: number;
+  /** Number of the submission that last used it; equal to the recorder's current one while its use is only recorded. */
+  epoch: number;
+}
+
+/** What `allocate` hands out: a loan of a store. */
+export class GpuBuffer implements DeviceBuffer {
+  readonly byteLength: number;
+  readonly label: string;
+  store: Store | undefined;
+  constructor(byteLength: number, label: string, store: Store) {
+    this.byteLength = byteLength;
+    this.label = label;
+    this.store = store;
+  }
+}
+
+/** The store behind a buffer; throws DeviceError after its release. */
+export function storeOf(buffer: DeviceBuffer): Store {
+  const store = (buffer as GpuBuffer).store;
+  if (!store) throw new DeviceError("webgpu", `buffer "${(buffer as GpuBuffer).label ?? "?"}" was released or belongs to another backend`);
+  return store;
+}
+
+const minClassBytes = 256;
+
+/** The smallest size class that holds `bytes`: powers of two in eight steps per octave, multiples of 256. */
+export function sizeClass(bytes: number): number {
+  if (bytes <= 2048) return Math.max(minClassBytes, Math.ceil(bytes / 256) * 256);
+  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  return Math.ceil(bytes / step) * step;
+}
+
+export interface PoolLimits {
+  readonly maxBufferBytes: number;
+  /** Live and pooled together. */
+  readonly memoryLimitBytes: number;
+  readonly maxPooledBytes: number;
+}
+
+const bufferUsage = 0x80 | 0x04 | 0x08; // STORAGE | COPY_SRC | COPY_DST
+
+/** Allocates, pools and counts. Errors that the driver reports later are kept in `failures` until someone awaits them. */
+export class BufferPool {
+  private readonly device: GPUDevice;
+  private readonly limits: PoolLimits;
+  private readonly free = new Map<number, Store[]>();
+  private readonly live = new Map<string, { bytes: number; count: number }>();
+  /** Destroyed after the next submission: destroying a buffer that recorded commands use would fail the submission. */
+  private readonly doomed: Store[] = [];
+  private readonly failures: Promise<string | undefined>[] = [];
+  private nextId = 1;
+  private liveBytes = 0;
+  private pooledBytes = 0;
+  private peakBytes = 0;
+
+  constructor(device: GPUDevice, limits: PoolLimits) {
+    this.device = device;
+    this.limits = limits;
+  }
+
+  allocate(byteLength: number, label: string): GpuBuffer {
+    const size = this.sizeFor(byteLength, label);
+    const pooled = this.free.get(size)?.pop();
+    if (pooled) this.pooledBytes -= size;
+    const store = pooled ?? this.create(size, byteLength, label);
+    this.count(label, size, 1);
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes + this.pooledBytes);
+    return new GpuBuffer(byteLength, label, store);
+  }
+
+  release(buffer: GpuBuffer): void {
+    const { store } = buffer;
+    if (!store) return;
+    buffer.store = undefined;
+    this.count(buffer.label, -store.sizeBytes, -1);
+    if (this.pooledBytes + store.sizeBytes > this.limits.maxPooledBytes) {
+      this.doomed.push(store);
+      return;
+    }
+    this.pooledBytes += store.sizeBytes;
+    const list = this.free.get(store.sizeBytes);
+    if (list) list.push(store);
+    else this.free.set(store.sizeBytes, [store]);
+  }
+
+  /** Destroys buffers that were waiting for a submission. */
+  sweep(): boolean {
+    for (const store of this.doomed) store.gpu.destroy();
+    return this.doomed.splice(0).length > 0;
+  }
+
+  /** Moves every pooled buffer to the doomed ones. */
+  drain(): void {
+    for (const list of this.free.values()) this.doomed.push(...list);
+    this.free.clear();
+    this.pooledBytes = 0;
+  }
+
+  get hasFailures(): boolean {
+    return this.failures.length > 0;
+  }
+
+  /** Resolves to an error when an allocation since the last call failed. */
+  async settled(): Promise<OutOfMemoryError | undefined> {
+    const messages = (await Promise.all(this.failures.splice(0))).filter((m) => m !== undefined);
+    return messages.length > 0 ? new OutOfMemoryError("allocate", messages.join("; ")) : undefined;
+  }
+
+  report(): MemoryReport {
+    const byLabel = [...this.live].map(([label, { bytes, count }]) => ({ label, bytes, count }));
+    byLabel.sort((a, b) => b.bytes - a.bytes);
+    return { liveBytes: this.liveBytes, pooledBytes: this.pooledBytes, peakBytes: this.peakBytes, byLabel };
+  }
+
+  resetPeak(): void {
+    this.peakBytes = this.liveBytes + this.pooledBytes;
+  }
+
+  private sizeFor(byteLength: number, label: string): number {
+    const { maxBufferBytes } = this.limits;
+    if (byteLength > maxBufferBytes) {
+      const what = `"${label}" needs ${byteLength} bytes, more than this device's largest buffer of ${maxBufferBytes} bytes`;
+      throw new OutOfMemoryError("allocate", `${what}; split the tensor`);
+    }
+    // 16 bytes of slack let kernels read whole vectors at the end.
+    return Math.min(sizeClass(byteLength + 16), Math.max(Math.ceil(byteLength / 16) * 16, maxBufferBytes - (maxBufferBytes % 16)));
+  }
+
+  private create(size: number, byteLength: number, label: string): Store {
+    this.makeRoom(size, label);
+    const big = size >= 1 << 20;
+    if (big) this.device.pushErrorScope("out-of-memory");
+    const gpu = this.createGpuBuffer(size, byteLength, label);
+    if (big) this.watch(label, byteLength);
+    return { id: this.nextId++, gpu, sizeBytes: size, epoch: 0 };
+  }
+
+  private createGpuBuffer(size: number, byteLength: number, label: string): GPUBuffer {
+    try {
+      return this.device.createBuffer({ size, usage: bufferUsage, label });
+    } catch (cause) {
+      throw new OutOfMemoryError("allocate", `"${label}": ${byteLength} bytes could not be allocated`, { cause });
+    }
+  }
+
+  private watch(label: string, byteLength: number): void {
+    const failure = this.device.popErrorScope().then(
+      (e) => (e ? `"${label}": ${byteLength} bytes could not be allocated (${e.message.split("\n")[0]})` : undefined),
+      () => undefined,
+    );
+    this.failures.push(failure);
+    if (this.failures.length > 64) this.forgetSuccesses();
+  }
+
+  /** Keeps the list of watched allocations short in programs that never wait. */
+  private forgetSuccesses(): void {
+    const batch = this.failures.splice(0);
+    this.failures.push(Promise.all(batch).then((m) => m.filter((x) => x !== undefined).join("; ") || undefined));
+  }
+
+  private makeRoom(size: number, label: string): void {
+    const { memoryLimitBytes } = this.limits;
+    if (this.liveBytes + this.pooledBytes + size <= memoryLimitBytes) return;
+    this.drain();
+    if (this.liveBytes + size <= memoryLimitBytes) return;
+    const have = `${this.liveBytes} of ${memoryLimitBytes} bytes are in use`;
+    throw new OutOfMemoryError("allocate", `"${label}" needs ${size} bytes and ${have}; release tensors or use a smaller dtype`);
+  }
+
+  private count(label: string, bytes: number, n: number): void {
+    this.liveBytes += bytes;
+    const entry = this.live.get(label) ?? { bytes: 0, count: 0 };
+    entry.bytes += bytes;
+    entry.count += n;
+    if (entry.count > 0) this.live.set(label, entry);
+    else this.live.delete(label);
+  }
+}

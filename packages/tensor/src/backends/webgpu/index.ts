@@ -1,0 +1,202 @@
+// The WebGPU backend: a device, its memory and a recorded stream of kernels. In Node it runs on Dawn, in browsers on navigator.gpu.
+import { DeviceError, type OutOfMemoryError } from "../../errors.ts";
+import { contiguousLayout } from "../../layout.ts";
+import type { KernelTable } from "../../ops/table.ts";
+import type { Backend, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
+import { BufferPool, GpuBuffer, storeOf } from "./buffers.ts";
+import { type Dispatch, Recorder } from "./encoder.ts";
+import type { KernelContext } from "./kernels/context.ts";
+import { makeKernels } from "./kernels/index.ts";
+import { type DeviceTraits, traitsOf } from "./limits.ts";
+import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
+import { PipelineCache } from "./pipelines.ts";
+import { Readback, uploadWords } from "./readback.ts";
+
+export type { DeviceTraits } from "./limits.ts";
+export type { WebGpuOptions } from "./open.ts";
+
+/** Opens a WebGPU device; throws DeviceError when there is no adapter (the message says what to install). */
+export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
+  const opened = await openDevice(options);
+  return new WebGpuBackend(opened, traitsOf(opened.device, opened.info, opened.software, options), options);
+}
+
+const gibibyte = 2 ** 30;
+
+export class WebGpuBackend implements Backend {
+  readonly kind = "webgpu";
+  readonly description: string;
+  readonly capabilities: DeviceTraits;
+  readonly kernels: KernelTable;
+  /** The underlying device, for programs that share it. */
+  readonly device: GPUDevice;
+  /** Why a faster tier than the one in use was turned down, for diagnosis; undefined if none was. */
+  tierNote: string | undefined;
+  private readonly pool: BufferPool;
+  private readonly cache: PipelineCache;
+  private readonly recorder: Recorder;
+  private readonly readback: Readback;
+  private lost: DeviceError | undefined;
+  private failure: Error | undefined;
+
+  constructor(opened: OpenedDevice, traits: DeviceTraits, options: WebGpuOptions) {
+    const { device, info, driver, software } = opened;
+    this.device = device;
+    this.capabilities = traits;
+    this.description = `webgpu (${info.description || info.device || info.architecture || info.vendor || "unnamed adapter"}, ${driver})`;
+    this.pool = new BufferPool(device, {
+      maxBufferBytes: traits.maxBufferBytes,
+      memoryLimitBytes: options.memoryLimitBytes ?? Number.POSITIVE_INFINITY,
+      maxPooledBytes: software ? gibibyte / 2 : 2 * gibibyte,
+    });
+    this.cache = new PipelineCache(device, traits.immediates);
+    this.recorder = new Recorder(device, this.cache, traits);
+    this.readback = new Readback(device);
+    this.kernels = makeKernels(this.kernelContext());
+    this.listen();
+  }
+
+  private kernelContext(): KernelContext {
+    const self = this;
+    return {
+      traits: this.capabilities,
+      program: (key, spec) => this.cache.program(key, spec),
+      record: (d: Dispatch) => {
+        this.checkAlive(d.op);
+        this.recorder.record(d);
+      },
+      scratch: (byteLength, label) => this.pool.allocate(byteLength, label),
+      drop: (buffer) => this.pool.release(buffer),
+      get kernels(): KernelTable {
+        return self.kernels;
+      },
+    };
+  }
+
+  private listen(): void {
+    this.device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.failure ??= new DeviceError("webgpu", event.error.message);
+    });
+    void this.device.lost.then((info) => {
+      const detail = info.message ? `: ${info.message.split("\n")[0]}` : "";
+      this.lose(new DeviceError("webgpu", `the device was lost (${info.reason || "unknown"})${detail}; open a new device and load again`));
+    });
+  }
+
+  private lose(error: DeviceError): void {
+    this.lost ??= error;
+    this.readback.rejectAll(this.lost);
+  }
+
+  private checkAlive(op: string): void {
+    if (this.lost) throw new DeviceError(op, this.lost.message.replace(/^webgpu: /, ""));
+  }
+
+  allocate(byteLength: number, label: string): DeviceBuffer {
+    this.checkAlive("allocate");
+    return this.pool.allocate(byteLength, label);
+  }
+
+  release(buffer: DeviceBuffer): void {
+    this.pool.release(buffer as GpuBuffer);
+  }
+
+  write(buffer: DeviceBuffer, byteOffset: number, data: Uint8Array): void {
+    this.checkAlive("write");
+    if (data.byteLength === 0) return;
+    const end = byteOffset + data.byteLength;
+    const whole = end === buffer.byteLength ? end % 4 : 0;
+    if (byteOffset % 4 !== 0 || (end % 4 !== 0 && whole === 0)) this.writeUnaligned(buffer, byteOffset, data);
+    else uploadWords(this.device, this.recorder, storeOf(buffer), byteOffset, whole === 0 ? data : padded(data));
+  }
+
+  /** Uploads to scratch memory and moves the bytes with a kernel that leaves the neighbours alone. */
+  private writeUnaligned(buffer: DeviceBuffer, byteOffset: number, data: Uint8Array): void {
+    const scratch = this.pool.allocate(data.byteLength, "unaligned write");
+    uploadWords(this.device, this.recorder, storeOf(scratch), 0, padded(data));
+    const layout = contiguousLayout([data.byteLength]);
+    this.kernels.copy({ buffer, dtype: "u8", layout: { ...layout, offset: byteOffset } }, { x: { buffer: scratch, dtype: "u8", layout } }, {});
+    this.pool.release(scratch);
+  }
+
+  async read(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array> {
+    this.checkAlive("read");
+    if (byteLength === 0) return new Uint8Array(0);
+    const result = this.readback.read(this.recorder, storeOf(buffer), byteOffset, byteLength);
+    const [outcome, failure] = await Promise.all([result.then((bytes) => ({ bytes }), (error: unknown) => ({ error })), this.settle()]);
+    if (failure) throw failure;
+    if ("error" in outcome) throw this.lost ?? outcome.error;
+    return outcome.bytes;
+  }
+
+  /** Errors the driver reported since the last time someone waited. */
+  private async settle(): Promise<Error | undefined> {
+    const outOfMemory: OutOfMemoryError | undefined = this.pool.hasFailures ? await this.pool.settled() : undefined;
+    const { failure } = this;
+    this.failure = undefined;
+    return outOfMemory ?? failure;
+  }
+
+  flush(): void {
+    this.checkAlive("flush");
+    this.recorder.submit();
+    this.sweep();
+  }
+
+  private sweep(): void {
+    if (!this.pool.sweep()) return;
+    this.cache.clearBindGroups();
+    // Dawn frees destroyed buffers at the next submission.
+    this.device.queue.submit([]);
+  }
+
+  async idle(): Promise<void> {
+    this.flush();
+    this.device.queue.submit([]);
+    await this.readback.guarded(this.device.queue.onSubmittedWorkDone());
+    const failure = await this.settle();
+    if (failure) throw failure;
+  }
+
+  memory(): MemoryReport {
+    return this.pool.report();
+  }
+
+  resetPeak(): void {
+    this.pool.resetPeak();
+  }
+
+  trim(): void {
+    this.checkAlive("trim");
+    this.pool.drain();
+    this.readback.trim();
+    this.flush();
+  }
+
+  async profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
+    this.checkAlive("profile");
+    if (this.recorder.profiling) throw new DeviceError("profile", "a profile is already running; profiles do not nest");
+    this.recorder.startProfile();
+    try {
+      await fn();
+    } catch (error) {
+      await this.recorder.endProfile();
+      throw error;
+    }
+    return this.readback.guarded(this.recorder.endProfile());
+  }
+
+  destroy(): void {
+    this.lose(new DeviceError("webgpu", "the device was destroyed; open a new one"));
+    this.recorder.destroy();
+    this.device.destroy();
+  }
+}
+
+function padded(data: Uint8Array): Uint8Array {
+  if (data.byteLength % 4 === 0) return data;
+  const out = new Uint8Array(Math.ceil(data.byteLength / 4) * 4);
+  out.set(data);
+  return out;
+}

@@ -1,0 +1,124 @@
+// How a device is found: navigator.gpu in browsers, Dawn (the optional npm package "webgpu") in Node, with the flags it needs.
+import { DeviceError } from "../../errors.ts";
+import { chooseLimits, wantedFeatures } from "./limits.ts";
+
+export interface WebGpuOptions {
+  readonly powerPreference?: "low-power" | "high-performance";
+  /** Part of an adapter's name (Node only); an unknown name is an error that lists the adapters. */
+  readonly adapter?: string;
+  /** The driver Dawn uses (Node only). "null" runs nothing: for compile checks and overhead measurements. */
+  readonly driver?: "vulkan" | "d3d12" | "metal" | "null";
+  /** Forces a slower family of kernels than the adapter allows. */
+  readonly tier?: "plain" | "subgroups" | "matrix";
+  /** Keep the driver's bounds checks (default: off in Node; browsers always check). */
+  readonly robustness?: boolean;
+  /** Lower limits than the adapter's, in bytes: for tests of splitting and of memory exhaustion. */
+  readonly maxBufferBytes?: number;
+  readonly maxBindingBytes?: number;
+  /** Total bytes that may be allocated at once; beyond it allocation throws OutOfMemoryError. */
+  readonly memoryLimitBytes?: number;
+  /** Pass small parameters as immediates where the implementation has them (default true). */
+  readonly immediates?: boolean;
+  /** Time the ops by the GPU's clock where it has one (default true); otherwise by the host's clock, one submission per op. */
+  readonly timestamps?: boolean;
+  readonly label?: string;
+  /** An implementation of WebGPU to use instead of looking for one. */
+  readonly gpu?: GPU;
+}
+
+export interface OpenedDevice {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  readonly driver: string;
+  /** A software implementation: different kernels are fast there. */
+  readonly software: boolean;
+}
+
+// Dawn crashes when the object its create() returned is collected, so every distinct one is kept for the life of the process.
+const dawnInstances = new Map<string, GPU>();
+
+/** Opens a device with the adapter's largest limits and every feature the kernels use; throws DeviceError when there is none. */
+export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> {
+  const gpu = options.gpu ?? (await findGpu(options));
+  const adapter = await gpu.requestAdapter(options.powerPreference ? { powerPreference: options.powerPreference } : {});
+  if (!adapter) throw new DeviceError("webgpu", noAdapterMessage());
+  const label = options.label ?? "wick";
+  const device = await adapter.requestDevice({
+    label,
+    requiredFeatures: wantedFeatures(adapter),
+    requiredLimits: chooseLimits(adapter.limits, options),
+  });
+  const { info } = adapter;
+  return { device, info, driver: options.driver ?? defaultDriver(), software: isSoftware(info) };
+}
+
+function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${info.device} ${info.description} ${info.architecture}`);
+}
+
+async function findGpu(options: WebGpuOptions): Promise<GPU> {
+  if (isNode()) return createDawn(options);
+  const gpu = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+  if (!gpu) throw new DeviceError("webgpu", "this browser has no WebGPU (navigator.gpu is missing); use cpu() instead");
+  return gpu;
+}
+
+const isNode = (): boolean => typeof process === "object" && typeof process.versions?.node === "string";
+
+function defaultDriver(): string {
+  if (!isNode()) return "browser";
+  return process.platform === "win32" ? "d3d12" : process.platform === "darwin" ? "metal" : "vulkan";
+}
+
+async function createDawn(options: WebGpuOptions): Promise<GPU> {
+  const flags = dawnFlags(options);
+  const key = flags.join(" ");
+  const known = dawnInstances.get(key);
+  if (known) return known;
+  const { create, globals } = await importDawn();
+  for (const [name, value] of Object.entries(globals)) if (!(name in globalThis)) Object.assign(globalThis, { [name]: value });
+  try {
+    const gpu = create(flags);
+    dawnInstances.set(key, gpu);
+    return gpu;
+  } catch (cause) {
+    throw new DeviceError("webgpu", `Dawn did not start: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
+  }
+}
+
+interface Dawn {
+  create(flags: string[]): GPU;
+  globals: object;
+}
+
+async function importDawn(): Promise<Dawn> {
+  // A name the bundler cannot see: browser builds must not pull in a Node addon.
+  const name = ["web", "gpu"].join("");
+  try {
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Dawn;
+  } catch (cause) {
+    const hint = `the npm package "webgpu" could not be loaded (${messageOf(cause)}); npm install webgpu, or use cpu()`;
+    throw new DeviceError("webgpu", hint, { cause });
+  }
+}
+
+const messageOf = (e: unknown): string => (e instanceof Error ? e.message : String(e)).split("\n")[0]!;
+
+/** The toggles llama.cpp's WebGPU backend uses: f16 on NVIDIA, tensor cores, no bounds clamping. */
+export function dawnFlags(options: WebGpuOptions): string[] {
+  const on = ["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"];
+  if (!options.robustness) on.push("disable_robustness", "disable_workgroup_init", "disable_polyfills_on_integer_div_and_mod");
+  const flags = [`enable-dawn-features=${on.join(",")}`, "disable-dawn-features=timestamp_quantization"];
+  if (options.driver) flags.push(`backend=${options.driver}`);
+  if (options.adapter) flags.push(`adapter=${options.adapter}`);
+  return flags;
+}
+
+function noAdapterMessage(): string {
+  if (!isNode()) return "no WebGPU adapter: the browser's GPU support may be switched off; use cpu() instead";
+  const install =
+    process.platform === "linux"
+      ? "install a Vulkan driver (Debian and Ubuntu: apt install libvulkan1 mesa-vulkan-drivers, or the GPU maker's driver)"
+      : "update the graphics driver";
+  return `no WebGPU adapter was found; ${install}, or use cpu()`;
+}

@@ -1,0 +1,183 @@
+// Programs (WGSL text, pipeline, parameter layout) and bind groups, both cached: creating either costs more than recording a dispatch.
+import type { Store } from "./buffers.ts";
+
+export interface BindingSpec {
+  readonly name: string;
+  /** WGSL type of the variable, e.g. "array<vec4<u32>>". */
+  readonly type: string;
+  readonly write?: boolean;
+}
+
+/** A kernel's text and interface; the declarations of bindings and parameters are generated. */
+export interface ProgramSpec {
+  readonly label: string;
+  readonly bindings: readonly BindingSpec[];
+  /** Names of 32-bit parameters, in WGSL as `p.name`; "name:f32" and "name:i32" for other types than u32. */
+  readonly params: readonly string[];
+  readonly workgroup: readonly [number, number?, number?];
+  /** Extensions, e.g. ["f16"]. */
+  readonly enable?: readonly string[];
+  /** Declarations and functions. */
+  readonly declarations?: string;
+  /** Body of main, with the builtins `lid` (local index), `wg` (linear workgroup index) in scope; more by `builtins`. */
+  readonly body: string;
+  readonly builtins?: readonly string[];
+}
+
+export interface Program {
+  readonly label: string;
+  readonly layoutKey: string;
+  readonly groupLayout: GPUBindGroupLayout;
+  readonly pipeline: GPUComputePipeline;
+  readonly immediates: boolean;
+  readonly words: Uint32Array<ArrayBuffer>;
+  readonly floats: Float32Array<ArrayBuffer>;
+  readonly signed: Int32Array<ArrayBuffer>;
+  /** 0 u32, 1 f32, 2 i32. */
+  readonly types: Uint8Array;
+}
+
+const immediateWords = 16;
+/** Bytes of one slot of the uniform ring; a multiple of every adapter's offset alignment. */
+export const uniformSlotBytes = 512;
+
+const splitParam = (p: string): [string, string] => [p.split(":")[0]!, p.split(":")[1] ?? "u32"];
+
+/** The complete WGSL module of a kernel. */
+export function moduleText(spec: ProgramSpec, immediates: boolean): string {
+  const lines = (spec.enable ?? []).map((e) => (e.includes("(") ? `${e};` : `enable ${e};`));
+  const fields = spec.params.map((p) => splitParam(p).join(": ")).join(", ");
+  if (fields) lines.push(`struct Params { ${fields} }`, immediates ? "var<immediate> p: Params;" : "@group(1) @binding(0) var<uniform> p: Params;");
+  spec.bindings.forEach((b, i) => {
+    lines.push(`@group(0) @binding(${i}) var<storage, ${b.write ? "read_write" : "read"}> ${b.name}: ${b.type};`);
+  });
+  if (spec.declarations) lines.push(spec.declarations);
+  const builtins = ["@builtin(local_invocation_index) lid: u32", "@builtin(workgroup_id) wid: vec3<u32>", "@builtin(num_workgroups) nwg: vec3<u32>"];
+  lines.push(
+    `@compute @workgroup_size(${spec.workgroup.filter((n) => n !== undefined).join(", ")})`,
+    `fn main(${[...builtins, ...(spec.builtins ?? [])].join(", ")}) {`,
+    "  let wg = wid.x + wid.y * nwg.x;",
+    spec.body,
+    "}",
+  );
+  return lines.join("\n") + "\n";
+}
+
+/** Whether a kernel's parameters go into immediates. */
+export const usesImmediates = (spec: ProgramSpec, supported: boolean): boolean => supported && spec.params.length <= immediateWords;
+
+/** Compiles each distinct kernel once and hands out bind groups. */
+export class PipelineCache {
+  private readonly device: GPUDevice;
+  private readonly immediates: boolean;
+  private readonly programs = new Map<string, Program>();
+  private readonly bySource = new Map<string, Program>();
+  private readonly layouts = new Map<string, GPUBindGroupLayout>();
+  private readonly pipelineLayouts = new Map<string, GPUPipelineLayout>();
+  private readonly uniformLayout: GPUBindGroupLayout;
+  // Two generations: what the older one still gives is moved to the younger; the rest goes when the younger is full.
+  private young = new Map<string, GPUBindGroup>();
+  private old = new Map<string, GPUBindGroup>();
+
+  constructor(device: GPUDevice, immediates: boolean) {
+    this.device = device;
+    this.immediates = immediates;
+    this.uniformLayout = device.createBindGroupLayout({
+      label: "uniform ring",
+      entries: [{ binding: 0, visibility: 4, buffer: { type: "uniform", hasDynamicOffset: true } }],
+    });
+  }
+
+  /** The program of a variant; `spec` is only asked for when the variant is new. */
+  program(key: string, spec: () => ProgramSpec): Program {
+    const known = this.programs.get(key);
+    if (known) return known;
+    const made = this.compile(spec());
+    this.programs.set(key, made);
+    return made;
+  }
+
+  get compiled(): number {
+    return this.bySource.size;
+  }
+
+  private compile(spec: ProgramSpec): Program {
+    const immediates = usesImmediates(spec, this.immediates);
+    const code = moduleText(spec, immediates);
+    const known = this.bySource.get(code);
+    if (known) return known;
+    const { device } = this;
+    const { label } = spec;
+    const layoutKey = spec.bindings.map((b) => (b.write ? "w" : "r")).join("");
+    const groupLayout = this.groupLayout(layoutKey);
+    const uniform = !immediates && spec.params.length > 0;
+    const layout = this.pipelineLayout(layoutKey, groupLayout, uniform, immediates ? spec.params.length * 4 : 0);
+    const module = device.createShaderModule({ label, code });
+    const pipeline = device.createComputePipeline({ label, layout, compute: { module, entryPoint: "main" } });
+    const memory = new ArrayBuffer(spec.params.length * 4);
+    const types = Uint8Array.from(spec.params, (p) => ["u32", "f32", "i32"].indexOf(splitParam(p)[1]));
+    const program: Program = {
+      ...{ label, layoutKey, groupLayout, pipeline, immediates, types },
+      words: new Uint32Array(memory),
+      floats: new Float32Array(memory),
+      signed: new Int32Array(memory),
+    };
+    this.bySource.set(code, program);
+    return program;
+  }
+
+  private groupLayout(key: string): GPUBindGroupLayout {
+    let layout = this.layouts.get(key);
+    if (!layout) {
+      const entries = [...key].map((c, binding) => ({
+        ...{ binding, visibility: 4 },
+        buffer: { type: (c === "w" ? "storage" : "read-only-storage") as GPUBufferBindingType },
+      }));
+      layout = this.device.createBindGroupLayout({ label: key, entries });
+      this.layouts.set(key, layout);
+    }
+    return layout;
+  }
+
+  private pipelineLayout(key: string, group: GPUBindGroupLayout, uniform: boolean, immediateSize: number): GPUPipelineLayout {
+    const id = `${key}/${uniform ? "u" : immediateSize}`;
+    let layout = this.pipelineLayouts.get(id);
+    if (!layout) {
+      const bindGroupLayouts = uniform ? [group, this.uniformLayout] : [group];
+      layout = this.device.createPipelineLayout({ label: id, bindGroupLayouts, ...(immediateSize > 0 ? { immediateSize } : {}) });
+      this.pipelineLayouts.set(id, layout);
+    }
+    return layout;
+  }
+
+  /** A bind group over (store, offset, size) triples, from the cache when the pool returned the same buffers. */
+  bindGroup(program: Program, stores: readonly Store[], offsets: readonly number[], sizes: readonly number[]): GPUBindGroup {
+    let key = program.layoutKey;
+    for (let i = 0; i < stores.length; i++) key += `|${stores[i]!.id}:${offsets[i]}:${sizes[i]}`;
+    const young = this.young.get(key);
+    if (young) return young;
+    const group = this.old.get(key) ?? this.createBindGroup(program, stores, offsets, sizes);
+    if (this.young.size >= 4096) {
+      this.old = this.young;
+      this.young = new Map();
+    }
+    this.young.set(key, group);
+    return group;
+  }
+
+  private createBindGroup(program: Program, stores: readonly Store[], offsets: readonly number[], sizes: readonly number[]): GPUBindGroup {
+    const entries = stores.map((s, binding) => ({ binding, resource: { buffer: s.gpu, offset: offsets[binding]!, size: sizes[binding]! } }));
+    return this.device.createBindGroup({ label: program.label, layout: program.groupLayout, entries });
+  }
+
+  uniformGroup(buffer: GPUBuffer): GPUBindGroup {
+    const resource = { buffer, offset: 0, size: uniformSlotBytes };
+    return this.device.createBindGroup({ label: "uniform ring", layout: this.uniformLayout, entries: [{ binding: 0, resource }] });
+  }
+
+  /** Forgets bind groups; needed when buffers are destroyed. */
+  clearBindGroups(): void {
+    this.young.clear();
+    this.old.clear();
+  }
+}
