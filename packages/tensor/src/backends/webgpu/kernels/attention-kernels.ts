@@ -30,12 +30,12 @@ function headSource(ctx: KernelContext, name: string, view: View): HeadSource {
   const d = view.dtype as StoredDType;
   const at = `p.${name}_o + base + i * p.${name}_step`;
   const load = quad
-    ? `return vec4<f32>(${loadQuad(d, name, `((${at}) >> 2u) + q`)});`
-    : `let o = ${at} + q * 4u; return vec4<f32>(${[0, 1, 2, 3].map((j) => loadElement(d, name, `(o + ${j}u)`)).join(", ")});`;
+    ? `return vec4<f32>(${loadQuad(d, name, `((${at}) >> 2u) + c`)});`
+    : `let o = ${at} + c * 4u; return vec4<f32>(${[0, 1, 2, 3].map((j) => loadElement(d, name, `(o + ${j}u)`)).join(", ")});`;
   return {
     bound,
     type: quad ? quadType(d) : "array<u32>",
-    text: `${offsets.text}\nfn ${name}4(base: u32, i: u32, q: u32) -> vec4<f32> { ${load} }\n`,
+    text: `${offsets.text}\nfn ${name}4(base: u32, i: u32, c: u32) -> vec4<f32> { ${load} }\n`,
     key: `${d}${quad ? "q" : "s"}${offsets.key}`,
     params: [`${name}_o`, `${name}_step`, ...offsets.params],
     values: [bound.offset, sequenceStep(view.layout), ...offsets.values],

@@ -47,6 +47,10 @@ export function fits(traits: DeviceTraits, view: View): boolean {
   return high - low + traits.offsetAlignment + 16 <= traits.maxBindingBytes;
 }
 
+/** As `fits`, also when the kernel has to keep its f32 results in scratch memory first. */
+export const fitsAsFloat = (traits: DeviceTraits, out: View): boolean =>
+  fits(traits, out) && sizeOf(out.layout.shape) * 4 + traits.offsetAlignment + 4096 <= Math.max(traits.maxBindingBytes, 8192);
+
 /** A binding that covers the view and the offset of its first element from the binding's start, in elements (bytes if quantized). */
 export interface Bound {
   readonly binding: Binding;

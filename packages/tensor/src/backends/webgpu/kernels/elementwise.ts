@@ -105,9 +105,9 @@ function quadBody(expr: ExprNode, plan: MapPlan): string {
   else lines.push(coordinates(rank, "e"));
   plan.inputs.forEach((d, i) => lines.push(readFour(`v${i}`, d, `x${i}`, rank, `x${i}`, plan.modes[i + 1]!, plan.perElement)));
   const values = swizzle.map((s) => outValue(expr, plan, (i) => `v${i}.${s}`));
-  lines.push(`let r = vec4<${wordType(plan.out)}>(${values.join(", ")});`);
+  lines.push(`let res = vec4<${wordType(plan.out)}>(${values.join(", ")});`);
   const at = plan.store === "tail" ? "(p.out_o >> 2u) + q" : `(${elementIndex(rank, "out", "vec")}) >> 2u`;
-  lines.push(`out[${at}] = ${packQuad(plan.out, "r")};`);
+  lines.push(`out[${at}] = ${packQuad(plan.out, "res")};`);
   return lines.join("\n  ");
 }
 
@@ -118,8 +118,8 @@ function singleBody(expr: ExprNode, plan: MapPlan): string {
     lines.push(readFour(`q${i}`, d, `x${i}`, rank, `x${i}`, plan.modes[i + 1] === "one" ? "one" : "elem", false));
     lines.push(`let v${i} = q${i}.x;`);
   });
-  lines.push(`let r = ${outValue(expr, plan, (i) => `v${i}`)};`);
-  lines.push(storeElement(plan.out, "out", elementIndex(rank, "out", plan.modes[0]!), "r"));
+  lines.push(`let res = ${outValue(expr, plan, (i) => `v${i}`)};`);
+  lines.push(storeElement(plan.out, "out", elementIndex(rank, "out", plan.modes[0]!), "res"));
   return lines.join("\n  ");
 }
 

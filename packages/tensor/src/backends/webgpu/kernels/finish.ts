@@ -61,8 +61,8 @@ function putFour(dtype: StoredDType, rank: number, reads: readonly string[], val
   const walk = reads.length > 0 ? coordinates(rank, "i") : "";
   return `fn put4(i: u32, a: vec4<f32>) {
   ${walk} ${reads.join(" ")}
-  let r = vec4<${wordType(dtype)}>(${lanes.join(", ")});
-  out[(p.out_o + i) >> 2u] = ${packQuad(dtype, "r")};
+  let res = vec4<${wordType(dtype)}>(${lanes.join(", ")});
+  out[(p.out_o + i) >> 2u] = ${packQuad(dtype, "res")};
 }`;
 }
 
@@ -70,8 +70,8 @@ function putOne(dtype: StoredDType, rank: number, reads: readonly string[], valu
   const walk = reads.length > 0 ? coordinates(rank, "i") : "";
   return `fn put(i: u32, a: f32) {
   ${walk} ${reads.join(" ")}
-  let r = ${value("a", "x")};
-  out[p.out_o + i] = ${packElement(dtype, "r")};
+  let res = ${value("a", "x")};
+  out[p.out_o + i] = ${packElement(dtype, "res")};
 }`;
 }
 

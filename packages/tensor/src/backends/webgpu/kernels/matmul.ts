@@ -9,7 +9,7 @@ import type { View } from "../../backend.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
-import { type Bound, bindView, bytesOfView, fits, type KernelContext, scratchView, withContiguous } from "./context.ts";
+import { type Bound, bindView, bytesOfView, fits, fitsAsFloat, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
@@ -129,17 +129,29 @@ function plainSource(name: string, d: StoredDType, along: "k" | "r", quad: boole
 }
 
 /** The whole product of one piece of the batch: cut by columns of b and rows of a where bindings or the work of a dispatch ask for it. */
-function multiply(ctx: KernelContext, out: View, a: View, b: View, attrs: object, operands: readonly View[]): void {
+function multiply(ctx: KernelContext, out: View, a: View, b: View, attrs: { epilogue?: ExprNode }, operands: readonly View[]): void {
   const n = out.layout.shape.at(-1)!;
   const batch = a.layout.shape.slice(0, -2);
   const piece = { m: a.layout.shape.at(-2)!, n, k: a.layout.shape.at(-1)!, batch: sizeOf(batch) };
   const work = 2 * piece.m * n * piece.k;
   if (piece.batch === 1) {
     const limit = rowLimit(ctx, out, a, operands, piece.m, work);
+    if (limit < piece.m && operands.some((v) => offsetRows(v.layout.shape, v.layout.strides) === undefined)) {
+      unfused(ctx, out, a, b, attrs, operands);
+      return;
+    }
     for (let m0 = 0; m0 < piece.m; m0 += limit) rowsPiece(ctx, out, a, b, attrs, operands, piece, m0, Math.min(limit, piece.m - m0));
     return;
   }
   withFinish(ctx, "matmul", out, n, 2, attrs, operands, (o, finish) => columns(ctx, a, b, { ...piece }, finish(o)));
+}
+
+/** The product into f32 memory, then the epilogue as a map: for operands that cannot be cut by rows. */
+function unfused(ctx: KernelContext, out: View, a: View, b: View, { epilogue }: { epilogue?: ExprNode }, operands: readonly View[]): void {
+  const product = scratchView(ctx, "f32", out.layout.shape, "matmul result");
+  multiply(ctx, product, a, b, {}, []);
+  runMap(ctx, "matmul", out, [product, ...operands], epilogue ?? inputNode(0, "f32"));
+  ctx.drop(product.buffer);
 }
 
 /** Most rows at once: a multiple of 64 within the bindings of a, out and the operands, and within the work of one dispatch. */
@@ -148,8 +160,9 @@ function rowLimit(ctx: KernelContext, out: View, a: View, operands: readonly Vie
   let limit = m;
   if (work > dispatchFlops) limit = Math.max(64, Math.floor((m * dispatchFlops) / work / 64) * 64);
   for (const v of [out, a, ...operands]) {
-    if (fits(ctx.traits, v)) continue;
-    const rows = Math.floor((m * maxBindingBytes * 0.9) / bytesOfView(v));
+    if (v === out ? fitsAsFloat(ctx.traits, v) : fits(ctx.traits, v)) continue;
+    const bytes = v === out ? sizeOf(v.layout.shape) * 4 : bytesOfView(v);
+    const rows = Math.floor((m * maxBindingBytes * 0.6) / bytes);
     limit = Math.min(limit, rows >= 64 ? Math.floor(rows / 64) * 64 : Math.max(1, rows));
   }
   return limit;
@@ -162,7 +175,7 @@ interface Piece {
   readonly batch: number;
 }
 
-function rowsPiece(ctx: KernelContext, out: View, a: View, b: View, attrs: object, operands: readonly View[], whole: Piece, m0: number, m: number): void {
+function rowsPiece(ctx: KernelContext, out: View, a: View, b: View, attrs: { epilogue?: ExprNode }, operands: readonly View[], whole: Piece, m0: number, m: number): void {
   const narrow = (v: View): View => (m === whole.m ? v : { ...v, layout: narrowLayout(asRows(v.layout, whole.m), 0, m0, m) });
   const rows = narrow(a);
   if (!fits(ctx.traits, rows)) {
@@ -193,7 +206,7 @@ function offsetRows(shape: readonly number[], strides: readonly number[]): numbe
   return step;
 }
 
-function rowsOf(ctx: KernelContext, out: View, a: View, b: View, attrs: object, operands: readonly View[], piece: Piece): void {
+function rowsOf(ctx: KernelContext, out: View, a: View, b: View, attrs: { epilogue?: ExprNode }, operands: readonly View[], piece: Piece): void {
   withFinish(ctx, "matmul", out, piece.n, 2, attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
 }
 

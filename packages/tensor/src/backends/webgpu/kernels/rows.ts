@@ -5,7 +5,7 @@ import type { View } from "../../backend.ts";
 import type { DeviceTraits } from "../limits.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { alignedRows, type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
-import { type Bound, bindView, fits, type KernelContext } from "./context.ts";
+import { type Bound, bindView, fits, fitsAsFloat, type KernelContext } from "./context.ts";
 
 /** Threads that share one row; 1 where barriers cost more than they bring (software drivers, short rows). */
 export function threadsPerRow(traits: DeviceTraits, rows: number, width: number): number {
@@ -16,11 +16,11 @@ export function threadsPerRow(traits: DeviceTraits, rows: number, width: number)
 /** Rows handled by one workgroup. */
 export const rowsPerGroup = (threads: number): number => (threads === 1 ? 64 : 1);
 
-/** Cuts views along their outermost dimension (the first `keep` from the end stay whole) until every one fits a binding. */
+/** Cuts views (the output first) along their outermost dimension (the first `keep` from the end stay whole) until every one fits a binding. */
 export function forEachRowPiece(ctx: KernelContext, keep: number, views: readonly View[], run: (pieces: readonly View[]) => void): void {
   const { shape } = views[0]!.layout;
   const dim = shape.findIndex((d, i) => d > 1 && i < shape.length - keep);
-  if (dim < 0 || views.every((v) => fits(ctx.traits, v))) {
+  if (dim < 0 || (fitsAsFloat(ctx.traits, views[0]!) && views.every((v) => fits(ctx.traits, v)))) {
     run(views);
     return;
   }

@@ -146,7 +146,7 @@ fn bf16_quad(w: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(w.
 `;
 const bf16BitsText = `fn bf16_bits(v: f32) -> u32 {
   let u = bitcast<u32>(v);
-  if ((u & 0x7fffffffu) > 0x7f800000u) { return ((u >> 16u) & 0x8000u) | 0x7fc0u; }
+  if ((u & 0x7fffffffu) > 0x7f800000u) { return 0x7fc0u; }
   return (u + 0x7fffu + ((u >> 16u) & 1u)) >> 16u;
 }
 `;
@@ -162,8 +162,9 @@ fn f8e4m3_bits(v: f32) -> u32 {
   let u = bitcast<u32>(v);
   let sign = (u >> 24u) & 0x80u;
   let a = u & 0x7fffffffu;
-  if (a > 0x43e80000u) { return sign | 0x7fu; }
-  if (a >= 0x3c800000u) { return sign | min(0x7eu, (a - 0x3c000000u + 0x7ffffu + ((a >> 20u) & 1u)) >> 20u); }
+  if (a > 0x7f800000u) { return sign | 0x7fu; }
+  if (a >= 0x43e00000u) { return sign | 0x7eu; }
+  if (a >= 0x3c800000u) { return sign | ((a - 0x3c000000u + 0x7ffffu + ((a >> 20u) & 1u)) >> 20u); }
   return sign | u32(round(bitcast<f32>(a) * 512.0));
 }
 `;
@@ -173,7 +174,7 @@ fn f8e5m2_bits(v: f32) -> u32 {
   let u = bitcast<u32>(v);
   let sign = (u >> 24u) & 0x80u;
   let a = u & 0x7fffffffu;
-  if (a > 0x7f800000u) { return sign | 0x7eu; }
+  if (a > 0x7f800000u) { return sign | 0x7fu; }
   if (a >= 0x47700000u) { return sign | 0x7cu; }
   if (a >= 0x38800000u) { return sign | ((a - 0x38000000u + 0xfffffu + ((a >> 21u) & 1u)) >> 21u); }
   return sign | u32(round(bitcast<f32>(a) * 65536.0));
