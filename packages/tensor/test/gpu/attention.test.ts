@@ -25,12 +25,31 @@ describe.each(variants)("%s", (_name, options) => {
     lengths?: Both;
     tolerance?: number;
   }
-  const attend = async ({ b = 1, n = 2, groups = n, l = 9, s = 11, k = 16, kv = k, dtype = "f32", causal = false, mask, lengths, tolerance }: Case): Promise<void> => {
+  const attend = async ({
+    b = 1,
+    n = 2,
+    groups = n,
+    l = 9,
+    s = 11,
+    k = 16,
+    kv = k,
+    dtype = "f32",
+    causal = false,
+    mask,
+    lengths,
+    tolerance,
+  }: Case): Promise<void> => {
     const q = pair.tensor([b, n, l, k], dtype);
     const keys = pair.tensor([b, groups, s, k], dtype);
     const values = pair.tensor([b, groups, s, kv], dtype);
     const inputs = { q, k: keys, v: values, ...(mask ? { mask } : {}), ...(lengths ? { lengths } : {}) };
-    await pair.expectSame("attention", pair.output([b, n, l, kv], dtype), inputs, { scale: 1 / Math.sqrt(k), causal }, tolerance ?? roundingTolerance[dtype]);
+    await pair.expectSame(
+      "attention",
+      pair.output([b, n, l, kv], dtype),
+      inputs,
+      { scale: 1 / Math.sqrt(k), causal },
+      tolerance ?? roundingTolerance[dtype],
+    );
   };
 
   it.each([4, 5, 16, 40, 64, 128, 160, 512])("head width %i", async (k) => {
@@ -50,8 +69,11 @@ describe.each(variants)("%s", (_name, options) => {
     await attend({ mask: pair.tensor([1, 1, 9, 11], "u8", values, (l) => expandLayout("t", l, [1, 2, 9, 11])) });
   });
   it("additive mask per head, with -inf", async () => {
-    const mask = pair.tensor([2, 9, 11], "f32", Float32Array.from({ length: 198 }, (_, i) => (i % 5 === 0 ? -Infinity : Math.sin(i))), (l) =>
-      expandLayout("t", l, [1, 2, 9, 11]),
+    const mask = pair.tensor(
+      [2, 9, 11],
+      "f32",
+      Float32Array.from({ length: 198 }, (_, i) => (i % 5 === 0 ? -Infinity : Math.sin(i))),
+      (l) => expandLayout("t", l, [1, 2, 9, 11]),
     );
     await attend({ mask });
   });
@@ -60,15 +82,27 @@ describe.each(variants)("%s", (_name, options) => {
     await attend({ b: 2, lengths: pair.tensor([2], "i32", [4, 11]), causal: true });
   });
   it("large scores do not overflow", async () => {
-    const big = (shape: number[]): Both => pair.tensor(shape, "f32", Float32Array.from({ length: shape.reduce((x, y) => x * y) }, (_, i) => 60 * Math.sin(i)));
+    const big = (shape: number[]): Both =>
+      pair.tensor(
+        shape,
+        "f32",
+        Float32Array.from({ length: shape.reduce((x, y) => x * y) }, (_, i) => 60 * Math.sin(i)),
+      );
     const inputs = { q: big([1, 1, 20, 16]), k: big([1, 1, 50, 16]), v: pair.tensor([1, 1, 50, 16]) };
     await pair.expectSame("attention", pair.output([1, 1, 20, 16], "f32"), inputs, { scale: 0.25, causal: false }, 1e-5);
   });
   it("token-major views in and out", async () => {
-    const view = (l: number, dtype: PlainDType): Both => pair.tensor([2, l, 3, 16], dtype, undefined, (x) => permuteLayout(x, [0, 2, 1, 3]));
+    const view = (l: number, dtype: PlainDType): Both =>
+      pair.tensor([2, l, 3, 16], dtype, undefined, (x) => permuteLayout(x, [0, 2, 1, 3]));
     for (const dtype of ["f32", "bf16"] as const) {
       const out = pair.output([2, 9, 3, 16], dtype, (x) => permuteLayout(x, [0, 2, 1, 3]));
-      await pair.expectSame("attention", out, { q: view(9, dtype), k: view(13, dtype), v: view(13, dtype) }, { scale: 0.25, causal: false }, roundingTolerance[dtype]);
+      await pair.expectSame(
+        "attention",
+        out,
+        { q: view(9, dtype), k: view(13, dtype), v: view(13, dtype) },
+        { scale: 0.25, causal: false },
+        roundingTolerance[dtype],
+      );
     }
   });
 });

@@ -2,12 +2,45 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { PlainDType } from "../../src/dtype.ts";
 import { expandLayout, type Layout, narrowLayout, permuteLayout, stepLayout } from "../../src/layout.ts";
-import { type BinaryOp, binaryNode, castNode, constNode, type ExprNode, type ExprType, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
+import {
+  type BinaryOp,
+  binaryNode,
+  castNode,
+  constNode,
+  type ExprNode,
+  type ExprType,
+  inputNode,
+  type UnaryOp,
+  unaryNode,
+  whereNode,
+} from "../../src/ops/expr.ts";
 import { Pair, roundingTolerance, variants } from "./pair.ts";
 
 const x0 = inputNode(0, "f32");
 const x1 = inputNode(1, "f32");
-const special = [Number.NaN, Infinity, -Infinity, 0, -0, 1, -1, 0.5, -0.5, 2, 1e-30, -1e-30, 1e30, 88, -88, 1e-7, 3.5, 2.5, -2.5, 100, -100];
+const special = [
+  Number.NaN,
+  Infinity,
+  -Infinity,
+  0,
+  -0,
+  1,
+  -1,
+  0.5,
+  -0.5,
+  2,
+  1e-30,
+  -1e-30,
+  1e30,
+  88,
+  -88,
+  1e-7,
+  3.5,
+  2.5,
+  -2.5,
+  100,
+  -100,
+];
 const floatUnary: UnaryOp[] =
   "neg abs sign exp expm1 log log1p log2 sqrt rsqrt square recip sin cos tan asin acos atan sinh cosh tanh sigmoid silu relu gelu geluErf geluQuick softplus erf floor ceil round trunc not isNan isInf isFinite".split(
     " ",
@@ -25,14 +58,24 @@ describe.each(variants)("%s", (_name, options) => {
   it.each(floatUnary)("%s of floats, NaN and infinities included", async (op) => {
     // The argument reduction of the trigonometric functions holds to about 10^5.
     const trigonometric = op === "sin" || op === "cos" || op === "tan";
-    const values = [...special.filter((v) => !(trigonometric && Math.abs(v) > 1e5 && Math.abs(v) < Infinity)), ...Array.from({ length: 200 }, (_, i) => (i - 100) / 9)];
+    const values = [
+      ...special.filter((v) => !(trigonometric && Math.abs(v) > 1e5 && Math.abs(v) < Infinity)),
+      ...Array.from({ length: 200 }, (_, i) => (i - 100) / 9),
+    ];
     const out = pair.output([values.length], "f32");
-    await pair.expectSame("map", out, { inputs: [pair.tensor([values.length], "f32", values)] }, { expr: castNode(unaryNode(op, x0), "f32") }, 2e-6);
+    await pair.expectSame(
+      "map",
+      out,
+      { inputs: [pair.tensor([values.length], "f32", values)] },
+      { expr: castNode(unaryNode(op, x0), "f32") },
+      2e-6,
+    );
   });
 
   it.each(floatBinary)("%s of floats, NaN and infinities included", async (op) => {
     // torch.remainder and floor division of huge quotients lose all digits; the CPU backend computes them in f64.
-    const values = op === "rem" || op === "floorDiv" ? special.filter((v) => !(Math.abs(v) > 1e3 || (v !== 0 && Math.abs(v) < 1e-3))) : special;
+    const values =
+      op === "rem" || op === "floorDiv" ? special.filter((v) => !(Math.abs(v) > 1e3 || (v !== 0 && Math.abs(v) < 1e-3))) : special;
     const n = values.length;
     const a = pair.tensor([n, n], "f32", values, (l) => expandLayout("t", { ...narrowLayout(l, 0, 0, 1) }, [n, n]));
     const b = pair.tensor([n, 1], "f32", values, (l) => expandLayout("t", l, [n, n]));
@@ -75,7 +118,19 @@ describe.each(variants)("%s", (_name, options) => {
   });
 
   it("writes every dtype from f32, rounding to nearest even", async () => {
-    const values = [...special.filter((v) => Math.abs(v) < 1e29 || Number.isNaN(v)), 65504, 65519, 65520, 1.0009765625, 1.00048828125, 6e-8, 2.9e-8, 448, 240, 57344];
+    const values = [
+      ...special.filter((v) => Math.abs(v) < 1e29 || Number.isNaN(v)),
+      65504,
+      65519,
+      65520,
+      1.0009765625,
+      1.00048828125,
+      6e-8,
+      2.9e-8,
+      448,
+      240,
+      57344,
+    ];
     for (const dtype of ["f16", "bf16", "f8e4m3", "f8e5m2"] as PlainDType[]) {
       const x = pair.tensor([values.length], "f32", values);
       await pair.expectSame("map", pair.output([values.length], dtype), { inputs: [x] }, { expr: x0 }, 0);
@@ -90,7 +145,12 @@ describe.each(variants)("%s", (_name, options) => {
     const inputs = Array.from({ length: 7 }, () => pair.tensor([3, 20]));
     let expr: ExprNode = x0;
     for (let i = 1; i < 7; i++) expr = binaryNode(i % 2 ? "mul" : "add", expr, inputNode(i, "f32"));
-    await pair.expectSame("map", pair.output([3, 20], "f32"), { inputs }, { expr: whereNode(binaryNode("gt", x0, constNode(0, "f32")), expr, x1) });
+    await pair.expectSame(
+      "map",
+      pair.output([3, 20], "f32"),
+      { inputs },
+      { expr: whereNode(binaryNode("gt", x0, constNode(0, "f32")), expr, x1) },
+    );
   });
 
   it.each(["f32", "f16", "u8", "i64"] as const)("copies into a part of a larger %s tensor and leaves the rest alone", async (dtype) => {

@@ -74,7 +74,13 @@ describe.each(variants)("%s", (_name, options) => {
       const residual = pair.tensor([2, m, n], "f16");
       const biased = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
       const epilogue = binaryNode("add", inputNode(3, "f32"), binaryNode("mul", inputNode(2, "f32"), unaryNode("gelu", biased)));
-      await pair.expectSame("matmul", pair.output([2, m, n], "f16"), { a, b, operands: [bias, gate, residual] }, { epilogue }, roundingTolerance["f16"]);
+      await pair.expectSame(
+        "matmul",
+        pair.output([2, m, n], "f16"),
+        { a, b, operands: [bias, gate, residual] },
+        { epilogue },
+        roundingTolerance["f16"],
+      );
     }
   });
 

@@ -16,7 +16,13 @@ export interface Both {
   readonly gpu: View;
 }
 
-type Operands<T> = { [K in keyof T]: T[K] extends View | undefined ? Both | Extract<T[K], undefined> : T[K] extends readonly View[] | undefined ? readonly Both[] : T[K] };
+type Operands<T> = {
+  [K in keyof T]: T[K] extends View | undefined
+    ? Both | Extract<T[K], undefined>
+    : T[K] extends readonly View[] | undefined
+      ? readonly Both[]
+      : T[K];
+};
 
 /** Deterministic values, uniform in -1…1. */
 export function noise(count: number, seed = 1): Float32Array {
@@ -48,7 +54,8 @@ export class Pair {
   /** A tensor of values (default: noise), as `change` of its contiguous layout sees it. */
   tensor(shape: Shape, dtype: PlainDType = "f32", values?: ArrayLike<number>, change: (l: Layout) => Layout = (l) => l): Both {
     const count = sizeOf(shape);
-    const data = values ?? (isFloat(dtype) ? noise(count, this.seed++) : noise(count, this.seed++).map((v) => Math.floor(Math.abs(v) * 100)));
+    const data =
+      values ?? (isFloat(dtype) ? noise(count, this.seed++) : noise(count, this.seed++).map((v) => Math.floor(Math.abs(v) * 100)));
     const { bytes } = encodeValues(isFloat(dtype) ? Float32Array.from(data) : Array.from(data), dtype);
     return this.raw(shape, dtype, bytes, change);
   }
@@ -71,7 +78,12 @@ export class Pair {
   }
 
   /** Runs the kernel on both and gives the values of the whole output buffers. */
-  async run<K extends OpName>(op: K, out: Both, inputs: Operands<OpTable[K]["in"]>, attrs: OpTable[K]["attrs"]): Promise<{ cpu: Float64Array; gpu: Float64Array }> {
+  async run<K extends OpName>(
+    op: K,
+    out: Both,
+    inputs: Operands<OpTable[K]["in"]>,
+    attrs: OpTable[K]["attrs"],
+  ): Promise<{ cpu: Float64Array; gpu: Float64Array }> {
     const values = await Promise.all(
       (["cpu", "gpu"] as const).map(async (side) => {
         const picked = Object.fromEntries(
@@ -87,7 +99,13 @@ export class Pair {
   }
 
   /** Runs the kernel on both and expects their relative L2 distance within `tolerance`; releases all operands made so far. */
-  async expectSame<K extends OpName>(op: K, out: Both, inputs: Operands<OpTable[K]["in"]>, attrs: OpTable[K]["attrs"], tolerance = 1e-6): Promise<void> {
+  async expectSame<K extends OpName>(
+    op: K,
+    out: Both,
+    inputs: Operands<OpTable[K]["in"]>,
+    attrs: OpTable[K]["attrs"],
+    tolerance = 1e-6,
+  ): Promise<void> {
     const { cpu, gpu } = await this.run(op, out, inputs, attrs);
     expect(relativeL2(gpu, cpu), `${op} ${out.gpu.dtype} [${out.gpu.layout.shape}]`).toBeLessThanOrEqual(tolerance);
     this.releaseAll();
@@ -108,7 +126,17 @@ export class Pair {
 }
 
 /** Relative L2 allowed when values are rounded to a dtype at the end: one rounding may fall the other way. */
-export const roundingTolerance: Readonly<Record<string, number>> = { f32: 2e-6, f16: 2e-4, bf16: 2e-3, i32: 0, u32: 0, u8: 0, i64: 0, f8e4m3: 1e-2, f8e5m2: 2e-2 };
+export const roundingTolerance: Readonly<Record<string, number>> = {
+  f32: 2e-6,
+  f16: 2e-4,
+  bf16: 2e-3,
+  i32: 0,
+  u32: 0,
+  u8: 0,
+  i64: 0,
+  f8e4m3: 1e-2,
+  f8e5m2: 2e-2,
+};
 
 /** The configurations every kernel must pass on. */
 export const variants: readonly (readonly [string, WebGpuOptions])[] = [

@@ -24,7 +24,13 @@ describe.each(variants)("%s", (_name, options) => {
   ])("softmax and log-softmax of %i rows of %i", async (rows, width) => {
     for (const dtype of floats) {
       for (const log of [false, true]) {
-        await pair.expectSame("softmax", pair.output([rows, width], dtype), { x: pair.tensor([rows, width], dtype) }, { log }, roundingTolerance[dtype]);
+        await pair.expectSame(
+          "softmax",
+          pair.output([rows, width], dtype),
+          { x: pair.tensor([rows, width], dtype) },
+          { log },
+          roundingTolerance[dtype],
+        );
       }
     }
   });
@@ -55,7 +61,13 @@ describe.each(variants)("%s", (_name, options) => {
         const weight = pair.tensor([width], dtype);
         const bias = pair.tensor([width], "f32");
         const out = pair.output([rows, width], dtype);
-        await pair.expectSame("norm", out, { x, weight, bias, operands: [scale, shift] }, { kind, eps: 1e-5, epilogue }, roundingTolerance[dtype]);
+        await pair.expectSame(
+          "norm",
+          out,
+          { x, weight, bias, operands: [scale, shift] },
+          { kind, eps: 1e-5, epilogue },
+          roundingTolerance[dtype],
+        );
       }
       await pair.expectSame("norm", pair.output([rows, width], "f32"), { x: pair.tensor([rows, width]) }, { kind, eps: 1e-3 });
     }
@@ -63,22 +75,41 @@ describe.each(variants)("%s", (_name, options) => {
 
   it("norm of a large mean keeps its digits", async () => {
     const values = Float32Array.from({ length: 4 * 512 }, (_, i) => 1000 + Math.sin(i));
-    await pair.expectSame("norm", pair.output([4, 512], "f32"), { x: pair.tensor([4, 512], "f32", values) }, { kind: "layer", eps: 1e-6 }, 1e-4);
+    await pair.expectSame(
+      "norm",
+      pair.output([4, 512], "f32"),
+      { x: pair.tensor([4, 512], "f32", values) },
+      { kind: "layer", eps: 1e-6 },
+      1e-4,
+    );
   });
 
-  const expandHeads = (l: Layout): Layout => expandLayout("t", { shape: [1, 5, 1, l.shape[1]!], strides: [0, l.strides[0]!, 0, 1], offset: 0 }, [2, 5, 3, l.shape[1]!]);
+  const expandHeads = (l: Layout): Layout =>
+    expandLayout("t", { shape: [1, 5, 1, l.shape[1]!], strides: [0, l.strides[0]!, 0, 1], offset: 0 }, [2, 5, 3, l.shape[1]!]);
   it.each([2, 6, 8, 64])("rope of width %i, both pairings", async (width) => {
     for (const interleaved of [true, false]) {
       for (const dtype of floats) {
         const x = pair.tensor([2, 3, 5, width], dtype, undefined, (l) => permuteLayout(l, [0, 2, 1, 3]));
         const [cos, sin] = [1, 2].map(() => pair.tensor([5, width / 2], "f32", undefined, expandHeads));
-        await pair.expectSame("rope", pair.output([2, 5, 3, width], dtype), { x, cos: cos!, sin: sin! }, { interleaved }, roundingTolerance[dtype]);
+        await pair.expectSame(
+          "rope",
+          pair.output([2, 5, 3, width], dtype),
+          { x, cos: cos!, sin: sin! },
+          { interleaved },
+          roundingTolerance[dtype],
+        );
       }
     }
   });
 
   it("epilogue with an activation", async () => {
     const epilogue = unaryNode("silu", inputNode(0, "f32"));
-    await pair.expectSame("norm", pair.output([6, 32], "bf16"), { x: pair.tensor([6, 32]) }, { kind: "rms", eps: 1e-6, epilogue }, roundingTolerance["bf16"]);
+    await pair.expectSame(
+      "norm",
+      pair.output([6, 32], "bf16"),
+      { x: pair.tensor([6, 32]) },
+      { kind: "rms", eps: 1e-6, epilogue },
+      roundingTolerance["bf16"],
+    );
   });
 });

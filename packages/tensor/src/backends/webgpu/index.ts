@@ -3,7 +3,7 @@ import { DeviceError, type OutOfMemoryError } from "../../errors.ts";
 import { contiguousLayout } from "../../layout.ts";
 import type { KernelTable } from "../../ops/table.ts";
 import type { Backend, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
-import { BufferPool, GpuBuffer, storeOf } from "./buffers.ts";
+import { BufferPool, type GpuBuffer, storeOf } from "./buffers.ts";
 import { type Dispatch, Recorder } from "./encoder.ts";
 import type { KernelContext } from "./kernels/context.ts";
 import { makeKernels } from "./kernels/index.ts";
@@ -116,7 +116,11 @@ export class WebGpuBackend implements Backend {
     const scratch = this.pool.allocate(data.byteLength, "unaligned write");
     uploadWords(this.device, this.recorder, storeOf(scratch), 0, padded(data));
     const layout = contiguousLayout([data.byteLength]);
-    this.kernels.copy({ buffer, dtype: "u8", layout: { ...layout, offset: byteOffset } }, { x: { buffer: scratch, dtype: "u8", layout } }, {});
+    this.kernels.copy(
+      { buffer, dtype: "u8", layout: { ...layout, offset: byteOffset } },
+      { x: { buffer: scratch, dtype: "u8", layout } },
+      {},
+    );
     this.pool.release(scratch);
   }
 
@@ -124,7 +128,13 @@ export class WebGpuBackend implements Backend {
     this.checkAlive("read");
     if (byteLength === 0) return new Uint8Array(0);
     const result = this.readback.read(this.recorder, storeOf(buffer), byteOffset, byteLength);
-    const [outcome, failure] = await Promise.all([result.then((bytes) => ({ bytes }), (error: unknown) => ({ error })), this.settle()]);
+    const [outcome, failure] = await Promise.all([
+      result.then(
+        (bytes) => ({ bytes }),
+        (error: unknown) => ({ error }),
+      ),
+      this.settle(),
+    ]);
     if (failure) throw failure;
     if ("error" in outcome) throw this.lost ?? outcome.error;
     return outcome.bytes;

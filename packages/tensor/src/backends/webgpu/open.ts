@@ -53,7 +53,10 @@ export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> 
 }
 
 function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${info.device} ${info.description} ${info.architecture}`);
+  return (
+    info.isFallbackAdapter === true ||
+    /swiftshader|llvmpipe|lavapipe|basic render/i.test(`${info.device} ${info.description} ${info.architecture}`)
+  );
 }
 
 async function findGpu(options: WebGpuOptions): Promise<GPU> {

@@ -47,12 +47,17 @@ const splitParam = (p: string): [string, string] => [p.split(":")[0]!, p.split("
 export function moduleText(spec: ProgramSpec, immediates: boolean): string {
   const lines = (spec.enable ?? []).map((e) => (e.includes("(") ? `${e};` : `enable ${e};`));
   const fields = spec.params.map((p) => splitParam(p).join(": ")).join(", ");
-  if (fields) lines.push(`struct Params { ${fields} }`, immediates ? "var<immediate> p: Params;" : "@group(1) @binding(0) var<uniform> p: Params;");
+  if (fields)
+    lines.push(`struct Params { ${fields} }`, immediates ? "var<immediate> p: Params;" : "@group(1) @binding(0) var<uniform> p: Params;");
   spec.bindings.forEach((b, i) => {
     lines.push(`@group(0) @binding(${i}) var<storage, ${b.write ? "read_write" : "read"}> ${b.name}: ${b.type};`);
   });
   if (spec.declarations) lines.push(spec.declarations);
-  const builtins = ["@builtin(local_invocation_index) lid: u32", "@builtin(workgroup_id) wid: vec3<u32>", "@builtin(num_workgroups) nwg: vec3<u32>"];
+  const builtins = [
+    "@builtin(local_invocation_index) lid: u32",
+    "@builtin(workgroup_id) wid: vec3<u32>",
+    "@builtin(num_workgroups) nwg: vec3<u32>",
+  ];
   lines.push(
     `@compute @workgroup_size(${spec.workgroup.filter((n) => n !== undefined).join(", ")})`,
     `fn main(${[...builtins, ...(spec.builtins ?? [])].join(", ")}) {`,
@@ -166,7 +171,10 @@ export class PipelineCache {
   }
 
   private createBindGroup(program: Program, stores: readonly Store[], offsets: readonly number[], sizes: readonly number[]): GPUBindGroup {
-    const entries = stores.map((s, binding) => ({ binding, resource: { buffer: s.gpu, offset: offsets[binding]!, size: sizes[binding]! } }));
+    const entries = stores.map((s, binding) => ({
+      binding,
+      resource: { buffer: s.gpu, offset: offsets[binding]!, size: sizes[binding]! },
+    }));
     return this.device.createBindGroup({ label: program.label, layout: program.groupLayout, entries });
   }
 

@@ -65,7 +65,12 @@ export class Profiler {
       const start = Math.max(before, submitted);
       const elapsedMicros = ((after - start) * 1000) / entries.length;
       // The host's clock includes submission and waiting; the label says so.
-      return entries.map((e, i) => ({ ...e, label: `${e.label} (host clock)`, startMicros: start * 1000 + i * elapsedMicros, elapsedMicros }));
+      return entries.map((e, i) => ({
+        ...e,
+        label: `${e.label} (host clock)`,
+        startMicros: start * 1000 + i * elapsedMicros,
+        elapsedMicros,
+      }));
     });
   }
 

@@ -1,17 +1,17 @@
 // The attention kernels of the plain tier: one thread per query (software drivers), and tiles in workgroup memory (GPUs).
+
+import type { View } from "../../backend.ts";
 import type { Dispatch } from "../encoder.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType, wordType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { alignedRows, type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
-import type { View } from "../../backend.ts";
 import { type AttentionPiece, sequenceStep } from "./attention.ts";
 import { type Bound, bindView, bytesOfView, type KernelContext } from "./context.ts";
 import { storeConversion } from "./elementwise.ts";
 
 /** Columns of v that one thread or workgroup owns. */
 const valueChunk = 128;
-const keysPerStep = 8;
 
 interface HeadSource {
   readonly bound: Bound;
@@ -107,7 +107,14 @@ function maskSource(ctx: KernelContext, { mask, lengths, causal }: AttentionPiec
   }
   if (causal) limit = `min(${limit}, p.first + i + 1u)`;
   const all = `${functions}fn masked(head: u32, i: u32, j: u32, s: f32) -> f32 { ${text} }\nfn key_limit(b: u32, i: u32) -> u32 { return ${limit}; }\n`;
-  return { text: all, key: `${mask ? mask.dtype : ""}${lengths ? "L" : ""}${causal ? "C" : ""}${params.length}`, specs, bounds, params, values };
+  return {
+    text: all,
+    key: `${mask ? mask.dtype : ""}${lengths ? "L" : ""}${causal ? "C" : ""}${params.length}`,
+    specs,
+    bounds,
+    params,
+    values,
+  };
 }
 
 /** Records one dispatch for a piece that fits. */
@@ -120,16 +127,28 @@ export function recordAttention(ctx: KernelContext, piece: AttentionPiece): void
   const sources = [headSource(ctx, "q", q), headSource(ctx, "k", k), headSource(ctx, "v", v)];
   const target = outSource(ctx, out);
   const mask = maskSource(ctx, piece);
-  const tiled = !ctx.traits.software && ctx.traits.maxInvocations >= 64;
+  const tiled = !ctx.traits.software;
   const rows = tiled ? tileQueries : 64;
-  const key = `attention|${tiled}|${width}|${chunk}|${sources.map((s) => s.key).join()}|${target.key}|${mask.key}`;
+  const key = `attention|${tiled ? width : ""}|${chunk}|${sources.map((s) => s.key).join()}|${target.key}|${mask.key}`;
   const program = ctx.program(key, () => (tiled ? tiledSpec : streamSpec)(width, chunk, sources, target, mask));
   const all = [...sources, target];
   const dispatch: Dispatch = {
     op: "attention",
     program,
     bindings: [...sources.map((s) => s.bound.binding), ...mask.bounds.map((b) => b.binding), target.bound.binding],
-    params: [batch * heads, heads, groups, queries, keys, valueWidth, piece.firstQuery, piece.scale, ...all.flatMap((s) => s.values), ...mask.values],
+    params: [
+      batch * heads,
+      heads,
+      groups,
+      queries,
+      keys,
+      valueWidth,
+      width / 4,
+      piece.firstQuery,
+      piece.scale,
+      ...all.flatMap((s) => s.values),
+      ...mask.values,
+    ],
     grid: batch * heads * Math.ceil(queries / rows) * Math.ceil(valueWidth / chunk),
     flops: 2 * batch * heads * queries * keys * (width + valueWidth),
     bytes: [q, k, v, out].reduce((s, x) => s + bytesOfView(x), 0),
@@ -137,13 +156,36 @@ export function recordAttention(ctx: KernelContext, piece: AttentionPiece): void
   ctx.record(dispatch);
 }
 
-function attentionSpec(label: string, sources: readonly HeadSource[], target: OutSource, mask: MaskSource, extra: string, body: string): ProgramSpec {
+function attentionSpec(
+  label: string,
+  sources: readonly HeadSource[],
+  target: OutSource,
+  mask: MaskSource,
+  extra: string,
+  body: string,
+): ProgramSpec {
   const text = `${sources.map((s) => s.text).join("")}${target.text}${mask.text}${extra}`;
   const functions = mathFunctions(text + body);
   return {
     label,
-    bindings: [...["q", "k", "v"].map((name, i) => ({ name, type: sources[i]!.type })), ...mask.specs, { name: "out", type: target.type, write: true }],
-    params: ["total", "heads", "groups", "l", "s", "vw", "first", "scale:f32", ...[...sources, target].flatMap((s) => s.params), ...mask.params],
+    bindings: [
+      ...["q", "k", "v"].map((name, i) => ({ name, type: sources[i]!.type })),
+      ...mask.specs,
+      { name: "out", type: target.type, write: true },
+    ],
+    params: [
+      "total",
+      "heads",
+      "groups",
+      "l",
+      "s",
+      "vw",
+      "quads",
+      "first",
+      "scale:f32",
+      ...[...sources, target].flatMap((s) => s.params),
+      ...mask.params,
+    ],
     workgroup: [64],
     declarations: formatFunctions(functions + text + body) + functions + text,
     body,
@@ -160,49 +202,44 @@ const locate = (rows: number, chunk: number): string => `let blocks = (p.l + ${r
   let kv = b * p.groups + (head % p.heads) / (p.heads / p.groups);
   let qb = q_head(head); let kb = k_head(kv); let vb = v_head(kv); let ob = out_head(head);`;
 
-/** One thread per query; all threads of a workgroup read the same keys, so their loads are uniform. */
-function streamSpec(width: number, chunk: number, sources: readonly HeadSource[], target: OutSource, mask: MaskSource): ProgramSpec {
-  const quads = width / 4;
-  const values = chunk / 4;
-  const cached = quads <= 64;
-  const query = cached ? "qr[d]" : "(q4(qb, i, d) * p.scale)";
+/**
+ * One thread per query; all threads of a workgroup read the same keys, so their loads are uniform. Loop bounds are parameters, not
+ * constants: software drivers take minutes to compile the unrolled loops.
+ */
+function streamSpec(_width: number, chunk: number, sources: readonly HeadSource[], target: OutSource, mask: MaskSource): ProgramSpec {
   const body = `${locate(64, chunk)}
   let i = (rest / chunks) * 64u + lid;
   if (head >= p.total || i >= p.l) { return; }
-  ${cached ? `var qr: array<vec4<f32>, ${quads}>; for (var d = 0u; d < ${quads}u; d++) { qr[d] = q4(qb, i, d) * p.scale; }` : ""}
-  var o: array<vec4<f32>, ${values}>;
-  for (var d = 0u; d < ${values}u; d++) { o[d] = vec4<f32>(); }
+  let values = min(${chunk / 4}u, p.vw / 4u - v0);
+  var o: array<vec4<f32>, ${chunk / 4}>;
+  for (var d = 0u; d < values; d++) { o[d] = vec4<f32>(); }
   var m = -3.4e38; var sum = 0.0;
-  var s: array<f32, ${keysPerStep}>;
   let limit = key_limit(b, i);
-  for (var j0 = 0u; j0 < limit; j0 += ${keysPerStep}u) {
-    var best = m;
-    for (var t = 0u; t < ${keysPerStep}u; t++) {
-      let j = j0 + t;
-      var x = -3.4e38;
-      if (j < limit) {
-        var a = vec4<f32>();
-        for (var d = 0u; d < ${quads}u; d++) { a += ${query} * k4(kb, j, d); }
-        x = masked(head, i, j, (a.x + a.y) + (a.z + a.w));
-      }
-      s[t] = x;
-      best = max(best, x);
+  for (var j = 0u; j < limit; j += 4u) {
+    let j1 = min(j + 1u, p.s - 1u); let j2 = min(j + 2u, p.s - 1u); let j3 = min(j + 3u, p.s - 1u);
+    var a0 = vec4<f32>(); var a1 = vec4<f32>(); var a2 = vec4<f32>(); var a3 = vec4<f32>();
+    for (var d = 0u; d < p.quads; d++) {
+      let x = q4(qb, i, d);
+      a0 += x * k4(kb, j, d); a1 += x * k4(kb, j1, d); a2 += x * k4(kb, j2, d); a3 += x * k4(kb, j3, d);
     }
-    if (best > m) {
-      let c = f_exp(m - best);
-      m = best; sum *= c;
-      for (var d = 0u; d < ${values}u; d++) { o[d] *= c; }
-    }
-    for (var t = 0u; t < ${keysPerStep}u; t++) {
-      if (s[t] <= -3.0e38) { continue; }
-      let w = f_exp(s[t] - m);
-      sum += w;
-      for (var d = 0u; d < ${values}u; d++) { o[d] += w * v4(vb, min(j0 + t, p.s - 1u), min(v0 + d, p.vw / 4u - 1u)); }
+    let dots = vec4<f32>((a0.x + a0.y) + (a0.z + a0.w), (a1.x + a1.y) + (a1.z + a1.w), (a2.x + a2.y) + (a2.z + a2.w), (a3.x + a3.y) + (a3.z + a3.w)) * p.scale;
+    var s: vec4<f32>;
+    for (var t = 0u; t < min(4u, limit - j); t++) { s[t] = masked(head, i, j + t, dots[t]); }
+    s = select(vec4<f32>(-3.4e38), s, vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(limit));
+    let best = max(max(m, max(s.x, s.y)), max(s.z, s.w));
+    let c = select(f_exp(m - best), 1.0, best <= m);
+    m = best;
+    let w = vec4<f32>(weight(s.x, m), weight(s.y, m), weight(s.z, m), weight(s.w, m));
+    sum = sum * c + ((w.x + w.y) + (w.z + w.w));
+    for (var d = 0u; d < values; d++) {
+      let at = v0 + d;
+      o[d] = o[d] * c + (w.x * v4(vb, j, at) + w.y * v4(vb, j1, at) + (w.z * v4(vb, j2, at) + w.w * v4(vb, j3, at)));
     }
   }
   let r = select(1.0 / sum, 0.0, sum == 0.0);
-  for (var d = 0u; d < ${values}u; d++) { if ((v0 + d) * 4u < p.vw) { put4(ob, i, v0 + d, o[d] * r); } }`;
-  return attentionSpec(`attention ${width}`, sources, target, mask, "", body);
+  for (var d = 0u; d < values; d++) { put4(ob, i, v0 + d, o[d] * r); }`;
+  const extra = "fn weight(s: f32, m: f32) -> f32 { return select(f_exp(s - m), 0.0, s <= -3.0e38); }\n";
+  return attentionSpec("attention", sources, target, mask, extra, body);
 }
 
 const tileQueries = 32;
@@ -225,7 +262,7 @@ var<workgroup> row_c: array<f32, ${tileQueries}>;
   let i0 = (rest / chunks) * ${tileQueries}u;
   if (head >= p.total || i0 >= p.l) { return; }
   let ty = (lid / 8u) * 4u; let tx = (lid % 8u) * 4u;
-  ${times(chunks, (c) => times(4, (r) => `var o${c}_${r} = vec4<f32>();`)).join(" ")}
+  ${times(chunks, (c) => times(4, (r) => `var o${c}_${r} = vec4<f32>();`).join(" ")).join(" ")}
   if (lid < ${tileQueries}u) { row_m[lid] = -3.4e38; row_l[lid] = 0.0; }
   let last = key_limit(b, min(i0 + ${tileQueries - 1}u, p.l - 1u));
   for (var j0 = 0u; j0 < last; j0 += ${tileKeys}u) {
@@ -249,8 +286,11 @@ var<workgroup> row_c: array<f32, ${tileQueries}>;
     ${times(chunks, (c) => valueStep(c)).join("\n    ")}
   }
   workgroupBarrier();
-  ${times(4, (r) => `{ let i = i0 + ty + ${r}u; let l = row_l[ty + ${r}u]; let w = select(1.0 / l, 0.0, l == 0.0);
-    ${times(chunks, (c) => `if (i < p.l && (v0 + ${(c * tileDepth) / 4}u) * 4u + tx < min(p.vw, v0 * 4u + ${chunk}u)) { put4(ob, i, v0 + ${(c * tileDepth) / 4}u + tx / 4u, o${c}_${r} * w); }`).join(" ")} }`).join("\n  ")}`;
+  ${times(
+    4,
+    (r) => `{ let i = i0 + ty + ${r}u; let l = row_l[ty + ${r}u]; let w = select(1.0 / l, 0.0, l == 0.0);
+    ${times(chunks, (c) => `if (i < p.l && (v0 + ${(c * tileDepth) / 4}u) * 4u + tx < min(p.vw, v0 * 4u + ${chunk}u)) { put4(ob, i, v0 + ${(c * tileDepth) / 4}u + tx / 4u, o${c}_${r} * w); }`).join(" ")} }`,
+  ).join("\n  ")}`;
   return attentionSpec(`attention ${width} tiled`, sources, target, mask, extra + tileFunctions, body);
 }
 

@@ -1,12 +1,11 @@
 // Scaled dot-product attention without a score matrix: splitting, padding and choice of kernel. Kernels keep a running maximum and sum
 // per query (Milakov and Gimelshein's online softmax) and rescale their partial output when the maximum grows.
-import { type Layout, narrowLayout } from "../../../layout.ts";
+import { isContiguous, type Layout, narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
-import { isContiguous } from "../../../layout.ts";
 import type { View } from "../../backend.ts";
-import { alignedRows } from "../wgsl/offsets.ts";
 import { elementBytes, type StoredDType } from "../wgsl/formats.ts";
+import { alignedRows } from "../wgsl/offsets.ts";
 import { recordAttention } from "./attention-kernels.ts";
 import { fits, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
@@ -40,7 +39,8 @@ export function attentionKernel(ctx: KernelContext): Kernel<"attention"> {
 function padded(ctx: KernelContext, piece: AttentionPiece, run: (piece: AttentionPiece) => void): void {
   const width = piece.q.layout.shape[3]!;
   const valueWidth = piece.v.layout.shape[3]!;
-  const direct = valueWidth % 4 === 0 && (elementBytes[piece.out.dtype as StoredDType] === 4 || alignedRows(piece.out.layout, piece.out.layout.offset));
+  const direct =
+    valueWidth % 4 === 0 && (elementBytes[piece.out.dtype as StoredDType] === 4 || alignedRows(piece.out.layout, piece.out.layout.offset));
   const made: View[] = [];
   const pad = (view: View): View => {
     if (view.layout.shape[3]! % 4 === 0) return view;
@@ -54,7 +54,8 @@ function padded(ctx: KernelContext, piece: AttentionPiece, run: (piece: Attentio
     made.push(target);
   }
   run({ ...piece, out: target, q: width % 4 ? pad(piece.q) : piece.q, k: pad(piece.k), v: pad(piece.v) });
-  if (!direct) runMap(ctx, "attention", piece.out, [{ ...target, layout: narrowLayout(target.layout, 3, 0, valueWidth) }], inputNode(0, "f32"));
+  if (!direct)
+    runMap(ctx, "attention", piece.out, [{ ...target, layout: narrowLayout(target.layout, 3, 0, valueWidth) }], inputNode(0, "f32"));
   for (const view of made) ctx.drop(view.buffer as never);
 }
 

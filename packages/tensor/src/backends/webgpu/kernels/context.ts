@@ -91,7 +91,11 @@ export function forEachPiece(ctx: KernelContext, views: readonly View[], run: (p
     return;
   }
   for (const [start, length] of halves(shape[dim]!)) {
-    forEachPiece(ctx, views.map((v) => ({ ...v, layout: narrowLayout(v.layout, dim, start, length) })), run);
+    forEachPiece(
+      ctx,
+      views.map((v) => ({ ...v, layout: narrowLayout(v.layout, dim, start, length) })),
+      run,
+    );
   }
 }
 

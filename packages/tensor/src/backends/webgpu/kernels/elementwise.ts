@@ -55,12 +55,36 @@ function mapPiece(ctx: KernelContext, op: string, out: View, inputs: readonly Vi
   const key = `map|${exprKey(expr)}|${plan.store}${plan.perElement ? "e" : ""}${plan.walk.shape.length}|${plan.out}|${plan.modes.join()}|${plan.inputs.join()}`;
   const program = ctx.program(key, () => mapSpec(expr, plan));
   const n = sizeOf(out.layout.shape);
-  const values = [n, ...walkValues(plan.walk, bounds.map((_, i) => i), bounds.map((b) => b.offset), plan.modes)];
+  const values = [
+    n,
+    ...walkValues(
+      plan.walk,
+      bounds.map((_, i) => i),
+      bounds.map((b) => b.offset),
+      plan.modes,
+    ),
+  ];
   const work = plan.store === "single" ? n : Math.ceil(n / 4);
-  dispatchMap(ctx, op, program, bounds, values, Math.ceil(work / threads), bytesOfView(out) + inputs.reduce((s, v) => s + bytesOfView(v), 0));
+  dispatchMap(
+    ctx,
+    op,
+    program,
+    bounds,
+    values,
+    Math.ceil(work / threads),
+    bytesOfView(out) + inputs.reduce((s, v) => s + bytesOfView(v), 0),
+  );
 }
 
-function dispatchMap(ctx: KernelContext, op: string, program: Program, bounds: readonly Bound[], params: readonly number[], grid: number, bytes: number): void {
+function dispatchMap(
+  ctx: KernelContext,
+  op: string,
+  program: Program,
+  bounds: readonly Bound[],
+  params: readonly number[],
+  grid: number,
+  bytes: number,
+): void {
   ctx.record({ op, program, bindings: bounds.map((b) => b.binding), params, grid, bytes });
 }
 
@@ -103,7 +127,9 @@ function quadBody(expr: ExprNode, plan: MapPlan): string {
   const lines = [`let q = wg * ${threads}u + lid; let e = q * 4u;`, "if (e >= p.n) { return; }"];
   if (plan.perElement) for (let j = 0; j < 4; j++) lines.push(coordinates(rank, `min(e + ${j}u, p.n - 1u)`, `_${j}`));
   else lines.push(coordinates(rank, "e"));
-  plan.inputs.forEach((d, i) => lines.push(readFour(`v${i}`, d, `x${i}`, rank, `x${i}`, plan.modes[i + 1]!, plan.perElement)));
+  plan.inputs.forEach((d, i) => {
+    lines.push(readFour(`v${i}`, d, `x${i}`, rank, `x${i}`, plan.modes[i + 1]!, plan.perElement));
+  });
   const values = swizzle.map((s) => outValue(expr, plan, (i) => `v${i}.${s}`));
   lines.push(`let res = vec4<${wordType(plan.out)}>(${values.join(", ")});`);
   const at = plan.store === "tail" ? "(p.out_o >> 2u) + q" : `(${elementIndex(rank, "out", "vec")}) >> 2u`;

@@ -23,7 +23,14 @@ export interface Finish {
 }
 
 /** Plans the end of a kernel whose contiguous output has rows of `width` elements. */
-export function planFinish(ctx: KernelContext, op: string, out: View, width: number, epilogue?: ExprNode, operands: readonly View[] = []): Finish {
+export function planFinish(
+  ctx: KernelContext,
+  op: string,
+  out: View,
+  width: number,
+  epilogue?: ExprNode,
+  operands: readonly View[] = [],
+): Finish {
   const quad = width % 4 === 0;
   const dtype = out.dtype as StoredDType;
   const bound = bindView(ctx, op, out);
@@ -45,14 +52,26 @@ export function planFinish(ctx: KernelContext, op: string, out: View, width: num
     ],
     bindings: [bound.binding, ...bounds.map((b) => b.binding)],
     params: ["out_o", ...(used.length > 0 ? walkParams(rank, names, modes) : [])],
-    values: [bound.offset, ...(used.length > 0 ? walkValues(walk, used.map((_, i) => i + 1), bounds.map((b) => b.offset), modes) : [])],
+    values: [
+      bound.offset,
+      ...(used.length > 0
+        ? walkValues(
+            walk,
+            used.map((_, i) => i + 1),
+            bounds.map((b) => b.offset),
+            modes,
+          )
+        : []),
+    ],
     text: quad ? putFour(dtype, rank, reads, value) : putOne(dtype, rank, reads, value),
   };
 }
 
 function finishValue(epilogue: ExprNode | undefined, dtypes: readonly StoredDType[], out: StoredDType, acc: string, lane: string): string {
   if (!epilogue) return storeConversion(acc, "f32", out);
-  const text = exprText(epilogue, (i) => (i === 0 ? { text: acc, type: "f32" } : { text: `v${i - 1}.${lane}`, type: exprTypeOf(dtypes[i - 1]!) }));
+  const text = exprText(epilogue, (i) =>
+    i === 0 ? { text: acc, type: "f32" } : { text: `v${i - 1}.${lane}`, type: exprTypeOf(dtypes[i - 1]!) },
+  );
   return storeConversion(text, epilogue.type, out);
 }
 

@@ -31,7 +31,15 @@ export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource
 }
 
 /** Bindings, parameters and functions that all kernels of the family share. */
-export function gemmSpec(label: string, workgroup: number, a: MatrixSource, b: MatrixSource, finish: Finish, extra: string, body: string): ProgramSpec {
+export function gemmSpec(
+  label: string,
+  workgroup: number,
+  a: MatrixSource,
+  b: MatrixSource,
+  finish: Finish,
+  extra: string,
+  body: string,
+): ProgramSpec {
   const text = `${a.text}${b.text}${finish.text}\n${extra}`;
   const functions = mathFunctions(text + body);
   return {
@@ -92,7 +100,8 @@ function loadRows(a: MatrixSource, rows: number): string {
   return `${loads.join(" ")} ${rowsText.join(" ")}`;
 }
 
-const rowStart = (a: MatrixSource, rows: number, group: number): string => (rows < 4 || !a.quad ? `r0 + ${4 * group}u` : `min(r0 + ${4 * group}u, p.m - 4u)`);
+const rowStart = (a: MatrixSource, rows: number, group: number): string =>
+  rows < 4 || !a.quad ? `r0 + ${4 * group}u` : `min(r0 + ${4 * group}u, p.m - 4u)`;
 
 /** Adds four steps of k to every accumulator. */
 function multiplyStep(b: MatrixSource, rows: number, columns: number): string {

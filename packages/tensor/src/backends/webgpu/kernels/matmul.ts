@@ -47,7 +47,10 @@ function broadcastBatch(b: View, rank: number, out: Layout): View {
   const missing = rank - b.layout.shape.length;
   if (missing === 0) return b;
   const { shape, strides, offset } = b.layout;
-  return { ...b, layout: { shape: [...out.shape.slice(0, missing), ...shape], strides: [...new Array<number>(missing).fill(0), ...strides], offset } };
+  return {
+    ...b,
+    layout: { shape: [...out.shape.slice(0, missing), ...shape], strides: [...new Array<number>(missing).fill(0), ...strides], offset },
+  };
 }
 
 /** With one b for all batches and a's rows evenly spaced, batches are just more rows. */
@@ -102,18 +105,38 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
   if (isQuantized(view.dtype)) {
     const rowBytes = bytesOf(view.dtype, step || shape[rank - 1]!);
     const text = `${quantFunctions(view.dtype as QuantDType, name)}fn ${name}_k4(z: u32, r: u32, k: u32) -> vec4<f32> { return ${name}_quant4(p.${name}_o + r * p.${name}_step, k); }\n`;
-    return { ...common, type: "array<u32>", text, values: [bound.offset, rowBytes], params: [`${name}_o`, `${name}_step`], key: view.dtype, quad: true };
+    return {
+      ...common,
+      type: "array<u32>",
+      text,
+      values: [bound.offset, rowBytes],
+      params: [`${name}_o`, `${name}_step`],
+      key: view.dtype,
+      quad: true,
+    };
   }
   const inner = along === "k" ? shape[rank - 1]! : rows;
-  const quad = inner % 4 === 0 && bound.offset % 4 === 0 && step % 4 === 0 && strides.slice(0, rank - 2).every((s, i) => s % 4 === 0 || shape[i] === 1);
+  const quad =
+    inner % 4 === 0 &&
+    bound.offset % 4 === 0 &&
+    step % 4 === 0 &&
+    strides.slice(0, rank - 2).every((s, i) => s % 4 === 0 || shape[i] === 1);
   const d = view.dtype as StoredDType;
   const text = `${batch.text}\n${plainSource(name, d, along, quad)}`;
-  return { ...common, type: quad ? quadType(d) : "array<u32>", text, values: [bound.offset, step, ...batch.values], key: `${d}${along}${quad ? "q" : "s"}${batch.key}`, quad };
+  return {
+    ...common,
+    type: quad ? quadType(d) : "array<u32>",
+    text,
+    values: [bound.offset, step, ...batch.values],
+    key: `${d}${along}${quad ? "q" : "s"}${batch.key}`,
+    quad,
+  };
 }
 
 function plainSource(name: string, d: StoredDType, along: "k" | "r", quad: boolean): string {
   const base = `p.${name}_o + ${name}_batch(z)`;
-  const at = (r: string, k: string): string => (along === "k" ? `${base} + (${r}) * p.${name}_step + (${k})` : `${base} + (${k}) * p.${name}_step + (${r})`);
+  const at = (r: string, k: string): string =>
+    along === "k" ? `${base} + (${r}) * p.${name}_step + (${k})` : `${base} + (${k}) * p.${name}_step + (${r})`;
   const one = (r: string, k: string): string => `f32(${loadElement(d, name, `(${at(r, k)})`)})`;
   const whole = `return vec4<f32>(${loadQuad(d, name, `(${at("r", "k")}) >> 2u`)});`;
   const lanes = [0, 1, 2, 3];
@@ -175,7 +198,17 @@ interface Piece {
   readonly batch: number;
 }
 
-function rowsPiece(ctx: KernelContext, out: View, a: View, b: View, attrs: { epilogue?: ExprNode }, operands: readonly View[], whole: Piece, m0: number, m: number): void {
+function rowsPiece(
+  ctx: KernelContext,
+  out: View,
+  a: View,
+  b: View,
+  attrs: { epilogue?: ExprNode },
+  operands: readonly View[],
+  whole: Piece,
+  m0: number,
+  m: number,
+): void {
   const narrow = (v: View): View => (m === whole.m ? v : { ...v, layout: narrowLayout(asRows(v.layout, whole.m), 0, m0, m) });
   const rows = narrow(a);
   if (!fits(ctx.traits, rows)) {
@@ -189,7 +222,8 @@ function rowsPiece(ctx: KernelContext, out: View, a: View, b: View, attrs: { epi
 function asRows({ shape, strides, offset }: Layout, rows: number): Layout {
   const last = shape.length - 1;
   const lead = offsetRows(shape, strides);
-  if (lead === undefined) throw new UnsupportedError("matmul", `an epilogue operand [${shape.join(", ")}] cannot be cut by rows; make it contiguous`);
+  if (lead === undefined)
+    throw new UnsupportedError("matmul", `an epilogue operand [${shape.join(", ")}] cannot be cut by rows; make it contiguous`);
   return { shape: [rows, shape[last]!], strides: [lead, strides[last]!], offset };
 }
 
@@ -206,7 +240,15 @@ function offsetRows(shape: readonly number[], strides: readonly number[]): numbe
   return step;
 }
 
-function rowsOf(ctx: KernelContext, out: View, a: View, b: View, attrs: { epilogue?: ExprNode }, operands: readonly View[], piece: Piece): void {
+function rowsOf(
+  ctx: KernelContext,
+  out: View,
+  a: View,
+  b: View,
+  attrs: { epilogue?: ExprNode },
+  operands: readonly View[],
+  piece: Piece,
+): void {
   withFinish(ctx, "matmul", out, piece.n, 2, attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
 }
 

@@ -53,11 +53,18 @@ function normPiece(ctx: KernelContext, out: View, { x, weight, bias }: NormInput
   });
 }
 
-function normSpec(threads: number, kind: "layer" | "rms", names: readonly string[], sources: readonly RowSource[], finish: Finish): ProgramSpec {
+function normSpec(
+  threads: number,
+  kind: "layer" | "rms",
+  names: readonly string[],
+  sources: readonly RowSource[],
+  finish: Finish,
+): ProgramSpec {
   const { quad } = finish;
   const load = (n: string, base: string): string => (quad ? `${n}4(${base}, j)` : `${n}1(${base}, j)`);
   const sum = (v: string): string => (quad ? `let t = ${v}; s += (t.x + t.y) + (t.z + t.w);` : `s += ${v};`);
-  const pass = (v: string): string => `s = 0.0;\n  ${rowLoop(threads, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
+  const pass = (v: string): string =>
+    `s = 0.0;\n  ${rowLoop(threads, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
   const scaled = `(${load("x", "base")} - mean) * scale${names.includes("weight") ? ` * ${load("weight", "0u")}` : ""}`;
   const shifted = `${scaled}${names.includes("bias") ? ` + ${load("bias", "0u")}` : ""}`;
   const body = `${rowHead(threads)}
@@ -79,4 +86,3 @@ function normSpec(threads: number, kind: "layer" | "rms", names: readonly string
     body,
   };
 }
-

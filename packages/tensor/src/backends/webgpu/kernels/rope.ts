@@ -26,7 +26,11 @@ function ropePiece(ctx: KernelContext, out: View, views: readonly [View, View, V
   const n = sizeOf(out.layout.shape);
   const rank = x.layout.shape.length;
   const bounds = views.map((v) => bindView(ctx, "rope", v));
-  const offsets = [offsetFunction("x_row", x.layout, 0, rank - 1), offsetFunction("cos_at", cos.layout, 0, rank), offsetFunction("sin_at", sin.layout, 0, rank)];
+  const offsets = [
+    offsetFunction("x_row", x.layout, 0, rank - 1),
+    offsetFunction("cos_at", cos.layout, 0, rank),
+    offsetFunction("sin_at", sin.layout, 0, rank),
+  ];
   const key = `rope|${interleaved}|${x.dtype}|${offsets.map((o) => o.key).join()}|${finish.key}`;
   const program = ctx.program(key, () => ropeSpec(x.dtype as StoredDType, interleaved, offsets, finish));
   ctx.record({

@@ -30,7 +30,12 @@ export function forEachRowPiece(ctx: KernelContext, keep: number, views: readonl
     [0, half],
     [half, n - half],
   ] as const) {
-    forEachRowPiece(ctx, keep, views.map((v) => ({ ...v, layout: narrowLayout(v.layout, dim, start, length) })), run);
+    forEachRowPiece(
+      ctx,
+      keep,
+      views.map((v) => ({ ...v, layout: narrowLayout(v.layout, dim, start, length) })),
+      run,
+    );
   }
 }
 

@@ -14,7 +14,9 @@ export function softmaxKernel(ctx: KernelContext): Kernel<"softmax"> {
   return (out, { x }, { log }) => {
     if (isEmpty(out)) return;
     forEachRowPiece(ctx, 1, [out, x], ([o, piece]) => {
-      withFinish(ctx, "softmax", o!, widthOf(x.layout), 1, {}, undefined, (target, finish) => softmaxPiece(ctx, target, piece!, log, finish(target)));
+      withFinish(ctx, "softmax", o!, widthOf(x.layout), 1, {}, undefined, (target, finish) =>
+        softmaxPiece(ctx, target, piece!, log, finish(target)),
+      );
     });
   };
 }
@@ -50,7 +52,8 @@ export function rowHead(threads: number): string {
 function softmaxSpec(threads: number, log: boolean, source: RowSource, finish: Finish): ProgramSpec {
   const { quad } = finish;
   const value = quad ? "let v = x4(base, j);" : "let v = x1(base, j);";
-  const exp4 = (v: string): string => (quad ? `vec4<f32>(f_exp(${v}.x - m), f_exp(${v}.y - m), f_exp(${v}.z - m), f_exp(${v}.w - m))` : `f_exp(${v} - m)`);
+  const exp4 = (v: string): string =>
+    quad ? `vec4<f32>(f_exp(${v}.x - m), f_exp(${v}.y - m), f_exp(${v}.z - m), f_exp(${v}.w - m))` : `f_exp(${v} - m)`;
   const max = quad ? "m = f_max(m, f_max(f_max(v.x, v.y), f_max(v.z, v.w)));" : "m = f_max(m, v);";
   const add = quad ? `let e = ${exp4("v")}; s += (e.x + e.y) + (e.z + e.w);` : `s += ${exp4("v")};`;
   const result = log ? `(v - m) - shift` : `${exp4("v")} * scale`;

@@ -50,7 +50,9 @@ export function exprText(e: ExprNode, input: (index: number) => { text: string; 
     case "unary":
       return unary(e.op, sub(e.x), e.x.type);
     case "binary":
-      return e.op === "pow" && e.y.kind === "const" && e.x.type === "f32" ? power(sub(e.x), e.y.value) : binary(e.op, sub(e.x), sub(e.y), e.x.type);
+      return e.op === "pow" && e.y.kind === "const" && e.x.type === "f32"
+        ? power(sub(e.x), e.y.value)
+        : binary(e.op, sub(e.x), sub(e.y), e.x.type);
     case "where":
       return `select(${sub(e.y)}, ${sub(e.x)}, ${sub(e.c)})`;
     case "cast":

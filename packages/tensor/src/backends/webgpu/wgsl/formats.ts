@@ -107,7 +107,8 @@ export function storeElement(d: StoredDType, array: string, i: string, v: string
   const bytes = elementBytes[d];
   const bits = packElement(d, v);
   if (bytes === 4) return `${array}[${i}] = ${bits};`;
-  if (bytes === 8) return `{ let w = ${bits}; ${array}[2u * (${i})] = w; ${array}[2u * (${i}) + 1u] = bitcast<u32>(bitcast<i32>(w) >> 31u); }`;
+  if (bytes === 8)
+    return `{ let w = ${bits}; ${array}[2u * (${i})] = w; ${array}[2u * (${i}) + 1u] = bitcast<u32>(bitcast<i32>(w) >> 31u); }`;
   const per = 4 / bytes;
   const mask = bytes === 2 ? "0xffffu" : "0xffu";
   return `{ let at = (${i}); let sh = ${8 * bytes}u * (at & ${per - 1}u); let w = at >> ${per === 2 ? 1 : 2}u;

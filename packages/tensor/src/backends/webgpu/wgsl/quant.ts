@@ -17,14 +17,21 @@ const u4 = (x: string): string => `vec4<f32>(unpack4xU8(${x}))`;
 /** The four low or high nibbles of four consecutive bytes: elements 0-15 are low, 16-31 high. */
 const nibbles = (name: string, qs: string): string => `(${name}_word(${qs} + (e & 15u)) >> (4u * (e >> 4u))) & 0x0f0f0f0fu`;
 /** Bits e…e+3 of a 32-bit mask, moved to bit 4 of four bytes. */
-const fifthBits = "(((h >> e) & 1u) << 4u) | (((h >> (e + 1u)) & 1u) << 12u) | (((h >> (e + 2u)) & 1u) << 20u) | (((h >> (e + 3u)) & 1u) << 28u)";
+const fifthBits =
+  "(((h >> e) & 1u) << 4u) | (((h >> (e + 1u)) & 1u) << 12u) | (((h >> (e + 2u)) & 1u) << 20u) | (((h >> (e + 3u)) & 1u) << 28u)";
 /** 6-bit scale and minimum of sub-block j of q4_K and q5_K. */
 const scaleMin = (n: string): string => `var sc: u32; var mn: u32;
   if (j < 4u) { sc = ${n}_byte(b + 4u + j) & 63u; mn = ${n}_byte(b + 8u + j) & 63u; }
   else { let t = ${n}_byte(b + 8u + j); sc = (t & 15u) | ((${n}_byte(b + j) >> 6u) << 4u); mn = (t >> 4u) | ((${n}_byte(b + 4u + j) >> 6u) << 4u); }`;
 
 const iq4Table = "-127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113".split(" ").map((v) => Number(v) & 255);
-const iq4Words = [0, 4, 8, 12].map((i) => `0x${iq4Table.slice(i, i + 4).reduceRight((w, b) => w * 256 + b, 0).toString(16)}u`);
+const iq4Words = [0, 4, 8, 12].map(
+  (i) =>
+    `0x${iq4Table
+      .slice(i, i + 4)
+      .reduceRight((w, b) => w * 256 + b, 0)
+      .toString(16)}u`,
+);
 const iq4Text = `fn iq4_value(q: u32) -> f32 {
   let w = select(select(${iq4Words[0]}, ${iq4Words[1]}, q >= 4u), select(${iq4Words[2]}, ${iq4Words[3]}, q >= 12u), q >= 8u);
   return f32(bitcast<i32>((w >> (8u * (q & 3u))) << 24u) >> 24u);

@@ -75,7 +75,15 @@ export function elementIndex(rank: number, operand: string, mode: ReadMode, suff
 export const operandType = (dtype: StoredDType, mode: ReadMode): string => (mode === "vec" ? quadType(dtype) : "array<u32>");
 
 /** Statements defining `name`: vec4 of the operand's four values, at coordinates of the first (vec, one) or of each (elem, suffixes 0-3). */
-export function readFour(name: string, dtype: StoredDType, array: string, rank: number, operand: string, mode: ReadMode, perElement: boolean): string {
+export function readFour(
+  name: string,
+  dtype: StoredDType,
+  array: string,
+  rank: number,
+  operand: string,
+  mode: ReadMode,
+  perElement: boolean,
+): string {
   const t = wordType(dtype);
   if (mode === "vec") return `let ${name} = ${loadQuad(dtype, array, `(${elementIndex(rank, operand, mode)}) >> 2u`)};`;
   if (mode === "one") return `let ${name} = vec4<${t}>(${loadElement(dtype, array, `(${elementIndex(rank, operand, mode)})`)});`;
