@@ -47,8 +47,14 @@ export class Readback {
       this.pending.add(reject);
       const done = (): boolean => this.pending.delete(reject);
       work.then(
-        (v) => (done(), resolve(v)),
-        (cause) => (done(), reject(new DeviceError("read", "the device was lost or destroyed before the read finished", { cause }))),
+        (value) => {
+          done();
+          resolve(value);
+        },
+        (cause) => {
+          done();
+          reject(new DeviceError("read", "the device was lost or destroyed before the read finished", { cause }));
+        },
       );
     });
   }

@@ -1,14 +1,30 @@
 // The attention kernels of the plain tier: one thread per query (software drivers), and tiles in workgroup memory (GPUs).
 
+import type { Layout } from "../../../layout.ts";
 import type { View } from "../../backend.ts";
 import type { Dispatch } from "../encoder.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType, wordType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { alignedRows, type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
-import { type AttentionPiece, sequenceStep } from "./attention.ts";
 import { type Bound, bindView, bytesOfView, type KernelContext } from "./context.ts";
 import { storeConversion } from "./elementwise.ts";
+
+/** One piece of the problem: whole heads, a range of queries that starts at `firstQuery`. */
+export interface AttentionPiece {
+  readonly out: View;
+  readonly q: View;
+  readonly k: View;
+  readonly v: View;
+  readonly mask: View | undefined;
+  readonly lengths: View | undefined;
+  readonly firstQuery: number;
+  readonly scale: number;
+  readonly causal: boolean;
+}
+
+/** Strides of the sequence dimension. */
+const sequenceStep = ({ strides }: Layout): number => strides[2]!;
 
 /** Columns of v that one thread or workgroup owns. */
 const valueChunk = 128;

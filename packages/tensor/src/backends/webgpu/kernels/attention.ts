@@ -1,28 +1,15 @@
 // Scaled dot-product attention without a score matrix: splitting, padding and choice of kernel. Kernels keep a running maximum and sum
 // per query (Milakov and Gimelshein's online softmax) and rescale their partial output when the maximum grows.
-import { isContiguous, type Layout, narrowLayout } from "../../../layout.ts";
+import { isContiguous, narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
 import { elementBytes, type StoredDType } from "../wgsl/formats.ts";
 import { alignedRows } from "../wgsl/offsets.ts";
-import { recordAttention } from "./attention-kernels.ts";
+import { type AttentionPiece, recordAttention } from "./attention-kernels.ts";
 import { fits, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
 import { isEmpty } from "./finish.ts";
-
-/** One piece of the problem: whole heads, a range of queries that starts at `firstQuery`. */
-export interface AttentionPiece {
-  readonly out: View;
-  readonly q: View;
-  readonly k: View;
-  readonly v: View;
-  readonly mask: View | undefined;
-  readonly lengths: View | undefined;
-  readonly firstQuery: number;
-  readonly scale: number;
-  readonly causal: boolean;
-}
 
 export function attentionKernel(ctx: KernelContext): Kernel<"attention"> {
   return (out, { q, k, v, mask, lengths }, { scale, causal }) => {
@@ -110,6 +97,3 @@ function narrowPiece(piece: AttentionPiece, dim: 0 | 1 | 2, start: number, lengt
     firstQuery: piece.firstQuery + (dim === 2 ? start : 0),
   };
 }
-
-/** Strides of the sequence dimension. */
-export const sequenceStep = ({ strides }: Layout): number => strides[2]!;
