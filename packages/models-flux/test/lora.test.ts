@@ -1,11 +1,13 @@
 // Adapter files of every dialect on the tiny FLUX.1: all must change the same weights by the same amounts.
 import { readFileSync } from "node:fs";
-import { planLora, withLora } from "@wick/nn";
-import { memorySource, openSafetensors, readTensorBytes, stripPrefix, type WeightSource } from "@wick/tensor";
+import { attachLora, load, planLora, withLora } from "@wick/nn";
+import { cpu, memorySource, openSafetensors, readTensorBytes, stripPrefix, type WeightSource } from "@wick/tensor";
 import { explainDifference, relativeL2 } from "@wick/testing";
 import { inventorySource, readInventory } from "@wick/testing/inventory";
+import { readModuleGolden } from "@wick/testing/module-golden";
 import { expect, test } from "vitest";
-import { flux1LoraNames } from "../src/index.ts";
+import { Flux, flux1LoraNames } from "../src/index.ts";
+import { configOf, inputsOf, openGolden } from "./parity-cases.ts";
 
 const open = (path: string): Promise<WeightSource> => openSafetensors([memorySource(readFileSync(new URL(path, import.meta.url)), path)]);
 const base = stripPrefix(await open("./goldens/flux1.weights.safetensors"), "w.");
@@ -40,6 +42,34 @@ test("XLabs files change the attention of both streams, without alpha", async ()
   for (const name of merged.coverage.targets) {
     expect(explainDifference(await floats(merged, name), await floats(expected, name), TOLERANCE), name).toBeNull();
   }
+});
+
+const golden = await open("../../nn/test/goldens/lora-flux1.safetensors");
+/** Relative L2 of a whole forward pass in f32. */
+const FORWARD_TOLERANCE = 1e-4;
+
+test.each([
+  ["kohya", "diffusers"],
+  ["bfl", "diffusers"],
+  ["diffusers", "diffusers"],
+  ["xlabs", "xlabs"],
+])("%s attached to the model gives diffusers' output", async (dialect, output) => {
+  using device = cpu();
+  using model = new Flux(configOf(await openGolden("dev")));
+  await load(model, base, device);
+  const inputs = inputsOf(device, await readModuleGolden(new URL("../../nn/test/goldens/lora-flux1.safetensors", import.meta.url)));
+  using attached = await attachLora(model, await adapter(dialect), { names: flux1LoraNames });
+  using out = model.forward(inputs);
+  expect(explainDifference((await out.toArray()) as Float32Array, await floats(golden, `out.${output}`), FORWARD_TOLERANCE)).toBeNull();
+  attached.scale = 0;
+  using bare = model.forward(inputs);
+  expect(explainDifference((await bare.toArray()) as Float32Array, await floats(golden, "out.base"), FORWARD_TOLERANCE)).toBeNull();
+  expect(relativeL2(await floats(golden, "out.base"), await floats(golden, `out.${output}`))).toBeGreaterThan(1e-3);
+  for (const t of [inputs.img, inputs.txt, inputs.y]) t.dispose();
+  out.dispose();
+  bare.dispose();
+  model.unload();
+  expect(device.liveBytes).toBe(0);
 });
 
 const released = inventorySource(readInventory("flux1-dev"));

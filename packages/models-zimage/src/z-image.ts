@@ -228,6 +228,10 @@ export class ZImage extends Module {
   get config(): ZImageConfig {
     return this.#cfg;
   }
+  /** What quantized releases keep in high precision (city96/ComfyUI-GGUF tools/convert.py). */
+  override get highPrecision(): readonly string[] {
+    return ["t_embedder.**", "all_x_embedder.**", "all_final_layer.**", "cap_embedder.**", "context_refiner.**", "noise_refiner.**"];
+  }
 
   /**
    * Embeds and refines the captions and builds the position tables; independent of time, so once per image.

@@ -1,8 +1,9 @@
 // Names and shapes of Z-Image checkpoints in both layouts, against inventories of the reference class.
-import { invert, remap, renameAll, translate } from "@wick/tensor";
+import { estimateBytes } from "@wick/nn";
+import { type DType, invert, remap, renameAll, translate } from "@wick/tensor";
 import { inventorySource, readInventory, shapesOf, sortedShapes } from "@wick/testing/inventory";
 import { expect, test } from "vitest";
-import { zImageFromFused, zImageNames } from "../src/index.ts";
+import { ZImage, zImageFromFused, zImageNames, zImageTurbo } from "../src/index.ts";
 
 const original = readInventory("z-image");
 const fused = readInventory("z-image-fused");
@@ -38,4 +39,11 @@ test("the released layout needs no rules; Lumina2 is another model", () => {
   expect(() => translate(inventorySource(lumina2), zImageNames)).toThrowErrorMatchingInlineSnapshot(
     `[WeightsError: translate: not a Z-Image checkpoint in a known layout (z-image, fused): it has x_pad_token, cap_pad_token, x_embedder.weight, …]`,
   );
+});
+
+test("a quantized load takes what quantized releases take", () => {
+  // Sizes of released files: Q8_0 7.2 GB, Q4_K 4.5 GB, bf16 12.3 GB.
+  const model = new ZImage(zImageTurbo);
+  const gigabytes = (dtype: DType) => Number((estimateBytes(model, dtype) / 1e9).toFixed(1));
+  expect([gigabytes("bf16"), gigabytes("q8_0"), gigabytes("q4_K")]).toEqual([12.3, 7.2, 4.5]);
 });
