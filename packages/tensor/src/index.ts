@@ -1,5 +1,6 @@
 // @wick/tensor: numbers on a device.
 export type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+export { type DryRun, dryRun } from "./backends/dry.ts";
 export { cpu } from "./cpu.ts";
 export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";
