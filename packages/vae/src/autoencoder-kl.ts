@@ -1,8 +1,24 @@
 // AutoencoderKL: images to latents and back; FLUX.1 and Z-Image share this network by config.
 // After huggingface/diffusers src/diffusers/models/autoencoders/{autoencoder_kl,vae}.py and black-forest-labs/flux src/flux/modules/autoencoder.py.
 // Fields are spelled as diffusers spells them. b batch, c channels, h w rows and columns.
-import { type AttentionFunction, Conv2d, fusedAttention, GroupNorm, Linear, Module, repeat } from "@wick/nn";
-import { epilogue, fold, scope, type Tensor } from "@wick/tensor";
+import { type AttentionFunction, type BlockRun, Conv2d, fusedAttention, GroupNorm, Linear, Module, repeat, runBlocks } from "@wick/nn";
+import { type DType, epilogue, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
+import {
+  type EstimateOptions,
+  estimateJob,
+  type Half,
+  type ImageSize,
+  type Job,
+  type LatentSize,
+  latentSizeOf,
+  limitsOf,
+  type MemoryEstimate,
+  type Plan,
+  planRun,
+  type RunOptions,
+} from "./memory.ts";
+import { releasing, type Stage, Staged, stageOf } from "./stages.ts";
+import { checkTiles, decodeGrid, encodeGrid, runCut } from "./tiling.ts";
 
 export interface AutoencoderKlConfig {
   readonly imageChannels: number;
@@ -47,7 +63,12 @@ export class ResnetBlock extends Module {
   }
   /** x [b, in, h, w] → [b, out, h, w] */
   forward(x: Tensor): Tensor {
-    const h = this.norm2.forward(this.conv1.forward(this.norm1.forward(x, siluAfter)), siluAfter);
+    const h = releasing(
+      x,
+      (y) => this.norm1.forward(y, siluAfter),
+      (y) => this.conv1.forward(y),
+      (y) => this.norm2.forward(y, siluAfter),
+    );
     const shortcut = this.conv_shortcut ? this.conv_shortcut.forward(x) : x;
     return this.conv2.forward(
       h,
@@ -79,11 +100,11 @@ export class PixelAttention extends Module {
     const tokens = this.group_norm.forward(x).rearrange("b c h w -> b (h w) c");
     const [q, k, v] = [this.to_q, this.to_k, this.to_v].map((p) => p.forward(tokens).unsqueeze(1)) as [Tensor, Tensor, Tensor];
     const out = this.to_out[0].forward(this.#attention(q, k, v).squeeze(1));
-    return x.add(out.rearrange("b (h w) c -> b c h w", { h: rows, w: columns }));
+    return x.add(out.rearrange("b (h w) c -> b c h w", { h: rows, w: columns }).to(x.dtype));
   }
 }
 
-export class MidBlock extends Module {
+export class MidBlock extends Staged {
   readonly resnets: readonly [ResnetBlock, ResnetBlock];
   readonly attentions: readonly [PixelAttention];
   constructor(channels: number, groups: number) {
@@ -92,8 +113,8 @@ export class MidBlock extends Module {
     this.attentions = [new PixelAttention(channels, groups)];
   }
   /** x [b, c, h, w] → the same shape */
-  forward(x: Tensor): Tensor {
-    return x.pipe(this.resnets[0], this.attentions[0], this.resnets[1]);
+  get stages(): readonly Stage[] {
+    return [this.resnets[0], this.attentions[0], this.resnets[1]].map(stageOf);
   }
 }
 
@@ -106,7 +127,11 @@ export class Downsample extends Module {
   }
   /** x [b, c, h, w] → [b, c, h/2, w/2] */
   forward(x: Tensor): Tensor {
-    return this.conv.forward(x.pad([0, 1, 0, 1]));
+    return releasing(
+      x,
+      (y) => y.pad([0, 1, 0, 1]),
+      (y) => this.conv.forward(y),
+    );
   }
 }
 
@@ -119,11 +144,15 @@ export class Upsample extends Module {
   }
   /** x [b, c, h, w] → [b, c, 2h, 2w] */
   forward(x: Tensor): Tensor {
-    return this.conv.forward(x.interpolate([2 * x.dim(2), 2 * x.dim(3)]));
+    return releasing(
+      x,
+      (y) => y.interpolate([2 * x.dim(2), 2 * x.dim(3)]),
+      (y) => this.conv.forward(y),
+    );
   }
 }
 
-export class DownBlock extends Module {
+export class DownBlock extends Staged {
   readonly resnets: readonly ResnetBlock[];
   readonly downsamplers: readonly [Downsample] | undefined;
   constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
@@ -132,12 +161,12 @@ export class DownBlock extends Module {
     this.downsamplers = last ? undefined : [new Downsample(outChannels)];
   }
   /** x [b, in, h, w] → [b, out, h/2, w/2], or the same size in the last block */
-  forward(x: Tensor): Tensor {
-    return fold([...this.resnets, ...(this.downsamplers ?? [])], x, (h, stage) => stage.forward(h));
+  get stages(): readonly Stage[] {
+    return [...this.resnets, ...(this.downsamplers ?? [])].map(stageOf);
   }
 }
 
-export class UpBlock extends Module {
+export class UpBlock extends Staged {
   readonly resnets: readonly ResnetBlock[];
   readonly upsamplers: readonly [Upsample] | undefined;
   constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
@@ -146,12 +175,12 @@ export class UpBlock extends Module {
     this.upsamplers = last ? undefined : [new Upsample(outChannels)];
   }
   /** x [b, in, h, w] → [b, out, 2h, 2w], or the same size in the last block */
-  forward(x: Tensor): Tensor {
-    return fold([...this.resnets, ...(this.upsamplers ?? [])], x, (h, stage) => stage.forward(h));
+  get stages(): readonly Stage[] {
+    return [...this.resnets, ...(this.upsamplers ?? [])].map(stageOf);
   }
 }
 
-export class Encoder extends Module {
+export class Encoder extends Staged {
   readonly conv_in: Conv2d;
   readonly down_blocks: readonly DownBlock[];
   readonly mid_block: MidBlock;
@@ -167,15 +196,19 @@ export class Encoder extends Module {
     this.conv_norm_out = new GroupNorm(cfg.groups, deepest, { eps: normEps });
     this.conv_out = new Conv2d(deepest, 2 * cfg.latentChannels, 3, { padding: 1 });
   }
-  /** image [b, 3, h, w] → moments [b, 2 · latent, h/8, w/8] */
-  forward(x: Tensor): Tensor {
-    const stages = [this.conv_in, ...this.down_blocks, this.mid_block];
-    const h = fold(stages, x, (y, stage) => stage.forward(y));
-    return scope(() => this.conv_out.forward(this.conv_norm_out.forward(h, siluAfter)));
+  /** image [b, 3, h, w] → mean and log-variance [b, 2 · latent, h/8, w/8] */
+  get stages(): readonly Stage[] {
+    const blocks = [...this.down_blocks, this.mid_block].flatMap((block) => block.stages);
+    return [
+      stageOf(this.conv_in),
+      ...blocks,
+      [this.conv_norm_out, (x) => this.conv_norm_out.forward(x, siluAfter)],
+      stageOf(this.conv_out),
+    ];
   }
 }
 
-export class Decoder extends Module {
+export class Decoder extends Staged {
   readonly conv_in: Conv2d;
   readonly mid_block: MidBlock;
   readonly up_blocks: readonly UpBlock[];
@@ -192,10 +225,14 @@ export class Decoder extends Module {
     this.conv_out = new Conv2d(outermost, cfg.imageChannels, 3, { padding: 1 });
   }
   /** z [b, latent, h, w] → image [b, 3, 8h, 8w] */
-  forward(z: Tensor): Tensor {
-    const stages = [this.conv_in, this.mid_block, ...this.up_blocks];
-    const h = fold(stages, z, (y, stage) => stage.forward(y));
-    return scope(() => this.conv_out.forward(this.conv_norm_out.forward(h, siluAfter)));
+  get stages(): readonly Stage[] {
+    const blocks = [this.mid_block, ...this.up_blocks].flatMap((block) => block.stages);
+    return [
+      stageOf(this.conv_in),
+      ...blocks,
+      [this.conv_norm_out, (x) => this.conv_norm_out.forward(x, siluAfter)],
+      stageOf(this.conv_out),
+    ];
   }
 }
 
@@ -205,10 +242,30 @@ export interface Moments {
   readonly std: Tensor;
 }
 
+/** An encoder's output [b, 2 · latent, h, w] → mean and std; log-variance is clamped to -30…20 as in diffusers. */
+export function momentsOf(raw: Tensor): Moments {
+  return scope(() => {
+    const [mean, logvar] = raw.chunk(2, 1);
+    return { mean: mean.copy(), std: logvar.clamp(-30, 20).mul(0.5).exp() };
+  });
+}
+
+export interface EncodeOptions extends RunOptions {
+  /** Standard normals [b, latent, h/8, w/8]: gives a sample of the distribution instead of its mean. */
+  readonly noise?: Tensor | undefined;
+}
+
+/** Part of a tile that automatic tiling shares with the next one, as in diffusers. */
+const autoOverlap = 0.25;
+
+const factorOf = ({ channels }: AutoencoderKlConfig): number => 2 ** (channels.length - 1);
+
+/** The FLUX.1 and Z-Image autoencoder, by config. All methods take f32, f16 or bf16 and compute in that format (f32 sums). */
 export class AutoencoderKl extends Module {
   readonly encoder: Encoder;
   readonly decoder: Decoder;
   readonly #cfg: AutoencoderKlConfig;
+  readonly #plans = new Map<string, Plan>();
   constructor(cfg: AutoencoderKlConfig = flux1Autoencoder) {
     super();
     this.encoder = new Encoder(cfg);
@@ -220,26 +277,97 @@ export class AutoencoderKl extends Module {
   }
   /** Image rows per latent row. */
   get factor(): number {
-    return 2 ** (this.#cfg.channels.length - 1);
+    return factorOf(this.#cfg);
   }
 
-  /** image [b, 3, h, w] in -1…1 → mean and std of z; log-variance is clamped to -30…20 as in diffusers. */
-  moments(image: Tensor): Moments {
-    return scope(() => {
-      const [mean, logvar] = this.encoder.forward(image).chunk(2, 1);
-      return { mean: mean.copy(), std: logvar.clamp(-30, 20).mul(0.5).exp() };
-    });
+  /** z as the encoder gives it → model latents: (z - shift) · scale */
+  scaleLatents(z: Tensor): Tensor {
+    return scope(() => z.sub(this.#cfg.shift).mul(this.#cfg.scale));
   }
-  /** image [b, 3, h, w] in -1…1 → model latents [b, latent, h/8, w/8]: the mean (or a sample, given normals of that shape), shifted and scaled. */
-  encode(image: Tensor, noise?: Tensor): Tensor {
-    return scope(() => {
-      const { mean, std } = this.moments(image);
-      const z = noise ? mean.add(std.mul(noise)) : mean;
-      return z.sub(this.#cfg.shift).mul(this.#cfg.scale);
-    });
+  /** Model latents → z as the decoder takes it. */
+  unscaleLatents(latents: Tensor): Tensor {
+    return scope(() => latents.div(this.#cfg.scale).add(this.#cfg.shift));
+  }
+
+  /** image [b, 3, h, w] in -1…1, h and w multiples of `factor` → mean and std of z, unscaled. */
+  moments(image: Tensor, options?: RunOptions): Moments {
+    return runBlocks(this.runMoments(image, options));
+  }
+  /** image [b, 3, h, w] in -1…1, h and w multiples of `factor` → model latents [b, latent, h/8, w/8]: the mean, or a sample. */
+  encode(image: Tensor, options?: EncodeOptions): Tensor {
+    return runBlocks(this.runEncode(image, options));
   }
   /** model latents [b, latent, h, w] → image [b, 3, 8h, 8w], about -1…1 */
-  decode(latents: Tensor): Tensor {
-    return scope(() => this.decoder.forward(latents.div(this.#cfg.scale).add(this.#cfg.shift)));
+  decode(latents: Tensor, options?: RunOptions): Tensor {
+    return runBlocks(this.runDecode(latents, options));
+  }
+
+  /** `moments` that pauses before each block; see runBlocksAsync. */
+  *runMoments(image: Tensor, options: RunOptions = {}): BlockRun<Moments> {
+    const size = this.#checkImage(image);
+    using raw = hold(yield* this.#encodePlanned(image, this.#plan("encode", image, size, options)));
+    return momentsOf(raw.value);
+  }
+  /** `encode` that pauses before each block; see runBlocksAsync. */
+  *runEncode(image: Tensor, { noise, ...options }: EncodeOptions = {}): BlockRun<Tensor> {
+    const wanted = [image.dim(0), this.#cfg.latentChannels, ...this.#checkImage(image)];
+    if (noise && `${noise.shape}` !== `${wanted}`) throw new ShapeError("encode", `noise is [${wanted.join(", ")}]: ${noise}`);
+    using moments = hold(yield* this.runMoments(image, options));
+    const { mean, std } = moments.value;
+    return scope(() => this.scaleLatents(noise ? mean.add(std.mul(noise)) : mean));
+  }
+  /** `decode` that pauses before each block; see runBlocksAsync. */
+  *runDecode(latents: Tensor, options: RunOptions = {}): BlockRun<Tensor> {
+    const { latentChannels } = this.#cfg;
+    if (latents.rank !== 4 || latents.dim(1) !== latentChannels || latents.size === 0) {
+      throw new ShapeError("decode", `latents are [b, ${latentChannels}, h, w]: ${latents}`);
+    }
+    const plan = this.#plan("decode", latents, [latents.dim(2), latents.dim(3)], options);
+    return yield* this.#decodePlanned(latents, plan);
+  }
+
+  /** Memory of a run for images of `height` x `width` pixels, without weights or values. */
+  static estimate(half: Half, cfg: AutoencoderKlConfig, size: ImageSize, options: EstimateOptions = {}): MemoryEstimate {
+    const latentSize = latentSizeOf(half, factorOf(cfg), size);
+    return estimateJob(AutoencoderKl.#job(half, cfg, options.batch ?? 1, latentSize, options.dtype ?? "f32"), options);
+  }
+
+  *#encodePlanned(image: Tensor, plan: Plan): BlockRun<Tensor> {
+    const grid = plan.tile && encodeGrid(plan.tile, this.factor);
+    return yield* runCut(image, grid, plan.oneByOne, (part) => this.encoder.run(part));
+  }
+  *#decodePlanned(latents: Tensor, plan: Plan): BlockRun<Tensor> {
+    const grid = plan.tile && decodeGrid(plan.tile, this.factor);
+    using z = hold(this.unscaleLatents(latents));
+    return yield* runCut(z.value, grid, plan.oneByOne, (part) => this.decoder.run(part));
+  }
+
+  #plan(half: Half, { device, shape, dtype }: Tensor, latentSize: LatentSize, { tile = "auto", ...limits }: RunOptions): Plan {
+    if (typeof tile === "object") checkTiles(half, tile, this.factor);
+    const job = AutoencoderKl.#job(half, this.#cfg, shape[0]!, latentSize, dtype);
+    return planRun(job, tile, limitsOf(device, limits), this.#plans);
+  }
+
+  static #job(half: Half, cfg: AutoencoderKlConfig, batch: number, latentSize: LatentSize, dtype: DType): Job<AutoencoderKl> {
+    const factor = factorOf(cfg);
+    const [rows, columns] = latentSize;
+    const shape = half === "decode" ? [cfg.latentChannels, rows, columns] : [cfg.imageChannels, rows * factor, columns * factor];
+    return {
+      half,
+      make: () => new AutoencoderKl(cfg),
+      run: (model, x, plan) => (half === "decode" ? model.#decodePlanned(x, plan) : model.#encodePlanned(x, plan)),
+      inputShape: [batch, ...shape],
+      dtype,
+      latentSize,
+      factor,
+      overlap: autoOverlap,
+    };
+  }
+
+  #checkImage(image: Tensor): LatentSize {
+    const { imageChannels } = this.#cfg;
+    if (image.rank !== 4 || image.dim(1) !== imageChannels)
+      throw new ShapeError("encode", `an image is [b, ${imageChannels}, h, w]: ${image}`);
+    return latentSizeOf("encode", this.factor, { height: image.dim(2), width: image.dim(3) });
   }
 }

@@ -51,8 +51,22 @@ export const autoencoderKlFromBfl: NameRules = Object.assign(
   ...Array.from({ length: LEVELS }, (_, level) => levelRules(level)),
 );
 
-const diffusers: Dialect = { name: "diffusers", matches: (e) => e.has("decoder.up_blocks.0.resnets.0.norm1.weight"), rules: {} };
-const bfl: Dialect = { name: "black-forest-labs", matches: (e) => e.has("decoder.up.0.block.0.norm1.weight"), rules: autoencoderKlFromBfl };
+/** A checkpoint may hold one half only. */
+const either =
+  (...names: readonly string[]): Dialect["matches"] =>
+  (entries) =>
+    names.some((name) => entries.has(`${name}.norm1.weight`));
+
+const diffusers: Dialect = {
+  name: "diffusers",
+  matches: either("decoder.up_blocks.0.resnets.0", "encoder.down_blocks.0.resnets.0"),
+  rules: {},
+};
+const bfl: Dialect = {
+  name: "black-forest-labs",
+  matches: either("decoder.up.0.block.0", "encoder.down.0.block.0"),
+  rules: autoencoderKlFromBfl,
+};
 
 /** Every published layout: use with `translate(source, autoencoderKlNames)`. */
 export const autoencoderKlNames: NameFamily = {
