@@ -89,15 +89,19 @@ export function addRow({ part, factor, up, down, rank }: LoadedPart, row: number
   else addProduct(up.subarray(from * rank, (from + 1) * rank), down, factor, out);
 }
 
-/** out += factor · up [rank] · down [rank, width]; summed before it is added, as a merged product is. */
+/** out += factor · up [rank] · down [rank, width]; four ranks at a time, so that sums are stored a quarter as often. */
 function addProduct(up: Float32Array, down: Float32Array, factor: number, out: Float32Array): void {
   const width = down.length / up.length;
-  const sum = new Float64Array(width);
-  for (let k = 0; k < up.length; k++) {
-    const u = up[k]! * factor;
-    if (u === 0) continue;
-    const base = k * width;
-    for (let c = 0; c < width; c++) sum[c] = sum[c]! + u * down[base + c]!;
+  const whole = up.length - (up.length % 4);
+  const sum = new Float32Array(width);
+  for (let k = 0; k < whole; k += 4) {
+    const [u0, u1, u2, u3] = [up[k]! * factor, up[k + 1]! * factor, up[k + 2]! * factor, up[k + 3]! * factor];
+    const [a, b, c, d] = [k * width, (k + 1) * width, (k + 2) * width, (k + 3) * width];
+    for (let i = 0; i < width; i++) sum[i] = sum[i]! + u0 * down[a + i]! + u1 * down[b + i]! + u2 * down[c + i]! + u3 * down[d + i]!;
   }
-  for (let c = 0; c < width; c++) out[c] = out[c]! + sum[c]!;
+  for (let k = whole; k < up.length; k++) {
+    const u = up[k]! * factor;
+    for (let i = 0; i < width; i++) sum[i] = sum[i]! + u * down[k * width + i]!;
+  }
+  for (let i = 0; i < width; i++) out[i] = out[i]! + sum[i]!;
 }
