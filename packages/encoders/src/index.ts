@@ -2,6 +2,8 @@
 export * from "./clip.ts";
 export * from "./clip-config.ts";
 export type { ConfigJson } from "./config-reader.ts";
+export * from "./names.ts";
+export * from "./prompt-encoders.ts";
 export * from "./qwen3.ts";
 export * from "./qwen3-config.ts";
 export * from "./t5.ts";
