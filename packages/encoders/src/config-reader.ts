@@ -64,9 +64,9 @@ export class ConfigReader {
     throw new UnsupportedError(this.#op, `"${key}" is ${JSON.stringify(value)}, this network has ${known}`);
   }
 
-  /** Throws FormatError: `key` is not `wanted`. */
+  /** Throws FormatError: the value of `key` is not what was wanted. */
   refuse(key: string, wanted: string, value: unknown): never {
-    throw new FormatError(this.#op, `"${key}" is ${wanted}, got ${JSON.stringify(value)}`);
+    throw new FormatError(this.#op, `"${key}" must be ${wanted}: got ${JSON.stringify(value)}`);
   }
 
   /** Throws UnsupportedError when there are keys that nobody read. */

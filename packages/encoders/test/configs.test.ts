@@ -1,0 +1,166 @@
+// What config.json files are read as, and which are refused.
+import { expect, test } from "vitest";
+import { clipConfigFromJson, clipL, qwen3_4b, qwen3ConfigFromJson, t5ConfigFromJson, t5Xxl } from "../src/index.ts";
+
+/** The values of FLUX.1's text_encoder_2/config.json. */
+const t5Json = {
+  _name_or_path: "google/t5-v1_1-xxl",
+  architectures: ["T5EncoderModel"],
+  classifier_dropout: 0,
+  d_ff: 10_240,
+  d_kv: 64,
+  d_model: 4096,
+  decoder_start_token_id: 0,
+  dense_act_fn: "gelu_new",
+  dropout_rate: 0.1,
+  eos_token_id: 1,
+  feed_forward_proj: "gated-gelu",
+  initializer_factor: 1,
+  is_encoder_decoder: true,
+  is_gated_act: true,
+  layer_norm_epsilon: 1e-6,
+  model_type: "t5",
+  num_decoder_layers: 24,
+  num_heads: 64,
+  num_layers: 24,
+  output_past: true,
+  pad_token_id: 0,
+  relative_attention_max_distance: 128,
+  relative_attention_num_buckets: 32,
+  tie_word_embeddings: false,
+  torch_dtype: "bfloat16",
+  transformers_version: "4.43.3",
+  use_cache: true,
+  vocab_size: 32_128,
+};
+
+/** The values of FLUX.1's text_encoder/config.json. */
+const clipJson = {
+  architectures: ["CLIPTextModel"],
+  attention_dropout: 0,
+  bos_token_id: 0,
+  dropout: 0,
+  eos_token_id: 2,
+  hidden_act: "quick_gelu",
+  hidden_size: 768,
+  initializer_factor: 1,
+  initializer_range: 0.02,
+  intermediate_size: 3072,
+  layer_norm_eps: 1e-5,
+  max_position_embeddings: 77,
+  model_type: "clip_text_model",
+  num_attention_heads: 12,
+  num_hidden_layers: 12,
+  pad_token_id: 1,
+  projection_dim: 768,
+  torch_dtype: "bfloat16",
+  transformers_version: "4.43.3",
+  vocab_size: 49_408,
+};
+
+/** The values of Z-Image's text_encoder/config.json. */
+const qwenJson = {
+  architectures: ["Qwen3ForCausalLM"],
+  attention_bias: false,
+  attention_dropout: 0,
+  bos_token_id: 151_643,
+  eos_token_id: 151_645,
+  head_dim: 128,
+  hidden_act: "silu",
+  hidden_size: 2560,
+  initializer_range: 0.02,
+  intermediate_size: 9728,
+  max_position_embeddings: 40_960,
+  max_window_layers: 36,
+  model_type: "qwen3",
+  num_attention_heads: 32,
+  num_hidden_layers: 36,
+  num_key_value_heads: 8,
+  rms_norm_eps: 1e-6,
+  rope_scaling: null,
+  rope_theta: 1_000_000,
+  sliding_window: null,
+  tie_word_embeddings: true,
+  torch_dtype: "bfloat16",
+  transformers_version: "4.51.0",
+  use_cache: true,
+  use_sliding_window: false,
+  vocab_size: 151_936,
+};
+
+/** Without one key. */
+const without = (json: object, key: string): Record<string, unknown> => Object.fromEntries(Object.entries(json).filter(([k]) => k !== key));
+
+test("the released configs are our constants", () => {
+  expect(t5ConfigFromJson(t5Json)).toEqual(t5Xxl);
+  expect(clipConfigFromJson(clipJson)).toEqual(clipL);
+  expect(qwen3ConfigFromJson(qwenJson)).toEqual(qwen3_4b);
+});
+
+test("values that change are taken over", () => {
+  expect(t5ConfigFromJson({ ...t5Json, num_layers: 12, d_kv: 32 })).toEqual({ ...t5Xxl, layers: 12, headWidth: 32 });
+  expect(clipConfigFromJson({ ...clipJson, eos_token_id: 49_407 })).toEqual({ ...clipL, endToken: 49_407 });
+  expect(qwen3ConfigFromJson({ ...qwenJson, num_hidden_layers: 28, rms_norm_eps: 1e-5 })).toEqual({ ...qwen3_4b, layers: 28, eps: 1e-5 });
+});
+
+test("transformers 5 keeps the base of the rotary embedding in rope_parameters", () => {
+  const json = { ...without(qwenJson, "rope_theta"), rope_parameters: { rope_type: "default", rope_theta: 5e5 } };
+  expect(qwen3ConfigFromJson(json).ropeTheta).toBe(5e5);
+});
+
+test("unsupported values are refused by key", () => {
+  const refusals = [
+    () => t5ConfigFromJson({ ...t5Json, feed_forward_proj: "relu" }),
+    () => t5ConfigFromJson(without(t5Json, "feed_forward_proj")),
+    () => t5ConfigFromJson({ ...t5Json, relative_attention_num_buckets: 30 }),
+    () => clipConfigFromJson({ ...clipJson, hidden_act: "gelu" }),
+    () => clipConfigFromJson({ ...clipJson, model_type: "clip" }),
+    () => qwen3ConfigFromJson({ ...qwenJson, rope_scaling: { rope_type: "yarn", factor: 4 } }),
+    () => qwen3ConfigFromJson({ ...qwenJson, attention_bias: true }),
+    () => qwen3ConfigFromJson({ ...qwenJson, num_key_value_heads: 5 }),
+    () => qwen3ConfigFromJson({ ...qwenJson, mlp_bias: true }),
+  ];
+  expect(refusals.map(messageOf)).toMatchInlineSnapshot(`
+    [
+      "UnsupportedError: t5ConfigFromJson: "feed_forward_proj" is "relu", this network has "gated-gelu"",
+      "UnsupportedError: t5ConfigFromJson: "feed_forward_proj" is absent, which means ReLU (T5 1.0)",
+      "UnsupportedError: t5ConfigFromJson: "relative_attention_num_buckets" (30) is no multiple of 4",
+      "UnsupportedError: clipConfigFromJson: "hidden_act" is "gelu", this network has "quick_gelu"",
+      "UnsupportedError: clipConfigFromJson: "model_type" is "clip", this network has "clip_text_model"",
+      "UnsupportedError: qwen3ConfigFromJson: "rope_scaling" is {"rope_type":"yarn","factor":4}, this network has the default frequencies",
+      "UnsupportedError: qwen3ConfigFromJson: "attention_bias" is true, this network has false",
+      "UnsupportedError: qwen3ConfigFromJson: "num_attention_heads" (32) is no multiple of "num_key_value_heads" (5)",
+      "UnsupportedError: qwen3ConfigFromJson: unknown keys, which may change the network: "mlp_bias": true",
+    ]
+  `);
+});
+
+test("missing and malformed values are refused by key", () => {
+  const refusals = [
+    () => t5ConfigFromJson(without(t5Json, "d_model")),
+    () => clipConfigFromJson({ ...clipJson, hidden_size: "768" }),
+    () => clipConfigFromJson({ ...clipJson, num_hidden_layers: 1.5 }),
+    () => qwen3ConfigFromJson(without(qwenJson, "rope_theta")),
+    () => qwen3ConfigFromJson({ ...qwenJson, rms_norm_eps: -1 }),
+    () => qwen3ConfigFromJson([] as unknown as Record<string, unknown>),
+  ];
+  expect(refusals.map(messageOf)).toMatchInlineSnapshot(`
+    [
+      "FormatError: t5ConfigFromJson: config.json lacks "d_model"",
+      "FormatError: clipConfigFromJson: "hidden_size" must be a positive number: got "768"",
+      "FormatError: clipConfigFromJson: "num_hidden_layers" must be a whole number: got 1.5",
+      "FormatError: qwen3ConfigFromJson: "rope_theta" must be a positive number: got null",
+      "FormatError: qwen3ConfigFromJson: "rms_norm_eps" must be a positive number: got -1",
+      "FormatError: qwen3ConfigFromJson: config.json is not an object",
+    ]
+  `);
+});
+
+function messageOf(fn: () => unknown): string {
+  try {
+    fn();
+  } catch (error) {
+    return `${error}`;
+  }
+  throw new Error("nothing was thrown");
+}
