@@ -1,5 +1,5 @@
 // Seeded start noise, the same as PyTorch's.
-import { type Device, type Tensor, torchCpu } from "@wick/tensor";
+import { type Device, sizeOf, type Tensor, torchCpu } from "@wick/tensor";
 
 /** Named random streams; see @wick/tensor's random numbers. */
 export type RngKind = "torch-cpu" | "torch-cpu-legacy";
@@ -12,15 +12,21 @@ export interface NoiseOptions {
 }
 
 /** Standard normals of `shape` as torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=…), widened to f32. */
-export function seededNoise(
+export function seededNoise(device: Device, shape: readonly number[], options: NoiseOptions): Tensor {
+  return noiseStream(device, options)(shape);
+}
+
+/** Draws of any shape one after the other from one seeded stream, as calls of torch.randn with one generator. */
+export function noiseStream(
   device: Device,
-  shape: readonly number[],
   { seed, rng = "torch-cpu", drawDType = "f32" }: NoiseOptions,
-): Tensor {
-  const count = shape.reduce((a, b) => a * b, 1);
-  const drawn = torchCpu(seed, rng).randn(count, drawDType);
-  if (drawn instanceof Float32Array) return device.tensor(drawn, shape, { label: "noise" });
-  return widened(device, drawn as Uint16Array, shape, drawDType as "bf16" | "f16");
+): (shape: readonly number[]) => Tensor {
+  const stream = torchCpu(seed, rng);
+  return (shape) => {
+    const drawn = stream.randn(sizeOf(shape), drawDType);
+    if (drawn instanceof Float32Array) return device.tensor(drawn, shape, { label: "noise" });
+    return widened(device, drawn as Uint16Array, shape, drawDType as "bf16" | "f16");
+  };
 }
 
 function widened(device: Device, bits: Uint16Array, shape: readonly number[], dtype: "bf16" | "f16"): Tensor {

@@ -278,7 +278,7 @@ export class LastLayer extends Module {
 
 /** What does not change while one image is denoised. Owned by the caller (`hold`). */
 export interface FluxContext {
-  /** Embedded text tokens [b, lTxt, d]. */
+  /** Embedded text tokens [b, lTxt, d]; b may be 1 for a batch of images. */
   readonly txt: Tensor;
   /** Over text tokens, then image tokens. */
   readonly rope: RopeTable;
@@ -392,7 +392,7 @@ export class Flux extends Module {
       throw new ShapeError("Flux.run", `the context has positions for ${rope.cos.dim(-2) - lTxt} image tokens: ${img}`);
     const ahead = condition instanceof Tensor ? undefined : condition;
     const vec = condition instanceof Tensor ? condition : condition.vec;
-    using streams = hold<Streams>(scope(() => ({ img: this.img_in.forward(img), txt: txt.copy() })));
+    using streams = hold<Streams>(scope(() => ({ img: this.img_in.forward(img), txt: txt.expand(img.dim(0), -1, -1).copy() })));
     for (const [i, block] of this.double_blocks.entries()) {
       yield block;
       streams.update((s) => block.forward(s, ahead?.double[i] ?? block.modulation(vec), rope));

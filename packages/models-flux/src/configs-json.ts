@@ -1,0 +1,66 @@
+// Reads the transformer's config.json of a diffusers repository.
+import { UnsupportedError } from "@wick/tensor";
+import { flux1Dev } from "./configs.ts";
+import type { FluxConfig } from "./flux1.ts";
+
+export type FluxJson = Readonly<Record<string, unknown>>;
+
+const ignored = new Set(["_class_name", "_diffusers_version", "_name_or_path"]);
+const known = new Set([
+  "patch_size",
+  "in_channels",
+  "out_channels",
+  "num_layers",
+  "num_single_layers",
+  "attention_head_dim",
+  "num_attention_heads",
+  "joint_attention_dim",
+  "pooled_projection_dim",
+  "guidance_embeds",
+  "axes_dims_rope",
+]);
+
+const refuse = (key: string, wanted: string, value: unknown): never => {
+  throw new UnsupportedError("fluxConfigFromJson", `"${key}" is ${wanted}, got ${JSON.stringify(value)}`);
+};
+
+function countAt(json: FluxJson, key: string, fallback: number): number {
+  const value = json[key] ?? fallback;
+  return Number.isSafeInteger(value) && (value as number) > 0 ? (value as number) : refuse(key, "a positive whole number", value);
+}
+
+function axesAt(json: FluxJson, headWidth: number): readonly number[] {
+  const value = json["axes_dims_rope"] ?? flux1Dev.ropeAxes;
+  const fits =
+    Array.isArray(value) && value.every((v) => typeof v === "number" && v % 2 === 0) && value.reduce((a, b) => a + b, 0) === headWidth;
+  return fits ? (value as number[]) : refuse("axes_dims_rope", `a list of even numbers that add up to the head width ${headWidth}`, value);
+}
+
+/** The configuration that transformer/config.json describes; throws UnsupportedError naming a key this network does not have. */
+export function fluxConfigFromJson(json: FluxJson): FluxConfig {
+  const stranger = Object.keys(json).find((key) => !known.has(key) && !ignored.has(key));
+  if (stranger !== undefined)
+    throw new UnsupportedError(
+      "fluxConfigFromJson",
+      `"${stranger}": ${JSON.stringify(json[stranger])} is not supported; is this a FLUX.1 transformer?`,
+    );
+  if (countAt(json, "patch_size", 1) !== 1) refuse("patch_size", "1", json["patch_size"]);
+  const guidance = json["guidance_embeds"] ?? false;
+  if (typeof guidance !== "boolean") refuse("guidance_embeds", "true or false", guidance);
+  const heads = countAt(json, "num_attention_heads", flux1Dev.heads);
+  const headWidth = countAt(json, "attention_head_dim", flux1Dev.width / flux1Dev.heads);
+  const inChannels = countAt(json, "in_channels", flux1Dev.inChannels);
+  return {
+    ...flux1Dev,
+    inChannels,
+    outChannels: countAt(json, "out_channels", inChannels),
+    vectorWidth: countAt(json, "pooled_projection_dim", flux1Dev.vectorWidth),
+    textWidth: countAt(json, "joint_attention_dim", flux1Dev.textWidth),
+    width: heads * headWidth,
+    heads,
+    doubleBlocks: countAt(json, "num_layers", flux1Dev.doubleBlocks),
+    singleBlocks: countAt(json, "num_single_layers", flux1Dev.singleBlocks),
+    ropeAxes: axesAt(json, headWidth),
+    guidance: guidance as boolean,
+  };
+}

@@ -1,0 +1,173 @@
+// A FLUX.1 pipeline from files: a repository in diffusers layout (transformer/, vae/, text_encoder/, …), or single files as the authors and
+// ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
+import { LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
+import type { ByteProgress, ModelFiles } from "@wick/hub";
+import type { DTypePolicy, Module } from "@wick/nn";
+import { namedParameters } from "@wick/nn";
+import { type Device, type DType, openWeights, renameAll, translate, UnsupportedError, type WeightSource } from "@wick/tensor";
+import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
+import { type FluxJson, fluxConfigFromJson } from "../configs-json.ts";
+import { Flux, type FluxConfig, type FluxParts } from "../flux1.ts";
+import { splitModulation } from "../modulation-weights.ts";
+import { flux1Kind, flux1Names } from "../names/flux1.ts";
+import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
+import { FluxPipeline, type TransformerStage } from "./flux-pipeline.ts";
+import { openText } from "./open-text.ts";
+
+export interface OpenFluxOptions {
+  readonly files: ModelFiles;
+  /** Where parts come from that `files` lacks: text encoders and tokenizers, the VAE. A repository in diffusers layout. */
+  readonly companions?: ModelFiles | undefined;
+  /** The transformer's single file, a path or glob in `files`; default `transformer/`, or the one such file in the root. */
+  readonly transformer?: string | undefined;
+  /** A release by name, or a variant of your own; default by what the files say. */
+  readonly variant?: string | FluxVariant | undefined;
+  /** Format of the transformer's weights on the device; default as stored. */
+  readonly dtype?: DType | DTypePolicy | undefined;
+  /** Format of the text encoders' weights; default as stored. */
+  readonly textEncoderDType?: DType | DTypePolicy | undefined;
+  /** false: no text encoders; requests bring embeddings. */
+  readonly text?: boolean | undefined;
+  /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. */
+  readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
+  /** Replaced parts of the network. */
+  readonly parts?: FluxParts | undefined;
+  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together. */
+  readonly keepLoaded?: boolean | undefined;
+  /** Compute modulations first and let their weights (27 %) go before the rest is loaded. */
+  readonly precomputeModulation?: boolean | undefined;
+  /** What requests leave out. */
+  readonly defaults?: Partial<FluxDefaults> | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes of files on their way. */
+  readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
+}
+
+/** Options of every read. */
+export interface Reading {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: ByteProgress) => void;
+}
+
+const keepLimitBytes = 2 * 2 ** 30;
+
+/** Reads configs and tokenizers; weights are opened when a stage first needs them. */
+export async function flux(device: Device, options: OpenFluxOptions): Promise<FluxPipeline> {
+  const reading: Reading = {
+    ...(options.signal ? { signal: options.signal } : {}),
+    ...(options.onDownload ? { onProgress: options.onDownload } : {}),
+  };
+  const found = await findTransformer(options, reading);
+  const variant = await chooseVariant(options, found, reading);
+  const transformer = transformerStage(options, found, reading);
+  const vae = await openVae(options, reading);
+  const text = options.text === false ? undefined : await openText(options, variant.maxTextTokens, reading);
+  const total = [transformer.whole, vae, text?.t5.weights, text?.clip.weights].reduce((sum, part) => sum + (part?.weightBytes ?? 0), 0);
+  return new FluxPipeline(device, {
+    variant,
+    text,
+    transformer,
+    vae,
+    defaults: { ...variant.defaults, ...options.defaults },
+    keepLoaded: options.keepLoaded ?? total <= keepLimitBytes,
+    precomputeModulation: options.precomputeModulation ?? false,
+  });
+}
+
+/** A transformer that was found: its configuration, its files, and what else tells its release. */
+interface FoundTransformer {
+  readonly config: FluxConfig;
+  /** Path or glob of the weights. */
+  readonly weights: string;
+  readonly hints: readonly string[];
+}
+
+const singleFiles = "*.{safetensors,gguf,sft}";
+const notTransformers = /^(ae|vae|t5|clip|diffusion_pytorch_model)/i;
+
+async function findTransformer({ files, transformer, variant }: OpenFluxOptions, reading: Reading): Promise<FoundTransformer> {
+  if (transformer === undefined && (await files.has("transformer/config.json", reading))) {
+    const config = fluxConfigFromJson(await files.readJson<FluxJson>("transformer/config.json", reading));
+    return { config, weights: "transformer/*.safetensors", hints: [await pipelineClass(files, reading), files.name] };
+  }
+  const candidates = (await files.match(transformer ?? singleFiles, reading)).filter((p) => transformer !== undefined || !notTransformers.test(p));
+  if (candidates.length !== 1) {
+    const listed = candidates.length > 0 ? candidates.join(", ") : "no transformer/config.json and no single file";
+    throw new RequestError("flux", `cannot tell the transformer in ${files.name}: ${listed}; name its file with the option transformer`);
+  }
+  const [path] = candidates as [string];
+  const hints = [path, files.name];
+  if (typeof variant === "object") return { config: variant.config, weights: path, hints };
+  return { config: await configOfFile(files, path, reading), weights: path, hints };
+}
+
+async function pipelineClass(files: ModelFiles, reading: Reading): Promise<string> {
+  if (!(await files.has("model_index.json", reading))) return "";
+  return String((await files.readJson<{ _class_name?: unknown }>("model_index.json", reading))._class_name ?? "");
+}
+
+/** Reads the header only. */
+async function configOfFile(files: ModelFiles, path: string, reading: Reading): Promise<FluxConfig> {
+  const source = await openWeights(await files.open(path, { ...reading, via: "ranges" }), reading);
+  try {
+    const ours = translate(source, flux1Names);
+    const kind = flux1Kind(ours.entries);
+    if (!kind) throw new UnsupportedError("flux", `${path} has no img_in.weight; is it a FLUX.1 transformer?`);
+    const { config } = fluxVariants[kind.variant === "fill" ? "fill-dev" : kind.variant === "control" ? "canny-dev" : kind.variant]!;
+    return { ...config, inChannels: kind.inChannels, doubleBlocks: kind.doubleBlocks, singleBlocks: kind.singleBlocks };
+  } finally {
+    await source.close();
+  }
+}
+
+async function chooseVariant({ files, variant }: OpenFluxOptions, { config, hints }: FoundTransformer, reading: Reading): Promise<FluxVariant> {
+  if (typeof variant === "object") return { ...variant, config };
+  const named = variant === undefined ? variantOf(config, hints) : fluxVariants[variant];
+  if (!named) throw new RequestError("flux", `unknown variant "${variant}"; known are ${Object.keys(fluxVariants).join(", ")}`);
+  if (named.config.guidance !== config.guidance || named.config.inChannels / named.config.outChannels !== config.inChannels / config.outChannels) {
+    throw new RequestError("flux", `the transformer is not of the variant ${named.name}: it has ${config.inChannels} input channels and ${config.guidance ? "a" : "no"} guidance embedder`);
+  }
+  const scheduler = "scheduler/scheduler_config.json";
+  const shift = (await files.has(scheduler, reading)) ? shiftFromConfig(await files.readJson<object>(scheduler, reading)) : named.shift;
+  return { ...named, config, shift };
+}
+
+function transformerStage(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage & { whole: LazyModel<Flux> } {
+  const model = new Flux(config, options.parts);
+  const open = async (signal?: AbortSignal): Promise<WeightSource> => {
+    const bytes = await options.files.openAll(weights, { ...reading, ...(signal ? { signal } : {}) });
+    const ours = translate(await openWeights(bytes, signal ? { signal } : {}), flux1Names);
+    return options.decorate ? await options.decorate(ours) : ours;
+  };
+  const parts = splitModulation(model);
+  const modulationNames = new Set([...namedParameters(parts.modulation)].map(([name]) => name));
+  const only = (wanted: boolean) => async (signal?: AbortSignal) =>
+    renameAll(await open(signal), (name) => (modulationNames.has(name) === wanted ? name : undefined));
+  const lazy = <M extends Module>(name: string, part: M, opened: typeof open) =>
+    new LazyModel({ name, model: part, open: opened, dtype: options.dtype });
+  return {
+    model,
+    whole: lazy("transformer", model, open),
+    modulation: lazy("modulation", parts.modulation, only(true)),
+    trunk: lazy("transformer", parts.trunk, only(false)),
+  };
+}
+
+/** The VAE in diffusers layout or as `ae.safetensors`, from `files` or the companions. */
+async function openVae({ files, companions }: OpenFluxOptions, reading: Reading): Promise<LazyModel<AutoencoderKl>> {
+  const single = ["ae.safetensors", "ae.sft"];
+  for (const place of [files, ...(companions ? [companions] : [])]) {
+    const lazy = (model: AutoencoderKl, weights: string) =>
+      new LazyModel({
+        name: "vae",
+        model,
+        open: async (signal?: AbortSignal) =>
+          translate(await openWeights(await place.openAll(weights, { ...reading, ...(signal ? { signal } : {}) })), autoencoderKlNames),
+      });
+    if (await place.has("vae/config.json", reading)) {
+      return lazy(new AutoencoderKl(autoencoderKlConfigFromJson(await place.readJson<FluxJson>("vae/config.json", reading))), "vae/*.safetensors");
+    }
+    for (const path of single) if (await place.has(path, reading)) return lazy(new AutoencoderKl(flux1Autoencoder), path);
+  }
+  throw new RequestError("flux", `${files.name} has neither vae/ nor ae.safetensors; pass companions: a repository that has one`);
+}

@@ -1,0 +1,196 @@
+// What a FLUX.1 pipeline is asked for, and the plan that a valid request becomes. Nothing is computed before a request is valid.
+import {
+  type BaseRequest,
+  checkKeys,
+  checkLatents,
+  checkSide,
+  checkWhole,
+  flowSigmas,
+  RequestError,
+  type Solver,
+  solverOf,
+  truncatedSigmas,
+  userSigmas,
+} from "@wick/diffusion";
+import type { Image } from "@wick/image";
+import { ShapeError, type Tensor } from "@wick/tensor";
+import type { FluxConfig } from "../flux1.ts";
+import { tokenSide } from "../tokens.ts";
+import type { FluxVariant } from "../variants.ts";
+import { kontextSize } from "./pictures.ts";
+
+/** What text encoders make of a prompt; stays the caller's. */
+export interface FluxEmbeddings {
+  /** T5's hidden states [1, l, textWidth]. */
+  readonly text: Tensor;
+  /** CLIP's pooled output [1, vectorWidth]. */
+  readonly pooled: Tensor;
+}
+
+export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
+  readonly prompt?: string | undefined;
+  /** Instead of a prompt. */
+  readonly embeddings?: FluxEmbeddings | undefined;
+  /** The distilled guidance number, an input of the network; models without it take 0 only. */
+  readonly guidance?: number | undefined;
+  /** Classifier-free guidance on top, at twice the time: negative + trueCfg · (positive - negative); 1 is off. */
+  readonly trueCfg?: number | undefined;
+  /** What trueCfg steers away from; default "". */
+  readonly negativePrompt?: string | undefined;
+  readonly negativeEmbeddings?: FluxEmbeddings | undefined;
+  /**
+   * dev, schnell, Krea: what to start from. Kontext: what to edit. Fill: what to fill. Depth, Canny: the map to follow.
+   * Without width and height, the result has its size in multiples of 16.
+   */
+  readonly image?: Image | undefined;
+  /** How much of a start picture is made anew, in 0…1; the schedule runs that part of its steps. */
+  readonly strength?: number | undefined;
+  /** White is made anew, black is kept. Of any size. */
+  readonly mask?: Image | undefined;
+  /** Kontext: scale the picture to the nearest of the sizes the model was trained with (default), or only to multiples of 16. */
+  readonly fitReference?: boolean | undefined;
+  /** Encode pictures to the mean of their latent distribution (default, as the authors), or draw a sample first, as diffusers does. */
+  readonly posterior?: "mean" | "sample" | undefined;
+  /** What PyTorch would draw the noise in; default "bf16", as the authors' and diffusers' pipelines do. */
+  readonly noiseDType?: "bf16" | "f16" | "f32" | undefined;
+}
+
+const requestKeys: readonly (keyof FluxRequest)[] = [
+  "prompt",
+  "embeddings",
+  "guidance",
+  "trueCfg",
+  "negativePrompt",
+  "negativeEmbeddings",
+  "image",
+  "strength",
+  "mask",
+  "fitReference",
+  "posterior",
+  "noiseDType",
+  "width",
+  "height",
+  "steps",
+  "seed",
+  "rng",
+  "count",
+  "latents",
+  "sigmas",
+  "solver",
+  "signal",
+  "onProgress",
+];
+
+/** A valid request, in numbers. */
+export interface FluxPlan {
+  readonly width: number;
+  readonly height: number;
+  readonly count: number;
+  /** Of the latents: [count, c, h, w]. */
+  readonly shape: readonly [number, number, number, number];
+  /** Tokens per column and row of the picture. */
+  readonly rows: number;
+  readonly columns: number;
+  readonly sigmas: readonly number[];
+  readonly solver: Solver;
+  readonly guidance: readonly [number] | undefined;
+  /** Above 1 when a negative prompt is used. */
+  readonly trueCfg: number;
+  /** Size of Kontext's reference in pixels. */
+  readonly reference: { readonly width: number; readonly height: number } | undefined;
+}
+
+/** What a plan depends on besides the request. */
+export interface PlanContext {
+  readonly variant: FluxVariant;
+  readonly config: FluxConfig;
+  /** Pixels per latent pixel. */
+  readonly factor: number;
+  readonly latentChannels: number;
+}
+
+const maxSidePixels = 8192;
+const refuse = (what: string): never => {
+  throw new RequestError("generate", what);
+};
+
+/** Checks everything that can be checked before computing; throws RequestError or ShapeError naming the limit. */
+export function planRequest(request: FluxRequest, context: PlanContext): FluxPlan {
+  checkKeys(request, requestKeys);
+  checkText(request, context);
+  checkPictures(request, context.variant);
+  const { variant, factor, latentChannels } = context;
+  const reference = variant.picture === "reference" && request.image ? kontextSize(request.image, request.fitReference ?? true) : undefined;
+  const own = reference ?? flooredSize(request.image, factor * tokenSide);
+  const side = (name: "width" | "height") =>
+    checkSide(name, request[name] ?? own?.[name] ?? variant.defaults[name], factor * tokenSide, maxSidePixels);
+  const [width, height] = [side("width"), side("height")];
+  const [h, w] = [height / factor, width / factor];
+  const count = checkWhole("count", request.count ?? 1, 1, 64);
+  const shape = [count, latentChannels, h, w] as const;
+  if (request.latents) checkLatents(request.latents, shape);
+  const [rows, columns] = [h / tokenSide, w / tokenSide];
+  return {
+    width,
+    height,
+    count,
+    shape,
+    rows,
+    columns,
+    sigmas: sigmasOf(request, variant, rows * columns),
+    solver: solverOf(request.solver),
+    guidance: guidanceOf(request, context),
+    trueCfg: trueCfgOf(request),
+    reference,
+  };
+}
+
+/** The largest size not above the picture's whose sides are multiples. */
+const flooredSize = (image: Image | undefined, multiple: number) =>
+  image && { width: Math.floor(image.width / multiple) * multiple, height: Math.floor(image.height / multiple) * multiple };
+
+function sigmasOf({ sigmas, steps, strength }: FluxRequest, { shift, defaults }: FluxVariant, tokens: number): number[] {
+  const count = checkWhole("steps", steps ?? defaults.steps, 1, 1000);
+  const all = sigmas ? userSigmas(sigmas) : flowSigmas({ steps: count, shift, tokens });
+  if (strength === undefined) return all;
+  if (!(strength > 0 && strength <= 1)) refuse(`strength lies in 0…1 (0 excluded), got ${strength}`);
+  const rest = truncatedSigmas(all, strength);
+  return rest.length > 1 ? rest : refuse(`strength ${strength} leaves none of ${all.length - 1} steps; raise strength or steps`);
+}
+
+function guidanceOf({ guidance }: FluxRequest, { variant, config }: PlanContext): readonly [number] | undefined {
+  const value = guidance ?? variant.defaults.guidance;
+  if (!Number.isFinite(value) || value < 0) refuse(`guidance is a number of at least 0, got ${value}`);
+  if (config.guidance) return [value];
+  return value === 0 ? undefined : refuse(`${variant.name} takes no guidance number, got ${value}; use trueCfg`);
+}
+
+function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings }: FluxRequest): number {
+  if (!Number.isFinite(trueCfg) || trueCfg < 1) refuse(`trueCfg is a number of at least 1 (off), got ${trueCfg}`);
+  if (trueCfg === 1 && (negativePrompt || negativeEmbeddings)) refuse("a negative prompt needs trueCfg above 1");
+  return trueCfg;
+}
+
+function checkText(request: FluxRequest, { config }: PlanContext): void {
+  const { prompt, embeddings, negativePrompt, negativeEmbeddings } = request;
+  if ((prompt === undefined) === (embeddings === undefined)) refuse("give either prompt or embeddings");
+  for (const text of [prompt, negativePrompt]) if (text !== undefined && typeof text !== "string") refuse("prompt is a text");
+  if (negativePrompt !== undefined && negativeEmbeddings) refuse("give either negativePrompt or negativeEmbeddings");
+  for (const e of [embeddings, negativeEmbeddings]) if (e) checkEmbeddings(e, config);
+}
+
+function checkEmbeddings({ text, pooled }: FluxEmbeddings, { textWidth, vectorWidth }: FluxConfig): void {
+  if (text.rank !== 3 || text.dim(0) !== 1 || text.dim(2) !== textWidth)
+    throw new ShapeError("generate", `embeddings.text is [1, l, ${textWidth}]: ${text}`);
+  if (`${pooled.shape}` !== `${[1, vectorWidth]}`) throw new ShapeError("generate", `embeddings.pooled is [1, ${vectorWidth}]: ${pooled}`);
+}
+
+function checkPictures({ image, mask, strength, fitReference }: FluxRequest, { picture, name }: FluxVariant): void {
+  if (picture === "hole" && !(image && mask)) refuse(`${name} needs image and mask`);
+  if (picture === "control" && !image) refuse(`${name} needs image: the map to follow`);
+  if (mask && !image) refuse("mask needs image");
+  if (mask && (picture === "reference" || picture === "control")) refuse(`${name} takes no mask`);
+  if (strength !== undefined && (picture === "reference" || picture === "control")) refuse(`${name} takes no strength`);
+  if (strength !== undefined && !image) refuse("strength needs image");
+  if (fitReference !== undefined && picture !== "reference") refuse(`${name} takes no fitReference`);
+}
