@@ -12,7 +12,7 @@ import {
   type Velocity,
 } from "@wick/diffusion";
 import { fromPixels, type Image } from "@wick/image";
-import { type Module, runBlocksAsync } from "@wick/nn";
+import { runBlocksAsync } from "@wick/nn";
 import { cat, type Device, type Held, hold, scope, type Tensor } from "@wick/tensor";
 import type { AutoencoderKl } from "@wick/vae";
 import type { Flux, FluxContext, FluxModulations } from "../flux1.ts";
@@ -187,9 +187,9 @@ export class FluxPipeline {
       const model = await vae.ensure(this.device, loading(request));
       request.onProgress?.({ stage: "decode" });
       for (let i = 0; i < latents.dim(0); i++) {
-        request.signal?.throwIfAborted();
-        using pixels = hold(scope(() => model.decode(latents.narrow(0, i, 1)).squeeze(0)));
-        const [, height, width] = pixels.value.dims(3);
+        using one = hold(latents.narrow(0, i, 1));
+        using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value), { signal: request.signal }));
+        const [, , height, width] = pixels.value.dims(4);
         images.push(fromPixels((await pixels.value.toArray()) as Float32Array, width, height));
       }
     } finally {
@@ -231,7 +231,7 @@ export class FluxPipeline {
       else if (picture === "control") add("channels", packed(encoded));
       else add("clean", encoded);
     }
-    add("noise", latents ? latents.to("f32").copy() : draw(plan.shape));
+    add("noise", latents ? scope(() => latents.to("f32").copy()) : draw(plan.shape));
     if (image && mask && picture === "hole") add("channels", await this.#holeChannels(encode, image, mask, plan));
     if (mask && picture === "start") {
       const { factor } = this.parts.vae.model;
@@ -247,11 +247,10 @@ export class FluxPipeline {
     const { vae, keepLoaded } = this.parts;
     try {
       const model = await vae.ensure(this.device, loading(request));
-      const { latentChannels } = model.config;
-      return scope(() => {
-        const x = pixels();
-        return model.encode(x, draw?.([1, latentChannels, x.dim(2) / model.factor, x.dim(3) / model.factor]));
-      });
+      using x = hold(scope(pixels));
+      const [, , height, width] = x.value.dims(4);
+      using noise = hold(draw?.([1, model.config.latentChannels, height / model.factor, width / model.factor]));
+      return await runBlocksAsync(this.device, model.runEncode(x.value, { noise: noise.value }), { signal: request.signal });
     } catch (error) {
       if (!keepLoaded) vae.release();
       throw error;

@@ -36,7 +36,11 @@ interface FoundEncoder {
 }
 
 /** Reads configs and tokenizers; throws RequestError naming what neither `files` nor the companions have. */
-export async function openText(options: OpenFluxOptions, maxTokens: number, reading: Reading): Promise<{ readonly t5: OpenedText; readonly clip: OpenedText }> {
+export async function openText(
+  options: OpenFluxOptions,
+  maxTokens: number,
+  reading: Reading,
+): Promise<{ readonly t5: OpenedText; readonly clip: OpenedText }> {
   const places = [options.files, ...(options.companions ? [options.companions] : [])];
   const clip = await find(places, { folder: "text_encoder", single: "clip_l*.{safetensors,gguf}" }, reading);
   const t5 = await find(places, { folder: "text_encoder_2", single: "t5*xxl*.{safetensors,gguf}" }, reading);
@@ -64,7 +68,11 @@ export async function openText(options: OpenFluxOptions, maxTokens: number, read
   };
 }
 
-async function find(places: readonly ModelFiles[], { folder, single }: { folder: string; single: string }, reading: Reading): Promise<FoundEncoder> {
+async function find(
+  places: readonly ModelFiles[],
+  { folder, single }: { folder: string; single: string },
+  reading: Reading,
+): Promise<FoundEncoder> {
   for (const place of places) {
     if (await place.has(`${folder}/config.json`, reading)) {
       return { place, weights: `${folder}/*.safetensors`, config: await place.readJson<Json>(`${folder}/config.json`, reading) };
@@ -90,7 +98,8 @@ async function tokenizerFiles(places: readonly ModelFiles[], folder: string, rea
     const found: Record<string, string | Uint8Array> = {};
     // tokenizer.json says all that the vocabulary files say.
     const skipped = has("tokenizer.json") ? ["vocab.json", "merges.txt"] : [];
-    for (const name of texts.filter((n) => has(n) && !skipped.includes(n))) found[name] = await place.readText(`${folder}/${name}`, reading);
+    for (const name of texts.filter((n) => has(n) && !skipped.includes(n)))
+      found[name] = await place.readText(`${folder}/${name}`, reading);
     if (!has("tokenizer.json") && has("spiece.model")) found["spiece.model"] = await bytesOf(place, `${folder}/spiece.model`, reading);
     return found as TokenizerFiles;
   }

@@ -90,7 +90,9 @@ async function findTransformer({ files, transformer, variant }: OpenFluxOptions,
     const config = fluxConfigFromJson(await files.readJson<FluxJson>("transformer/config.json", reading));
     return { config, weights: "transformer/*.safetensors", hints: [await pipelineClass(files, reading), files.name] };
   }
-  const candidates = (await files.match(transformer ?? singleFiles, reading)).filter((p) => transformer !== undefined || !notTransformers.test(p));
+  const candidates = (await files.match(transformer ?? singleFiles, reading)).filter(
+    (p) => transformer !== undefined || !notTransformers.test(p),
+  );
   if (candidates.length !== 1) {
     const listed = candidates.length > 0 ? candidates.join(", ") : "no transformer/config.json and no single file";
     throw new RequestError("flux", `cannot tell the transformer in ${files.name}: ${listed}; name its file with the option transformer`);
@@ -120,19 +122,33 @@ async function configOfFile(files: ModelFiles, path: string, reading: Reading): 
   }
 }
 
-async function chooseVariant({ files, variant }: OpenFluxOptions, { config, hints }: FoundTransformer, reading: Reading): Promise<FluxVariant> {
+async function chooseVariant(
+  { files, variant }: OpenFluxOptions,
+  { config, hints }: FoundTransformer,
+  reading: Reading,
+): Promise<FluxVariant> {
   if (typeof variant === "object") return { ...variant, config };
   const named = variant === undefined ? variantOf(config, hints) : fluxVariants[variant];
   if (!named) throw new RequestError("flux", `unknown variant "${variant}"; known are ${Object.keys(fluxVariants).join(", ")}`);
-  if (named.config.guidance !== config.guidance || named.config.inChannels / named.config.outChannels !== config.inChannels / config.outChannels) {
-    throw new RequestError("flux", `the transformer is not of the variant ${named.name}: it has ${config.inChannels} input channels and ${config.guidance ? "a" : "no"} guidance embedder`);
+  if (
+    named.config.guidance !== config.guidance ||
+    named.config.inChannels / named.config.outChannels !== config.inChannels / config.outChannels
+  ) {
+    throw new RequestError(
+      "flux",
+      `the transformer is not of the variant ${named.name}: it has ${config.inChannels} input channels and ${config.guidance ? "a" : "no"} guidance embedder`,
+    );
   }
   const scheduler = "scheduler/scheduler_config.json";
   const shift = (await files.has(scheduler, reading)) ? shiftFromConfig(await files.readJson<object>(scheduler, reading)) : named.shift;
   return { ...named, config, shift };
 }
 
-function transformerStage(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage & { whole: LazyModel<Flux> } {
+function transformerStage(
+  options: OpenFluxOptions,
+  { config, weights }: FoundTransformer,
+  reading: Reading,
+): TransformerStage & { whole: LazyModel<Flux> } {
   const model = new Flux(config, options.parts);
   const open = async (signal?: AbortSignal): Promise<WeightSource> => {
     const bytes = await options.files.openAll(weights, { ...reading, ...(signal ? { signal } : {}) });
@@ -165,7 +181,10 @@ async function openVae({ files, companions }: OpenFluxOptions, reading: Reading)
           translate(await openWeights(await place.openAll(weights, { ...reading, ...(signal ? { signal } : {}) })), autoencoderKlNames),
       });
     if (await place.has("vae/config.json", reading)) {
-      return lazy(new AutoencoderKl(autoencoderKlConfigFromJson(await place.readJson<FluxJson>("vae/config.json", reading))), "vae/*.safetensors");
+      return lazy(
+        new AutoencoderKl(autoencoderKlConfigFromJson(await place.readJson<FluxJson>("vae/config.json", reading))),
+        "vae/*.safetensors",
+      );
     }
     for (const path of single) if (await place.has(path, reading)) return lazy(new AutoencoderKl(flux1Autoencoder), path);
   }

@@ -1,0 +1,47 @@
+// Whole pipelines against diffusers, step by step: shared by CPU and GPU tests.
+import { type Device, hold, scope } from "@wick/tensor";
+import { relativeL2 } from "@wick/testing";
+import type { FluxRequest } from "../src/index.ts";
+import type { FluxGolden } from "./parity-cases.ts";
+import { packedValues, readPipelineGolden, requestInputs, type TinyOptions, tinyFlux } from "./tiny-flux.ts";
+
+export interface PipelineComparison {
+  /** Relative L2 of the latents after every step. */
+  readonly steps: readonly number[];
+  /** Largest difference of the noise levels. */
+  readonly sigmas: number;
+  /** Relative L2 of the decoded picture in -1…1. */
+  readonly image: number;
+}
+
+/** Runs the pipeline golden `name` with the network `network` on a device. */
+export async function comparePipeline(
+  device: Device,
+  name: string,
+  network: FluxGolden,
+  request: Partial<FluxRequest> = {},
+  options: TinyOptions = {},
+): Promise<PipelineComparison> {
+  const golden = await readPipelineGolden(name);
+  using pipe = await tinyFlux(device, network, options);
+  const { guidance, steps } = JSON.parse(golden.metadata.get("options")!) as { guidance: number; steps: number };
+  using inputs = hold(requestInputs(device, golden));
+  const full: FluxRequest = { guidance, steps, ...inputs.value, ...request };
+  const expected = (path: string) => golden.outputs.get(path)!.values;
+  const run = pipe.steps(full);
+  const errors: number[] = [];
+  let step = await run.next();
+  for (; !step.done; step = await run.next()) {
+    errors.push(relativeL2(await packedValues(step.value.latents), expected(`latents.${step.value.index}`)));
+  }
+  using latents = hold(step.value);
+  const vae = await pipe.parts.vae.ensure(device);
+  using pixels = hold(scope(() => vae.decode(latents.value)));
+  const { sigmas } = pipe.plan(full);
+  const wanted = Array.from(expected("sigmas")).slice(-sigmas.length);
+  return {
+    steps: errors,
+    sigmas: Math.max(...sigmas.map((s, i) => Math.abs(s - wanted[i]!))),
+    image: relativeL2((await pixels.value.toArray()) as Float32Array, expected("image")),
+  };
+}

@@ -1,0 +1,22 @@
+// The FLUX.1 pipelines against diffusers, and how they behave.
+import { cpu } from "@wick/tensor";
+import { describe, expect, test } from "vitest";
+import { comparePipeline } from "./pipeline-parity.ts";
+
+describe("against diffusers, from the same latents", () => {
+  test.each([
+    ["dev", "dev", {}, 8],
+    ["dev-cfg", "dev", { trueCfg: 2 }, 8],
+    ["schnell", "schnell", {}, 4],
+  ] as const)("%s", async (name, network, request, count) => {
+    for (const precomputeModulation of [false, true]) {
+      using device = cpu();
+      const { steps, sigmas, image } = await comparePipeline(device, name, network, request, { precomputeModulation });
+      expect(steps).toHaveLength(count);
+      expect(sigmas).toBeLessThan(1e-7);
+      expect(Math.max(...steps)).toBeLessThan(1e-4);
+      expect(image).toBeLessThan(1e-4);
+      expect(device.liveBytes).toBe(0);
+    }
+  });
+});

@@ -1,0 +1,90 @@
+// Pipelines at the goldens' tiny widths, and what the pipeline goldens hold.
+import { LazyModel } from "@wick/diffusion";
+import { type Module, namedParameters } from "@wick/nn";
+import { type Device, hold, renameAll, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
+import { goldenInput, type ModuleGolden, readModuleGolden } from "@wick/testing/module-golden";
+import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames } from "@wick/vae";
+import {
+  Flux,
+  type FluxConfig,
+  FluxPipeline,
+  type FluxPipelineParts,
+  type FluxVariant,
+  fluxVariants,
+  splitModulation,
+  unpackLatents,
+} from "../src/index.ts";
+import { configOf, type FluxGolden, goldenUrl, openGolden, tensorOf, weightsOf } from "./parity-cases.ts";
+
+export const readPipelineGolden = (name: string): Promise<ModuleGolden> => readModuleGolden(goldenUrl(`pipeline-${name}`));
+const vaeGolden = (): Promise<ModuleGolden> => readModuleGolden(new URL("../../vae/test/goldens/kl-tiled.safetensors", import.meta.url));
+
+export interface TinyOptions extends Partial<Pick<FluxPipelineParts, "keepLoaded" | "precomputeModulation" | "defaults" | "text">> {
+  readonly variant?: FluxVariant;
+  /** Changes of the network's constants, for tests that must fail. */
+  readonly changes?: Partial<FluxConfig>;
+  /** Replaces the transformer's weights. */
+  readonly decorate?: (source: WeightSource) => WeightSource;
+}
+
+/** A pipeline with the weights of the transformer golden `name` and the goldens' tiny VAE. */
+export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOptions = {}): Promise<FluxPipeline> {
+  const golden = await openGolden(name);
+  const known = { dev: "dev", schnell: "schnell", kontext: "kontext-dev", fill: "fill-dev", control: "canny-dev" }[name];
+  const config = { ...configOf(golden), ...options.changes };
+  const variant = { ...(options.variant ?? fluxVariants[known]!), config };
+  const model = new Flux(config);
+  const weights = async () => (options.decorate ?? ((s) => s))(await weightsOf(golden, "black-forest-labs"));
+  const parts = splitModulation(model);
+  const lazy = <M extends Module>(label: string, part: M) => {
+    const names = new Set([...namedParameters(part)].map(([n]) => n));
+    return new LazyModel({
+      name: label,
+      model: part,
+      open: async () => renameAll(await weights(), (n) => (names.has(n) ? n : undefined)),
+    });
+  };
+  const vae = await vaeGolden();
+  return new FluxPipeline(device, {
+    variant,
+    text: options.text,
+    transformer: {
+      model,
+      whole: lazy("transformer", model),
+      modulation: lazy("modulation", parts.modulation),
+      trunk: lazy("transformer", parts.trunk),
+    },
+    vae: new LazyModel({
+      name: "vae",
+      model: new AutoencoderKl(autoencoderKlConfigFromJson(vae.config)),
+      open: async () => translate(vae.weights, autoencoderKlNames),
+    }),
+    defaults: { ...variant.defaults, width: 80, height: 48, ...options.defaults },
+    keepLoaded: options.keepLoaded ?? true,
+    precomputeModulation: options.precomputeModulation ?? false,
+  });
+}
+
+/** Inputs of a pipeline golden as a request has them; owned by the caller. */
+export function requestInputs(device: Device, golden: ModuleGolden) {
+  const input = (name: string): Tensor => tensorOf(device, goldenInput(golden, name));
+  const embeddings = (prefix: string) => ({ text: input(`${prefix}txt`), pooled: input(`${prefix}y`) });
+  const [height, width] = [Number(golden.metadata.get("height")), Number(golden.metadata.get("width"))];
+  const unpacked = (tokens: Tensor) => {
+    using owned = hold(tokens);
+    return scope(() => unpackLatents(owned.value, { rows: height / 16, columns: width / 16 }).contiguous());
+  };
+  return {
+    height,
+    width,
+    embeddings: embeddings(""),
+    ...(golden.inputs.has("negative_txt") ? { negativeEmbeddings: embeddings("negative_") } : {}),
+    ...(golden.inputs.has("latents") ? { latents: unpacked(input("latents")) } : {}),
+  };
+}
+
+/** Packed latents [b, c, h, w] as the goldens hold them. */
+export async function packedValues(latents: Tensor): Promise<Float32Array> {
+  using tokens = hold(scope(() => latents.rearrange("b c (h p) (w q) -> b (h w) (c p q)", { p: 2, q: 2 })));
+  return (await tokens.value.toArray()) as Float32Array;
+}
