@@ -2,23 +2,11 @@
 // After huggingface/diffusers src/diffusers/models/autoencoders/{autoencoder_kl,vae}.py and black-forest-labs/flux src/flux/modules/autoencoder.py.
 // Fields are spelled as diffusers spells them. b batch, c channels, h w rows and columns.
 import { type AttentionFunction, type BlockRun, Conv2d, fusedAttention, GroupNorm, Linear, Module, repeat, runBlocks } from "@wick/nn";
-import { type DType, epilogue, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
-import {
-  type EstimateOptions,
-  estimateJob,
-  type Half,
-  type ImageSize,
-  type Job,
-  type LatentSize,
-  latentSizeOf,
-  limitsOf,
-  type MemoryEstimate,
-  type Plan,
-  planRun,
-  type RunOptions,
-} from "./memory.ts";
+import { epilogue, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
+import { Autoencoder } from "./autoencoder.ts";
+import type { RunOptions } from "./memory.ts";
 import { releasing, type Stage, Staged, stageOf } from "./stages.ts";
-import { checkTiles, decodeGrid, encodeGrid, runCut } from "./tiling.ts";
+import { diffusersTiles, runTiled } from "./tiling.ts";
 
 export interface AutoencoderKlConfig {
   readonly imageChannels: number;
@@ -255,29 +243,21 @@ export interface EncodeOptions extends RunOptions {
   readonly noise?: Tensor | undefined;
 }
 
-/** Part of a tile that automatic tiling shares with the next one, as in diffusers. */
-const autoOverlap = 0.25;
-
-const factorOf = ({ channels }: AutoencoderKlConfig): number => 2 ** (channels.length - 1);
-
 /** The FLUX.1 and Z-Image autoencoder, by config. All methods take f32, f16 or bf16 and compute in that format (f32 sums). */
-export class AutoencoderKl extends Module {
-  readonly encoder: Encoder;
-  readonly decoder: Decoder;
+export class AutoencoderKl extends Autoencoder {
+  override readonly encoder: Encoder;
+  override readonly decoder: Decoder;
   readonly #cfg: AutoencoderKlConfig;
-  readonly #plans = new Map<string, Plan>();
   constructor(cfg: AutoencoderKlConfig = flux1Autoencoder) {
-    super();
+    const { imageChannels, latentChannels, channels } = cfg;
+    const factor = 2 ** (channels.length - 1);
+    super({ imageChannels, latentChannels, factor, overlap: diffusersTiles.overlap, tiler: runTiled, twin: () => new AutoencoderKl(cfg) });
     this.encoder = new Encoder(cfg);
     this.decoder = new Decoder(cfg);
     this.#cfg = cfg;
   }
   get config(): AutoencoderKlConfig {
     return this.#cfg;
-  }
-  /** Image rows per latent row. */
-  get factor(): number {
-    return factorOf(this.#cfg);
   }
 
   /** z as the encoder gives it → model latents: (z - shift) · scale */
@@ -304,70 +284,23 @@ export class AutoencoderKl extends Module {
 
   /** `moments` that pauses before each block; see runBlocksAsync. */
   *runMoments(image: Tensor, options: RunOptions = {}): BlockRun<Moments> {
-    const size = this.#checkImage(image);
-    using raw = hold(yield* this.#encodePlanned(image, this.#plan("encode", image, size, options)));
+    using raw = hold(yield* this.runHalf("encode", image, options));
     return momentsOf(raw.value);
   }
   /** `encode` that pauses before each block; see runBlocksAsync. */
   *runEncode(image: Tensor, { noise, ...options }: EncodeOptions = {}): BlockRun<Tensor> {
-    const wanted = [image.dim(0), this.#cfg.latentChannels, ...this.#checkImage(image)];
+    const wanted = [image.dim(0), this.#cfg.latentChannels, ...this.checkImage(image)];
     if (noise && `${noise.shape}` !== `${wanted}`) throw new ShapeError("encode", `noise is [${wanted.join(", ")}]: ${noise}`);
     using moments = hold(yield* this.runMoments(image, options));
     const { mean, std } = moments.value;
     return scope(() => this.scaleLatents(noise ? mean.add(std.mul(noise)) : mean));
   }
   /** `decode` that pauses before each block; see runBlocksAsync. */
-  *runDecode(latents: Tensor, options: RunOptions = {}): BlockRun<Tensor> {
-    const { latentChannels } = this.#cfg;
-    if (latents.rank !== 4 || latents.dim(1) !== latentChannels || latents.size === 0) {
-      throw new ShapeError("decode", `latents are [b, ${latentChannels}, h, w]: ${latents}`);
-    }
-    const plan = this.#plan("decode", latents, [latents.dim(2), latents.dim(3)], options);
-    return yield* this.#decodePlanned(latents, plan);
+  runDecode(latents: Tensor, options: RunOptions = {}): BlockRun<Tensor> {
+    return this.runHalf("decode", latents, options);
   }
 
-  /** Memory of a run for images of `height` x `width` pixels, without weights or values. */
-  static estimate(half: Half, cfg: AutoencoderKlConfig, size: ImageSize, options: EstimateOptions = {}): MemoryEstimate {
-    const latentSize = latentSizeOf(half, factorOf(cfg), size);
-    return estimateJob(AutoencoderKl.#job(half, cfg, options.batch ?? 1, latentSize, options.dtype ?? "f32"), options);
-  }
-
-  *#encodePlanned(image: Tensor, plan: Plan): BlockRun<Tensor> {
-    const grid = plan.tile && encodeGrid(plan.tile, this.factor);
-    return yield* runCut(image, grid, plan.oneByOne, (part) => this.encoder.run(part));
-  }
-  *#decodePlanned(latents: Tensor, plan: Plan): BlockRun<Tensor> {
-    const grid = plan.tile && decodeGrid(plan.tile, this.factor);
-    using z = hold(this.unscaleLatents(latents));
-    return yield* runCut(z.value, grid, plan.oneByOne, (part) => this.decoder.run(part));
-  }
-
-  #plan(half: Half, { device, shape, dtype }: Tensor, latentSize: LatentSize, { tile = "auto", ...limits }: RunOptions): Plan {
-    if (typeof tile === "object") checkTiles(half, tile, this.factor);
-    const job = AutoencoderKl.#job(half, this.#cfg, shape[0]!, latentSize, dtype);
-    return planRun(job, tile, limitsOf(device, limits), this.#plans);
-  }
-
-  static #job(half: Half, cfg: AutoencoderKlConfig, batch: number, latentSize: LatentSize, dtype: DType): Job<AutoencoderKl> {
-    const factor = factorOf(cfg);
-    const [rows, columns] = latentSize;
-    const shape = half === "decode" ? [cfg.latentChannels, rows, columns] : [cfg.imageChannels, rows * factor, columns * factor];
-    return {
-      half,
-      make: () => new AutoencoderKl(cfg),
-      run: (model, x, plan) => (half === "decode" ? model.#decodePlanned(x, plan) : model.#encodePlanned(x, plan)),
-      inputShape: [batch, ...shape],
-      dtype,
-      latentSize,
-      factor,
-      overlap: autoOverlap,
-    };
-  }
-
-  #checkImage(image: Tensor): LatentSize {
-    const { imageChannels } = this.#cfg;
-    if (image.rank !== 4 || image.dim(1) !== imageChannels)
-      throw new ShapeError("encode", `an image is [b, ${imageChannels}, h, w]: ${image}`);
-    return latentSizeOf("encode", this.factor, { height: image.dim(2), width: image.dim(3) });
+  protected override decoderInput(latents: Tensor): Tensor {
+    return this.unscaleLatents(latents);
   }
 }

@@ -1,9 +1,8 @@
 // Tiled runs of an autoencoder half: overlapping tiles go through the network one by one and are blended over the overlap.
-// After huggingface/diffusers src/diffusers/models/autoencoders/autoencoder_kl.py (tiled_decode, _tiled_encode, blend_v, blend_h): its
-// blending is in place, so a tile is blended with neighbours that were blended before. Norm statistics are per tile, so the result differs
-// a little from an untiled run, here as there.
+// After huggingface/diffusers src/diffusers/models/autoencoders/autoencoder_kl.py (tiled_decode, _tiled_encode, blend_v, blend_h) and
+// autoencoder_tiny.py (_tiled_decode). Norm statistics are per tile, so the result differs a little from an untiled run, here as there.
 import type { BlockRun } from "@wick/nn";
-import { cat, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
+import { cat, type Held, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
 
 /** Squares that an image is cut into. */
 export interface TileOptions {
@@ -47,10 +46,19 @@ export function encodeGrid({ size, overlap }: TileOptions, factor: number): Grid
   return { tile: size, stride: size - shared, blend: shared / factor, keep: (size - shared) / factor };
 }
 
+/** A way to run a network in tiles: x [b, c, h, w] through `run` tile by tile. */
+export type Tiler = (x: Tensor, grid: Grid, run: (tile: Tensor) => BlockRun<Tensor>) => BlockRun<Tensor>;
+
 /** x [b, c, h, w] through `run`: whole, in tiles if there is a grid that it exceeds, and image by image when asked. */
-export function* runCut(x: Tensor, grid: Grid | undefined, oneByOne: boolean, run: (part: Tensor) => BlockRun<Tensor>): BlockRun<Tensor> {
+export function* runCut(
+  x: Tensor,
+  grid: Grid | undefined,
+  oneByOne: boolean,
+  tiler: Tiler,
+  run: (part: Tensor) => BlockRun<Tensor>,
+): BlockRun<Tensor> {
   const tiled = grid && (x.dim(2) > grid.tile || x.dim(3) > grid.tile);
-  const each = tiled ? (part: Tensor) => runTiled(part, grid, run) : run;
+  const each = tiled ? (part: Tensor) => tiler(part, grid, run) : run;
   if (!oneByOne) return yield* each(x);
   using done = hold<readonly Tensor[]>([]);
   for (let i = 0; i < x.dim(0); i++) {
@@ -74,7 +82,7 @@ interface Mosaic {
   readonly left: readonly Tensor[];
 }
 
-/** x [b, c, h, w] through `run` tile by tile; `run` maps a tile to its output (also with rows third and columns last). */
+/** As AutoencoderKL: blending is in place, so a tile is mixed with neighbours that were mixed before, first rows, then columns. */
 export function* runTiled(x: Tensor, grid: Grid, run: (tile: Tensor) => BlockRun<Tensor>): BlockRun<Tensor> {
   const [, , height, width] = x.dims(4);
   using mosaic = hold<Mosaic>({ rows: [], row: [], above: [], below: [], left: [] });
@@ -120,4 +128,39 @@ function mix(before: Tensor | undefined, tile: Tensor, dim: number, blend: numbe
 function ramp(like: Tensor, dim: number, extent: number, falling: boolean): Tensor {
   const weights = Float32Array.from({ length: extent }, (_, i) => (falling ? 1 - i / extent : i / extent));
   return like.device.tensor(weights, dim === 2 ? [extent, 1] : [extent]);
+}
+
+/** As AutoencoderTiny: every tile is laid over the picture with weights that rise from 0 to 1 over the overlap at its top and left. */
+export function* runFeathered(x: Tensor, grid: Grid, run: (tile: Tensor) => BlockRun<Tensor>): BlockRun<Tensor> {
+  const [b, , height, width] = x.dims(4);
+  const outSize = (n: number): number => (n * grid.keep) / grid.stride;
+  let picture: Held<Tensor> | undefined;
+  try {
+    for (let top = 0; top < height; top += grid.stride) {
+      for (let start = 0; start < width; start += grid.stride) {
+        using tile = hold(cut(x, top, start, grid.tile));
+        using out = hold(yield* run(tile.value));
+        picture ??= hold(x.device.zeros([b, out.value.dim(1), outSize(height), outSize(width)], out.value.dtype as "f32"));
+        picture.update((p) => layOver(p, out.value, outSize(top), outSize(start), grid.blend));
+      }
+    }
+    return picture!.value.copy();
+  } finally {
+    picture?.[Symbol.dispose]();
+  }
+}
+
+function layOver(picture: Tensor, tile: Tensor, top: number, start: number, blend: number): Tensor {
+  const [, , rows, columns] = tile.dims(4);
+  const under = picture.narrow(2, top, rows).narrow(3, start, columns);
+  const weights = rise(tile, rows, top > 0 ? blend : 0)
+    .unsqueeze(1)
+    .mul(rise(tile, columns, start > 0 ? blend : 0));
+  const mixed = weights.mul(tile).add(weights.rsub(1).mul(under));
+  return picture.sliceAssign([0, 0, top, start], mixed.to(tile.dtype));
+}
+
+/** `length` weights: 0 … 1 over the first `blend`, then 1. */
+function rise({ device }: Tensor, length: number, blend: number): Tensor {
+  return device.tensor(Float32Array.from({ length }, (_, i) => (blend < 2 ? 1 : Math.min(1, i / (blend - 1)))));
 }
