@@ -7,8 +7,9 @@ import {
   estimateDecodeBytes,
   estimateEncodeBytes,
   flux1Autoencoder,
+  taef1,
 } from "../src/index.ts";
-import { loadKl, openGolden } from "./parity-cases.ts";
+import { loadKl, loadTiny, openGolden } from "./parity-cases.ts";
 
 const golden = await openGolden("kl-tiled");
 const config = autoencoderKlConfigFromJson(golden.config);
@@ -47,6 +48,23 @@ for (const [rows, columns, options] of cases) {
     }
   });
 }
+
+test("the tiny autoencoder is estimated as it is measured, whole and in tiles", async () => {
+  using device = cpu();
+  const { model } = await loadTiny(device);
+  using _ = model;
+  const size = { height: 160, width: 128 };
+  for (const options of [{}, { tile: { size: 64, overlap: 0.125 } }]) {
+    const { peakBytes } = estimateDecodeBytes(model.config, size, options);
+    device.resetPeak();
+    using latents = device.randn([1, 16, 20, 16], torchCpu(1));
+    using _out = model.decode(latents, options);
+    expect(Math.abs(device.peakBytes / peakBytes - 1)).toBeLessThan(0.02);
+  }
+  const large = estimateDecodeBytes(taef1, { height: 1024, width: 1024 });
+  expect(large.weightBytes).toBe(2_458_899 * 4);
+  expect(large.largestTensorBytes).toBe(gib / 4);
+});
 
 test("1024 x 1024 pixels of the released autoencoder: figures", () => {
   const size = { height: 1024, width: 1024 };

@@ -7,9 +7,12 @@ import { type Comparison, expectModuleParity, type ParityOptions } from "@wick/t
 import {
   AutoencoderKl,
   type AutoencoderKlConfig,
+  AutoencoderTiny,
   autoencoderKlConfigFromJson,
   autoencoderKlFromBfl,
   autoencoderKlNames,
+  autoencoderTinyConfigFromJson,
+  autoencoderTinyNames,
   momentsOf,
   type TileOptions,
 } from "../src/index.ts";
@@ -98,6 +101,43 @@ export async function klTiledErrors(device: Device, tile: TileOptions = goldenTi
   using mean = scope(() => model.moments(image, { tile }).mean);
   const error = async (actual: Tensor, name: string) => relativeL2((await actual.toArray()) as Numbers, golden.outputs.get(name)!.values);
   return { image: await error(decoded, "image"), mean: await error(mean, "mean"), untiled: await error(decoded, "untiled.image") };
+}
+
+const tinyGolden = openGolden("tae");
+
+export async function loadTiny(device: Device): Promise<{ model: AutoencoderTiny; golden: ModuleGolden }> {
+  const golden = await tinyGolden;
+  const model = new AutoencoderTiny(autoencoderTinyConfigFromJson(golden.config));
+  await load(model, translate(golden.weights, autoencoderTinyNames), device);
+  return { model, golden };
+}
+
+const relu = (output: (path: string) => GoldenTensor, path: string): Float64Array =>
+  Float64Array.from(output(path).values, (x) => Math.max(0, x));
+
+/** Encode (of an image that `encode` refuses for its sides), decode, and decode in tiles of 8 latents that share one. */
+export async function tinyParity(device: Device, tile: TileOptions = { size: 64, overlap: 0.125 }): Promise<readonly Comparison[]> {
+  const { model, golden } = await loadTiny(device);
+  using _ = model;
+  using image = inputOn(device, golden, "image");
+  using latents = inputOn(device, golden, "latents");
+  using wide = inputOn(device, golden, "tiled.latents");
+  using tiled = model.decode(wide, { tile });
+  const run = () => ({ latents: model.encoder.forward(image), image: model.decode(latents), "tiled.image": tiled.copy() });
+  return await expectModuleParity(model, golden, run, {
+    expected: {
+      "decoder.layers.0": relu,
+      "**.conv.0": relu,
+      "**.conv.2": relu,
+      "**.conv.4": (output, path) => output(path.slice(0, -".conv.4".length)).values,
+    },
+    absent: {
+      encoder: "runs layer by layer; the latents are compared",
+      decoder: "runs layer by layer; the image is compared",
+      "*.layers": "runs layer by layer; the last layer is compared",
+      "*.layers.*.conv": "the fused last convolution already adds the input",
+    },
+  });
 }
 
 /** The largest relative L2 of the comparisons. */
