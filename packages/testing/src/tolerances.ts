@@ -10,7 +10,7 @@ export type ComparedLevel = "elementwise" | "matmul" | "softmax" | "norm" | "blo
 
 /**
  * Relative L2 tolerance per level and dtype. 1 ulp is 2^-24 relative in f32, 2^-11 in f16, 2^-8 in bf16.
- * There is no f16 entry for text encoders: T5 overflows in it.
+ * Text encoders have narrow weights but f32 activations: T5's do not fit f16.
  */
 export const tolerances = {
   elementwise: { f32: 1e-6, f16: 1e-3, bf16: 8e-3 },
@@ -19,7 +19,7 @@ export const tolerances = {
   norm: { f32: 1e-6, f16: 1e-3, bf16: 8e-3 },
   block: { f32: 2e-5, f16: 2e-3, bf16: 2e-2 },
   model: { f32: 1e-4, f16: 2e-3, bf16: 2e-2 },
-  textEncoder: { f32: 1e-4, bf16: 2e-2 },
+  textEncoder: { f32: 1e-4, f16: 2e-3, bf16: 2e-2 },
   vae: { f32: 1e-4, f16: 2e-3, bf16: 2e-2 },
 } as const satisfies Record<ComparedLevel, Partial<Record<ComparedDType, number>>>;
 
