@@ -5,3 +5,4 @@ export { huggingFace, localFolder, modelFiles } from "./hugging-face.ts";
 export type { ByteProgress, FileEntry, ModelFiles, OpenOptions, ReadOptions } from "./model-files.ts";
 export { cacheName } from "./remote/chunk-store.ts";
 export type { HubOptions } from "./settings.ts";
+export { type UrlFilesOptions, urlFiles } from "./url-files.ts";
