@@ -3,23 +3,26 @@ import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { decodePng, readPngText } from "@wick/image";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { temporaryFolder, wick } from "./cli-process.ts";
 
 const folder = temporaryFolder();
-let cwd = folder.path;
 let runs = 0;
-beforeEach(() => {
-  cwd = join(folder.path, String(runs++));
-  mkdirSync(cwd);
-});
 afterAll(() => folder.remove());
+
+/** A new folder for a test. */
+function newFolder(): string {
+  const path = join(folder.path, String(runs++));
+  mkdirSync(path);
+  return path;
+}
 
 const quick = ["--device", "cpu", "--steps", "1"];
 const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
 
-describe("a picture", () => {
+describe.concurrent("a picture", () => {
   test("is written with a record of how it was made; the same command gives the same bytes", async () => {
+    const cwd = newFolder();
     const args = ["generate", "a", "red", "apple", ...quick, "--seed", "7", "--guidance", "2.5", "--negative", "a fox", "--json"];
     const [first, second] = await Promise.all([wick([...args, "-o", "a.png"], { cwd }), wick([...args, "-o", "b.png"], { cwd })]);
     expect([first.code, second.code], first.stderr + second.stderr).toEqual([0, 0]);
@@ -48,6 +51,7 @@ describe("a picture", () => {
   });
 
   test("gets a free name from its prompt, and several get numbers", async () => {
+    const cwd = newFolder();
     writeFileSync(join(cwd, "a-fox-seed-0-1.png"), "mine");
     const { code, stdout } = await wick(["generate", "A fox!", ...quick, "--count", "2"], { cwd });
     expect(code).toBe(0);
@@ -57,6 +61,7 @@ describe("a picture", () => {
   });
 
   test("of a prompt the embedded model does not know comes with a warning and the nearest names", async () => {
+    const cwd = newFolder();
     const { code, stdout, stderr } = await wick(["generate", "a red aple", ...quick, "--json"], { cwd });
     expect(code).toBe(0);
     expect(stderr).toContain(
@@ -66,6 +71,7 @@ describe("a picture", () => {
   });
 
   test("is made without a word under --quiet", async () => {
+    const cwd = newFolder();
     const { code, stdout, stderr } = await wick(["generate", "a fox", ...quick, "-q", "-o", "fox.png"], { cwd });
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: "", stderr: "" });
     expect(existsSync(join(cwd, "fox.png"))).toBe(true);
@@ -155,7 +161,8 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
 ];
 
 describe("one line, the right exit code and no file after", () => {
-  test.each(failures)("%s", async (_, args, code, line) => {
+  test.concurrent.each(failures)("%s", async (_, args, code, line) => {
+    const cwd = newFolder();
     mkdirSync(join(cwd, "folder.png"));
     mkdirSync(join(cwd, "other"));
     writeFileSync(join(cwd, "file"), "");
@@ -174,12 +181,14 @@ describe("one line, the right exit code and no file after", () => {
 });
 
 test.skipIf(process.getuid?.() === 0)("an output folder without permission (not tested as root, who may write anywhere)", async () => {
+  const cwd = newFolder();
   chmodSync(cwd, 0o500);
   const { code, stderr } = await wick(["generate", "a fox", ...quick, "-o", "fox.png"], { cwd });
   expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("is not writable for you; choose another --out") });
 });
 
 test("Ctrl-C stops between blocks and leaves no file", async () => {
+  const cwd = newFolder();
   let sent = 0;
   const stop = (text: string, kill: (signal: NodeJS.Signals) => void) => {
     if (sent || !text.includes("step 1/")) return;

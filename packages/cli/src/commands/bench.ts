@@ -1,0 +1,76 @@
+// wick bench: how quick a model is here, as figures that can be kept and compared.
+import { cpus } from "node:os";
+import type { DType } from "@wick/tensor";
+import { openModel, type PaintRequest } from "../models/registry.ts";
+import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { paint } from "../paint.ts";
+import { Progress } from "../progress.ts";
+import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { formatBytes, formatDuration, formatTable } from "../units.ts";
+import { version } from "../version.ts";
+
+export interface BenchOptions extends CommonOptions, DeviceOptions {
+  readonly model: string;
+  readonly revision?: string;
+  readonly offline?: boolean;
+  readonly cacheDir?: string;
+  readonly retries?: number;
+  readonly dtype?: DType;
+  readonly textEncoderDtype?: DType;
+  readonly width?: number;
+  readonly height?: number;
+  readonly steps?: number;
+  readonly guidance?: number;
+  readonly runs: number;
+  readonly prompt: string;
+}
+
+/** Makes the same picture `runs` times after a cold one, and reports the times. */
+export async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> {
+  const reporter = new Reporter(options);
+  const progress = new Progress(reporter);
+  using device = await openDevice(options);
+  const opening = performance.now();
+  using model = await openModel(device, { ...options, textEncoderDType: options.textEncoderDtype, signal, onDownload: progress.download });
+  const openMillis = performance.now() - opening;
+  const { prompt, width, height, steps, guidance } = options;
+  const request: PaintRequest = { prompt, width, height, steps, guidance, seed: 0, signal, onProgress: progress.pipeline };
+  const runs = [];
+  for (let run = 0; run <= options.runs; run++) {
+    progress.restart();
+    const { totalMillis, stepMillis, records } = await paint(model, device, request);
+    runs.push({ totalMillis, stepMillis, record: records[0]! });
+  }
+  const [cold, ...warm] = runs as [(typeof runs)[0], ...typeof runs];
+  const { record } = cold;
+  const document = {
+    version,
+    machine: { processor: cpus()[0]?.model.trim() ?? "unknown", threads: cpus().length, node: process.versions.node },
+    device: record.device,
+    model: { name: record.model.name, pipeline: record.model.pipeline, dtype: options.dtype },
+    picture: { width: record.width, height: record.height, steps: record.steps, guidance: record.guidance },
+    openMillis,
+    coldMillis: cold.totalMillis,
+    warmMillis: warm.map((run) => run.totalMillis),
+    medianMillis: median(warm.map((run) => run.totalMillis)),
+    medianStepMillis: median(warm.flatMap((run) => run.stepMillis)),
+    peakDeviceBytes: device.peakBytes,
+    residentBytes: process.memoryUsage().rss,
+  };
+  const table = formatTable([
+    ["device", record.device.description],
+    ["model", `${record.model.name}, ${record.width} x ${record.height}, ${record.steps} steps, guidance ${record.guidance}`],
+    ["opening", formatDuration(openMillis)],
+    ["first picture", formatDuration(cold.totalMillis)],
+    ["next pictures", `${formatDuration(document.medianMillis)} (median of ${warm.length})`],
+    ["step", `${document.medianStepMillis.toFixed(1)} ms (median)`],
+    ["memory", `${formatBytes(document.peakDeviceBytes)} on the device at most, ${formatBytes(document.residentBytes)} in the process`],
+  ]);
+  reporter.result(table, document as unknown as Json);
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}

@@ -1,0 +1,193 @@
+// wick doctor: what this machine can do, what it lacks and how to get it.
+import { existsSync, readdirSync } from "node:fs";
+import { access, constants, readdir, stat, statfs } from "node:fs/promises";
+import { availableParallelism, cpus, freemem, homedir, totalmem } from "node:os";
+import { dirname, join } from "node:path";
+import { cpu, type Device, scope, torchCpu } from "@wick/tensor";
+import { mayHaveGpu, openDevice } from "../open-device.ts";
+import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { formatBytes, formatTable } from "../units.ts";
+import { version } from "../version.ts";
+
+/** A device that was opened and tried. */
+interface DeviceFacts {
+  readonly description: string;
+  readonly tier: string;
+  /** Why a faster family of kernels is not in use. */
+  readonly tierNote?: string | undefined;
+  readonly f16: boolean;
+  readonly threads: number;
+  readonly maxBindingBytes: number;
+  /** Relative L2 error of a product against f64 on the host. */
+  readonly productError: number;
+  readonly gflops: number;
+  readonly features?: readonly string[] | undefined;
+  readonly limits?: Readonly<Record<string, number>> | undefined;
+}
+
+/** Something that is not there, and what to do about it. */
+interface Lack {
+  readonly what: string;
+  readonly remedy: string;
+}
+
+const shownLimits = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeInvocationsPerWorkgroup",
+] as const;
+
+/** Prints the report; a missing GPU is a remark, not a failure. */
+export async function doctor(options: CommonOptions): Promise<void> {
+  const reporter = new Reporter(options);
+  const lacks: Lack[] = [];
+  const machine = {
+    wick: version,
+    node: process.versions.node,
+    system: `${process.platform} ${process.arch}`,
+    processor: `${cpus()[0]?.model.trim() ?? "unknown"}, ${availableParallelism()} threads`,
+    memoryBytes: totalmem(),
+    freeMemoryBytes: freemem(),
+  };
+  const processor = await factsOf(cpu());
+  const gpu = await gpuFacts(lacks);
+  const drivers = vulkanDrivers();
+  const cache = await cacheFacts(lacks);
+  const document = { machine, cpu: processor, gpu: gpu ?? null, vulkanDrivers: drivers, cache, lacks };
+  const rows = [
+    ["wick", `${machine.wick} on Node ${machine.node}, ${machine.system}`],
+    ["processor", `${machine.processor}, ${formatBytes(machine.memoryBytes)} memory (${formatBytes(machine.freeMemoryBytes)} free)`],
+    ["cpu device", deviceLine(processor)],
+    ["gpu device", gpu ? deviceLine(gpu) : "none"],
+    ...(gpu?.tierNote ? [["", gpu.tierNote]] : []),
+    ...(gpu?.features ? [["features", gpu.features.join(", ")]] : []),
+    ...Object.entries(gpu?.limits ?? {}).map(([name, value]) => [name, String(value)]),
+    ...(process.platform === "linux" ? [["vulkan drivers", drivers.join(", ") || "none"]] : []),
+    [
+      "downloads",
+      `${cache.folder} (${cache.exists ? `${cache.models} models` : "not there yet"}, ${formatBytes(cache.freeBytes)} free on the disk)`,
+    ],
+    ["hub", `${cache.endpoint}${cache.offline ? ", offline" : ""}${cache.hasToken ? ", with a token" : ""}`],
+  ];
+  const missing = lacks.map(({ what, remedy }) => `- ${what}: ${remedy}`);
+  reporter.result(
+    [formatTable(rows), ...(missing.length > 0 ? ["", "What is missing:", ...missing] : ["", "Nothing is missing."])].join("\n"),
+    document as unknown as Json,
+  );
+}
+
+const deviceLine = (d: DeviceFacts): string =>
+  `${d.description}; ${d.tier} kernels, f16 ${d.f16 ? "yes" : "no"}, ${d.gflops.toFixed(1)} GFLOP/s in a small product, error ${d.productError.toExponential(1)}`;
+
+async function gpuFacts(lacks: Lack[]): Promise<DeviceFacts | undefined> {
+  try {
+    return await factsOf(await openDevice({ device: "webgpu" }));
+  } catch (error) {
+    const reason = (error as Error).message;
+    if (/cannot find|ERR_MODULE_NOT_FOUND|not installed/i.test(reason)) {
+      lacks.push({
+        what: "Dawn, the WebGPU implementation for Node",
+        remedy: "npm install webgpu (it is optional; npm was told to leave optional packages out)",
+      });
+    } else
+      lacks.push({
+        what: mayHaveGpu() ? "a WebGPU adapter, although there is a graphics card" : "a GPU",
+        remedy: `${driverRemedy()} (${reason.split(";")[0]})`,
+      });
+    return undefined;
+  }
+}
+
+function driverRemedy(): string {
+  if (process.platform === "linux")
+    return "install the Vulkan driver of your card (Debian, Ubuntu: apt install mesa-vulkan-drivers libvulkan1, or NVIDIA's driver); the CPU works without";
+  if (process.platform === "win32") return "update the driver of your graphics card (Direct3D 12 is needed); the CPU works without";
+  return "macOS 13 or newer with Metal is needed; the CPU works without";
+}
+
+/** Opens nothing: takes the device, tries it and closes it. */
+async function factsOf(device: Device): Promise<DeviceFacts> {
+  try {
+    const { tier, f16, threads, maxBindingBytes } = device.capabilities;
+    const trial = await tryProduct(device);
+    const { tierNote, device: raw } = device.backend as { tierNote?: string; device?: GPUDevice };
+    const limits = raw && Object.fromEntries(shownLimits.map((name) => [name, raw.limits[name]]));
+    const features = raw && [...raw.features].sort();
+    return { description: device.description, tier, tierNote, f16, threads, maxBindingBytes, ...trial, features, limits };
+  } finally {
+    device.destroy();
+  }
+}
+
+/** A 256 x 256 product: is it right, and how quick is it the second time. */
+async function tryProduct(device: Device): Promise<{ productError: number; gflops: number }> {
+  const n = 256;
+  const generator = torchCpu(0);
+  const [a, b] = [generator.randn(n * n) as Float32Array, generator.randn(n * n) as Float32Array];
+  using x = device.tensor(a, [n, n]);
+  using y = device.tensor(b, [n, n]);
+  let [got, elapsedMillis] = [new Float32Array(0), 0];
+  for (let run = 0; run < 2; run++) {
+    const started = performance.now();
+    using product = scope(() => x.matmul(y));
+    got = (await product.toArray()) as Float32Array<ArrayBuffer>;
+    elapsedMillis = performance.now() - started;
+  }
+  return { productError: errorOfProduct(a, b, got, n), gflops: (2 * n ** 3) / elapsedMillis / 1e6 };
+}
+
+function errorOfProduct(a: Float32Array, b: Float32Array, got: Float32Array, n: number): number {
+  let [errors, total] = [0, 0];
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let k = 0; k < n; k++) sum += a[i * n + k]! * b[k * n + j]!;
+      errors += (got[i * n + j]! - sum) ** 2;
+      total += sum ** 2;
+    }
+  }
+  return Math.sqrt(errors / total);
+}
+
+/** The driver descriptions that Vulkan's loader finds. */
+function vulkanDrivers(): string[] {
+  if (process.platform !== "linux") return [];
+  const folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
+  return folders.flatMap((folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".json")) : []));
+}
+
+async function cacheFacts(lacks: Lack[]) {
+  const { env } = process;
+  const home = env["HF_HOME"] || join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "huggingface");
+  const folder = env["HF_HUB_CACHE"] || join(home, "hub");
+  const exists = (await stat(folder).catch(() => undefined))?.isDirectory() ?? false;
+  const models = exists ? (await readdir(folder)).filter((name) => name.startsWith("models--")).length : 0;
+  let place = folder;
+  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
+  const disk = await statfs(place).catch(() => undefined);
+  const freeBytes = disk ? disk.bavail * disk.bsize : 0;
+  const isWritable = await access(place, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!isWritable)
+    lacks.push({ what: `a writable folder for downloads (${folder})`, remedy: "change its permissions, or set HF_HOME to another folder" });
+  if (disk && freeBytes < 35e9)
+    lacks.push({
+      what: `room for a large model (${formatBytes(freeBytes)} free, FLUX.1 has 34 GB)`,
+      remedy: "free some space, or set HF_HOME to another disk",
+    });
+  const endpoint = env["HF_ENDPOINT"] || "https://huggingface.co";
+  const hasToken = Boolean(env["HF_TOKEN"]) || existsSync(env["HF_TOKEN_PATH"] || join(home, "token"));
+  return {
+    folder,
+    exists,
+    models,
+    freeBytes,
+    isWritable,
+    endpoint,
+    hasToken,
+    offline: /^(1|on|yes|true)$/i.test(env["HF_HUB_OFFLINE"] ?? ""),
+  };
+}

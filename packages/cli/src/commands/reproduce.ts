@@ -1,0 +1,128 @@
+// wick reproduce: makes a picture again from its record and compares.
+import { readFile } from "node:fs/promises";
+import { decodePng, type Image } from "@wick/image";
+import type { DType } from "@wick/tensor";
+import { type ExitCode, exitCodes } from "../cli-error.ts";
+import { embeddedName } from "../models/embedded.ts";
+import { openModel, type PaintRequest } from "../models/registry.ts";
+import type { FileStamp } from "../models/used-files.ts";
+import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { checkWritable, writeWhole } from "../output-file.ts";
+import { paint, paintingPng } from "../paint.ts";
+import { type PictureRecord, readRecord } from "../picture-record.ts";
+import { Progress } from "../progress.ts";
+import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { formatDuration } from "../units.ts";
+
+export interface ReproduceOptions extends CommonOptions, DeviceOptions {
+  readonly model?: string;
+  readonly offline?: boolean;
+  readonly cacheDir?: string;
+  readonly retries?: number;
+  readonly out?: string;
+}
+
+/** How two pictures of one size differ. */
+export interface PixelDifference {
+  readonly pixels: number;
+  readonly maxDifference: number;
+  /** Infinite for equal pictures. */
+  readonly psnrDb: number;
+}
+
+/** Runs the record again; resolves with `differs` when the pixels are not the same. */
+export async function reproduce(path: string, options: ReproduceOptions, signal: AbortSignal): Promise<ExitCode> {
+  const reporter = new Reporter(options);
+  const bytes = await readFile(path);
+  const old = readRecord(path, bytes);
+  if (options.out !== undefined) await checkWritable(options.out);
+  const progress = new Progress(reporter);
+  using device = await openDevice({ ...options, device: options.device ?? old.device.kind });
+  using model = await openModel(device, {
+    ...options,
+    model: options.model ?? old.model.name,
+    ...(options.model === undefined && old.model.revision !== undefined ? { revision: old.model.revision } : {}),
+    dtype: old.dtype as DType | undefined,
+    textEncoderDType: old.textEncoderDType as DType | undefined,
+    signal,
+    onDownload: progress.download,
+    onNotice: (text) => reporter.note(text),
+  });
+  const request = { ...requestOf(old), signal, onProgress: progress.pipeline };
+  const painting = await paint(model, device, request, { dtype: old.dtype, textEncoderDType: old.textEncoderDType });
+  const image = painting.images[old.index]!;
+  const record = { ...painting.records[old.index]!, model: { ...painting.records[old.index]!.model, name: old.model.name } };
+  const png = paintingPng(image, record);
+  if (options.out !== undefined) await writeWhole(options.out, png);
+  const same = Buffer.compare(png, bytes) === 0;
+  const difference = comparePixels(image, decodePng(bytes));
+  const changes = changedFields(old, record);
+  const verdict = same ? "identical, byte for byte" : difference?.pixels === 0 ? "the same pixels" : describe(difference);
+  const document = {
+    file: path,
+    sameBytes: same,
+    samePixels: difference?.pixels === 0,
+    difference,
+    changes,
+    totalMillis: painting.totalMillis,
+  };
+  const because = changes.length > 0 ? `; changed since: ${changes.join(", ")}` : "";
+  reporter.result(`${path}: ${verdict}${because} (${formatDuration(painting.totalMillis)})`, document as unknown as Json);
+  return difference?.pixels === 0 ? exitCodes.ok : exitCodes.differs;
+}
+
+function requestOf(r: PictureRecord): PaintRequest {
+  return {
+    prompt: r.prompt,
+    negativePrompt: r.negativePrompt,
+    width: r.width,
+    height: r.height,
+    ...(r.sigmas ? { sigmas: r.sigmas } : { steps: r.steps }),
+    guidance: r.guidance,
+    seed: BigInt(r.seed),
+    rng: r.rng as NonNullable<PaintRequest["rng"]>,
+    count: r.count,
+    solver: r.solver,
+  };
+}
+
+/** Undefined when the sizes differ. */
+export function comparePixels(a: Image, b: Image): PixelDifference | undefined {
+  if (a.width !== b.width || a.height !== b.height) return undefined;
+  let [pixels, maxDifference, squares] = [0, 0, 0];
+  for (let at = 0; at < a.rgb.length; at += 3) {
+    let worst = 0;
+    for (let c = at; c < at + 3; c++) {
+      const d = Math.abs(a.rgb[c]! - b.rgb[c]!);
+      worst = Math.max(worst, d);
+      squares += d * d;
+    }
+    if (worst > 0) pixels++;
+    maxDifference = Math.max(maxDifference, worst);
+  }
+  return { pixels, maxDifference, psnrDb: 10 * Math.log10(255 ** 2 / (squares / a.rgb.length)) };
+}
+
+function describe(difference: PixelDifference | undefined): string {
+  if (!difference) return "a picture of another size";
+  const { pixels, maxDifference, psnrDb } = difference;
+  return `${pixels} pixels differ, by at most ${maxDifference} of 255 (PSNR ${psnrDb.toFixed(1)} dB)`;
+}
+
+/** What was not the same this time: device, versions, model files. */
+function changedFields(old: PictureRecord, now: PictureRecord): string[] {
+  const changes: string[] = [];
+  if (old.device.description !== now.device.description) changes.push(`device (${old.device.description})`);
+  for (const [name, was] of Object.entries(old.versions)) if (now.versions[name] !== was) changes.push(`${name} (${was})`);
+  for (const [file, stamp] of Object.entries(old.model.files)) {
+    const found = now.model.files[file];
+    if (!found || !sameStamp(stamp, found)) changes.push(`${old.model.name === embeddedName ? "embedded " : ""}${file}`);
+  }
+  return changes;
+}
+
+/** A repository names files by other hashes than a folder does; sizes must agree, and so must every hash that both have. */
+function sameStamp(a: FileStamp, b: FileStamp): boolean {
+  const kinds = ["sha256", "gitSha1", "endsSha256"] as const;
+  return a.bytes === b.bytes && kinds.every((kind) => a[kind] === undefined || b[kind] === undefined || a[kind] === b[kind]);
+}

@@ -1,0 +1,291 @@
+// The commands beside generate, as a user runs them, each with its ways to fail.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { decodePng, encodePng } from "@wick/image";
+import { memorySink, writeSafetensors } from "@wick/tensor";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { temporaryFolder, wick } from "./cli-process.ts";
+
+const folder = temporaryFolder();
+const cwd = folder.path;
+const model = fileURLToPath(new URL("../../tiny-zimage/model", import.meta.url));
+const transformer = join(model, "transformer");
+afterAll(() => folder.remove());
+
+/** A safetensors file of f32 vectors. */
+async function writeTensors(name: string, tensors: Readonly<Record<string, readonly number[]>>): Promise<void> {
+  const sink = memorySink();
+  await writeSafetensors(
+    sink,
+    Object.entries(tensors).map(([key, values]) => ({
+      name: key,
+      dtype: "f32",
+      shape: [values.length],
+      bytes: () => [new Uint8Array(Float32Array.from(values).buffer)],
+    })),
+  );
+  writeFileSync(join(cwd, name), sink.bytes());
+}
+
+beforeAll(async () => {
+  await writeTensors("a.safetensors", { first: [1, 2, 2], second: [3, 4], third: [1] });
+  await writeTensors("b.safetensors", { first: [1, 2, 2], second: [3, 5], third: [1.000001] });
+  await writeTensors("c.safetensors", { first: [1, 2], other: [1] });
+  writeFileSync(join(cwd, "cut.safetensors"), readFileSync(join(cwd, "a.safetensors")).subarray(0, 100));
+  writeFileSync(join(cwd, "page.safetensors"), "<!doctype html><html>please log in</html>");
+  writeFileSync(join(cwd, "plain.png"), encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }));
+  writeFileSync(join(cwd, "later.png"), encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }, { text: { wick: '{"format":2}' } }));
+  mkdirSync(join(cwd, "empty"));
+});
+
+describe("wick", () => {
+  test("teaches by example, for every command", async () => {
+    const main = await wick(["--help"]);
+    expect(main.code).toBe(0);
+    expect(main.stdout).toContain('wick generate "a red apple"');
+    expect(main.stdout).toContain("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 compared and found different, 130 stopped by Ctrl-C.");
+    const names = [...main.stdout.matchAll(/^ {2}([a-z]+)[ |]/gm)]
+      .map(([, name]) => name!)
+      .filter((name) => name !== "help" && name !== "wick");
+    expect(names).toEqual(["generate", "reproduce", "inspect", "convert", "compare", "bench", "doctor", "completion"]);
+  });
+
+  test("completes commands and options in bash", async () => {
+    const { stdout } = await wick(["completion", "bash"]);
+    const ask = (...words: string[]) =>
+      execFileSync(
+        "bash",
+        [
+          "--norc",
+          "-c",
+          `${stdout}\nCOMP_WORDS=(${words.join(" ")} ""); COMP_CWORD=$(( \${#COMP_WORDS[@]} - 1 )); COMP_WORDS[COMP_CWORD]="$LAST"; _wick; echo "\${COMPREPLY[*]}"`,
+        ],
+        {
+          encoding: "utf8",
+          env: { LAST: last, PATH: process.env["PATH"] },
+        },
+      ).trim();
+    let last = "ge";
+    expect(ask("wick")).toBe("generate");
+    last = "--gui";
+    expect(ask("wick", "generate")).toBe("--guidance");
+    last = "";
+    expect(ask("wick", "generate", "--device")).toBe("auto cpu webgpu");
+  });
+});
+
+test("completion scripts for zsh and fish name every command", async () => {
+  const [zsh, fish] = await Promise.all([wick(["completion", "zsh"]), wick(["completion", "fish"])]);
+  for (const name of ["generate", "inspect", "doctor"]) {
+    expect(zsh.stdout).toContain(`    ${name}) _arguments `);
+    expect(fish.stdout).toContain(`complete -c wick -n __fish_use_subcommand -a ${name} -d `);
+  }
+});
+
+describe("inspect", () => {
+  test("a checkpoint: format, architecture, parameters, memory", async () => {
+    const { code, stdout } = await wick(["inspect", transformer, "--json", "--tensors", "layers.0.attention.to_*"], { cwd });
+    expect(code).toBe(0);
+    const facts = JSON.parse(stdout);
+    expect(facts).toMatchObject({ architecture: "Z-Image", dialect: "z-image", tensors: 133, dtypes: { BF16: 133 } });
+    expect(facts.bytes).toBe(2 * facts.parameters);
+    expect(facts.memory.bf16).toBe(facts.bytes);
+    expect(facts.memory.q8_0).toBeLessThan(0.65 * facts.bytes);
+    expect(facts.tensorList.map((t: { name: string }) => t.name)).toEqual(
+      ["k", "out.0", "q", "v"].map((n) => `layers.0.attention.to_${n}.weight`),
+    );
+  });
+
+  test("a folder in diffusers layout, part by part", async () => {
+    const { code, stdout } = await wick(["inspect", model], { cwd });
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/pipeline +ZImagePipeline\n/);
+    expect(stdout).toMatch(/transformer +Z-Image +8\.80 M +17\.6 MB/);
+    expect(stdout).toMatch(/text_encoder +Qwen3 text encoder/);
+  });
+});
+
+describe("convert", () => {
+  test("writes another format and number format, and compare measures what was lost", async () => {
+    const converted = await wick(["convert", transformer, "t.gguf", "--dtype", "q8_0", "--json"], { cwd });
+    expect(converted.code, converted.stderr).toBe(0);
+    expect(JSON.parse(converted.stdout)).toMatchObject({ file: "t.gguf", tensors: 133 });
+    expect((await wick(["inspect", "t.gguf"], { cwd })).stdout).toMatch(/format +GGUF\n.+\n.+Q8_0/);
+    const compared = await wick(["compare", "t.gguf", transformer, "--json"], { cwd });
+    expect(compared.code).toBe(3);
+    const worst = Math.max(...JSON.parse(compared.stdout).differences.map((d: { relativeL2: number }) => d.relativeL2));
+    expect(worst).toBeGreaterThan(1e-3);
+    expect(worst).toBeLessThan(1e-2);
+    expect((await wick(["compare", "t.gguf", transformer, "--tolerance", "0.01", "-q"], { cwd })).code).toBe(0);
+  });
+
+  test("renames into another layout and back without a change, and compare sees through layouts", async () => {
+    const vae = join(model, "vae");
+    expect((await wick(["convert", vae, "bfl.safetensors", "--layout", "black-forest-labs"], { cwd })).code).toBe(0);
+    expect((await wick(["inspect", "bfl.safetensors"], { cwd })).stdout).toContain("AutoencoderKL (black-forest-labs layout)");
+    const { code, stdout } = await wick(["compare", "bfl.safetensors", vae, "--tolerance", "0"], { cwd });
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+ tensors agree within 0 \(relative L2\)\n$/) });
+  });
+});
+
+describe("compare", () => {
+  test("finds the first tensor that diverges, with relative L2, max abs and its place", async () => {
+    const { code, stdout } = await wick(["compare", "b.safetensors", "a.safetensors", "--json"], { cwd });
+    expect(code).toBe(3);
+    expect(JSON.parse(stdout)).toMatchObject({
+      compared: 3,
+      onlyLeft: [],
+      onlyRight: [],
+      firstDivergence: { name: "second", relativeL2: 0.2, maxAbs: 1, maxAt: 1 },
+    });
+  });
+
+  test("reports other shapes and names that are on one side only", async () => {
+    const { code, stdout } = await wick(["compare", "a.safetensors", "c.safetensors"], { cwd });
+    expect(code).toBe(3);
+    expect(stdout).toContain("first   shapes [3] and [2]");
+    expect(stdout).toContain("only in the first: second, third\nonly in the second: other\n");
+  });
+});
+
+describe("reproduce", () => {
+  test("makes the same bytes again, and says what is different when something is", async () => {
+    const made = await wick(["generate", "a fox", "--device", "cpu", "--steps", "1", "--count", "2", "-o", "fox.png", "-q"], { cwd });
+    expect(made.code).toBe(0);
+    const again = await wick(["reproduce", "fox-2.png", "--json", "-o", "again.png"], { cwd });
+    expect(JSON.parse(again.stdout)).toMatchObject({ sameBytes: true, samePixels: true, changes: [] });
+    expect(again.code).toBe(0);
+    expect(readFileSync(join(cwd, "again.png"))).toEqual(readFileSync(join(cwd, "fox-2.png")));
+    const picture = readFileSync(join(cwd, "fox-2.png"));
+    const { text, ...image } = decodePng(picture);
+    image.rgb[0]! ^= 4;
+    writeFileSync(join(cwd, "touched.png"), encodePng(image, { text }));
+    const touched = await wick(["reproduce", "touched.png"], { cwd });
+    expect(touched.stdout).toMatch(/^touched\.png: 1 pixels differ, by at most 4 of 255 \(PSNR [\d.]+ dB\)/);
+    expect(touched.code).toBe(3);
+  });
+});
+
+test("bench reports times as figures", async () => {
+  const { code, stdout } = await wick(["bench", "--device", "cpu", "--steps", "1", "--runs", "1", "--json", "-q"], { cwd });
+  expect(code).toBe(0);
+  const figures = JSON.parse(stdout);
+  expect(figures).toMatchObject({ picture: { width: 64, height: 64, steps: 1 }, device: { kind: "cpu" }, model: { name: "embedded" } });
+  expect(figures.medianMillis).toBe(figures.warmMillis[0]);
+  expect(figures.coldMillis).toBeGreaterThan(0);
+  expect(figures.peakDeviceBytes).toBeGreaterThan(20e6);
+});
+
+test("doctor tries the CPU, and says of everything that is missing how to get it", async () => {
+  const { code, stdout } = await wick(["doctor", "--json"], { cwd, env: { HF_HOME: join(cwd, "empty") } });
+  expect(code).toBe(0);
+  const report = JSON.parse(stdout);
+  expect(report.machine).toMatchObject({ wick: "0.1.0", node: process.versions.node });
+  expect(report.cpu.productError).toBeLessThan(1e-5);
+  expect(report.cache).toMatchObject({ folder: join(cwd, "empty", "hub"), exists: false, isWritable: true });
+  for (const lack of report.lacks) expect(lack).toEqual({ what: expect.stringMatching(/./), remedy: expect.stringMatching(/./) });
+  if (!report.gpu) expect(report.lacks).not.toEqual([]);
+});
+
+/** Runs that must fail: the arguments, the exit code, the one line. */
+const failures: readonly [string, readonly string[], number, RegExp][] = [
+  [
+    "inspect a file that is not there",
+    ["inspect", "no.safetensors"],
+    1,
+    /^wick: no\.safetensors: no such file or folder; check the path\n$/,
+  ],
+  ["inspect a cut file", ["inspect", "cut.safetensors"], 1, /^wick: openSafetensors: .*cut\.safetensors.*\n$/],
+  ["inspect a web page", ["inspect", "page.safetensors"], 1, /^wick: openWeights: a web page, not a checkpoint \(a failed download\?\)/],
+  [
+    "inspect an empty folder",
+    ["inspect", "empty"],
+    1,
+    /^wick: empty has no \.safetensors files; name a file, or the folder of one model part/,
+  ],
+  ["inspect without network", ["inspect", "org/name", "--retries", "0"], 1, /^wick: .*org\/name.*;.*\n$/],
+  ["inspect nothing", ["inspect"], 2, /^wick: missing required argument 'what'; see wick inspect --help\n$/],
+  [
+    "convert to an unknown format",
+    ["convert", "a.safetensors", "a.bin"],
+    2,
+    /^wick: a\.bin: the ending names the format; use one of \.safetensors, \.gguf, \.npz\n$/,
+  ],
+  [
+    "convert blocks into safetensors",
+    ["convert", "a.safetensors", "x.safetensors", "--dtype", "q8_0"],
+    2,
+    /cannot hold q8_0 blocks; write a \.gguf\n$/,
+  ],
+  [
+    "convert to a folder that is not there",
+    ["convert", "a.safetensors", "no/x.gguf"],
+    1,
+    /^wick: cannot write no\/x\.gguf: there is no folder/,
+  ],
+  [
+    "convert a file that is not there",
+    ["convert", "no.safetensors", "x.gguf"],
+    1,
+    /^wick: no\.safetensors: no such file or folder; check the path\n$/,
+  ],
+  [
+    "convert to an unknown layout",
+    ["convert", transformer, "x.safetensors", "--layout", "kohya"],
+    2,
+    /^wick: Z-Image has no layout kohya; known are z-image/,
+  ],
+  [
+    "convert an unknown model to a layout",
+    ["convert", "a.safetensors", "x.safetensors", "--layout", "kohya"],
+    1,
+    /is not a model whose layouts are known; leave out --layout/,
+  ],
+  ["merge an adapter that does not fit", ["convert", transformer, "x.safetensors", "--lora", "a.safetensors"], 1, /^wick: .*;?.*\n$/],
+  [
+    "compare with a file that is not there",
+    ["compare", "a.safetensors", "no.npz"],
+    1,
+    /^wick: no\.npz: no such file or folder; check the path\n$/,
+  ],
+  [
+    "compare files without a name in common",
+    ["compare", "a.safetensors", transformer],
+    1,
+    /have no tensor name in common: first against .*; rename one with wick convert --layout\n$/,
+  ],
+  ["reproduce a file that is not there", ["reproduce", "no.png"], 1, /^wick: no\.png: no such file or folder; check the path\n$/],
+  [
+    "reproduce a picture without a record",
+    ["reproduce", "plain.png"],
+    1,
+    /^wick: plain\.png has no record of how it was made; only pictures that wick generate wrote have one\n$/,
+  ],
+  [
+    "reproduce a record of a later version",
+    ["reproduce", "later.png"],
+    1,
+    /^wick: the record in later\.png is damaged or of another version; make the picture again/,
+  ],
+  ["reproduce what is no picture", ["reproduce", "a.safetensors"], 1, /^wick: readPngText: .*\n$/],
+  ["complete for an unknown shell", ["completion", "tcsh"], 2, /Allowed choices are bash, zsh, fish; see wick completion --help\n$/],
+  ["bench without a run", ["bench", "--runs", "0"], 2, /a whole number in 1…1000 is needed; see wick bench --help\n$/],
+];
+
+describe("one line, the right exit code and no file after", () => {
+  let before: string[] = [];
+  beforeAll(() => {
+    before = readdirSync(cwd);
+  });
+  afterAll(() => expect(readdirSync(cwd)).toEqual(before));
+
+  test.concurrent.each(failures)("%s", async (_, args, code, line) => {
+    const env = { HF_ENDPOINT: "http://127.0.0.1:9", HF_HOME: join(cwd, "empty") };
+    const outcome = await wick(args, { cwd, env });
+    expect(outcome.stderr).toMatch(line);
+    expect(outcome.stderr.match(/\n/g)).toHaveLength(1);
+    expect(outcome).toMatchObject({ code, stdout: "" });
+  });
+});
