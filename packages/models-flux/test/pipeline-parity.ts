@@ -24,9 +24,10 @@ export async function comparePipeline(
 ): Promise<PipelineComparison> {
   const golden = await readPipelineGolden(name);
   using pipe = await tinyFlux(device, network, options);
-  const { guidance, steps } = JSON.parse(golden.metadata.get("options")!) as { guidance: number; steps: number };
+  const called = JSON.parse(golden.metadata.get("options")!) as Pick<FluxRequest, "guidance" | "steps" | "seed" | "strength">;
+  const { guidance, steps, seed, strength } = called;
   using inputs = hold(requestInputs(device, golden));
-  const full: FluxRequest = { guidance, steps, ...inputs.value, ...request };
+  const full: FluxRequest = { guidance, steps, seed, strength, ...inputs.value, ...request };
   const expected = (path: string) => golden.outputs.get(path)!.values;
   const run = pipe.steps(full);
   const errors: number[] = [];

@@ -19,4 +19,21 @@ describe("against diffusers, from the same latents", () => {
       expect(device.liveBytes).toBe(0);
     }
   });
+
+  const drawn = { noiseDType: "f32", posterior: "sample" } as const;
+  test.each([
+    ["img2img", "dev", drawn, 3],
+    ["inpaint", "dev", drawn, 3],
+    ["kontext", "kontext", { noiseDType: "f32", fitReference: false }, 5],
+    ["fill", "fill", drawn, 5],
+    ["control", "control", drawn, 5],
+  ] as const)("%s, with diffusers' random draws", async (name, network, request, count) => {
+    using device = cpu();
+    const { steps, sigmas, image } = await comparePipeline(device, name, network, request, { keepLoaded: false });
+    expect(steps).toHaveLength(count);
+    expect(sigmas).toBeLessThan(1e-7);
+    expect(Math.max(...steps)).toBeLessThan(1e-4);
+    expect(image).toBeLessThan(1e-4);
+    expect(device.liveBytes).toBe(0);
+  });
 });

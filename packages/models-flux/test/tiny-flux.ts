@@ -1,8 +1,9 @@
 // Pipelines at the goldens' tiny widths, and what the pipeline goldens hold.
 import { LazyModel } from "@wick/diffusion";
+import type { Image } from "@wick/image";
 import { type Module, namedParameters } from "@wick/nn";
 import { type Device, hold, renameAll, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
-import { goldenInput, type ModuleGolden, readModuleGolden } from "@wick/testing/module-golden";
+import { type GoldenTensor, goldenInput, type ModuleGolden, readModuleGolden } from "@wick/testing/module-golden";
 import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames } from "@wick/vae";
 import {
   Flux,
@@ -65,6 +66,11 @@ export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOp
   });
 }
 
+/** A stored picture [h, w, 3]. */
+function pictureOf({ shape, values }: GoldenTensor): Image {
+  return { width: shape[1]!, height: shape[0]!, rgb: values as Uint8Array };
+}
+
 /** Inputs of a pipeline golden as a request has them; owned by the caller. */
 export function requestInputs(device: Device, golden: ModuleGolden) {
   const input = (name: string): Tensor => tensorOf(device, goldenInput(golden, name));
@@ -79,6 +85,8 @@ export function requestInputs(device: Device, golden: ModuleGolden) {
     width,
     embeddings: embeddings(""),
     ...(golden.inputs.has("negative_txt") ? { negativeEmbeddings: embeddings("negative_") } : {}),
+    ...(golden.inputs.has("image_rgb") ? { image: pictureOf(goldenInput(golden, "image_rgb")) } : {}),
+    ...(golden.inputs.has("mask_rgb") ? { mask: pictureOf(goldenInput(golden, "mask_rgb")) } : {}),
     ...(golden.inputs.has("latents") ? { latents: unpacked(input("latents")) } : {}),
   };
 }

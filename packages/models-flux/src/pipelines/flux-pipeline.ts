@@ -231,6 +231,8 @@ export class FluxPipeline {
       else if (picture === "control") add("channels", packed(encoded));
       else add("clean", encoded);
     }
+    // diffusers' Fill samples the whole picture even when it does not start from it.
+    else if (sample && image) draw([1, ...plan.shape.slice(1)]).dispose();
     add("noise", latents ? scope(() => latents.to("f32").copy()) : draw(plan.shape));
     if (image && mask && picture === "hole") add("channels", await this.#holeChannels(encode, image, mask, plan));
     if (mask && picture === "start") {
