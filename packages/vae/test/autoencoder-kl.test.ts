@@ -4,7 +4,7 @@ import { cpu, scope, type Tensor, torchCpu } from "@wick/tensor";
 import { type Numbers, relativeL2, tolerances } from "@wick/testing";
 import { inventorySource, readInventory } from "@wick/testing/inventory";
 import { expect, test } from "vitest";
-import { AutoencoderKl } from "../src/index.ts";
+import { AutoencoderKl, estimateDecodeBytes } from "../src/index.ts";
 import { inputOn, loadKl, openGolden } from "./parity-cases.ts";
 
 const golden = await openGolden("kl-tiled");
@@ -51,7 +51,8 @@ for (const dtype of ["f16", "bf16"] as const) {
     expect(all.dtype).toBe(dtype);
     const everything = relativeL2(await values(all), expected);
     expect(weightsOnly).toBeLessThan(tolerances.vae[dtype]);
-    expect(everything).toBeLessThan(2 * tolerances.vae[dtype]);
+    // Forty layers of rounded activations: looser than the policy of f32 activations, tighter than 16-bit pictures need.
+    expect(everything).toBeLessThan(1.5 * tolerances.vae[dtype]);
     expect(everything).toBeGreaterThan(weightsOnly / 2);
   });
 }
@@ -85,19 +86,18 @@ test("wrong shapes are refused", () => {
 test("a run stops between blocks when aborted, and nothing stays", async () => {
   using device = cpu();
   using model = await loadKl(device, golden);
-  using latents = device.randn([1, 16, 7, 5], torchCpu(2));
-  const before = device.liveBytes;
-  for (const options of [{}, { tile: { size: 32, overlap: 0.25 } }]) {
+  using latents = device.randn([2, 16, 7, 5], torchCpu(2));
+  const held = device.liveBytes;
+  const batch = { budgetBytes: estimateDecodeBytes(model.config, { height: 56, width: 40 }, { batch: 2 }).activationBytes - 1 };
+  for (const { at, ...options } of [{ at: 15 }, { at: 40, tile: { size: 32, overlap: 0.25 } }, { at: 30, ...batch }]) {
     const stop = new AbortController();
-    const seen: Module[] = [];
-    const run = runBlocksAsync(device, model.runDecode(latents, options), {
-      signal: stop.signal,
-      before: (block) => {
-        if (seen.push(block) === 40 - (options.tile ? 0 : 25)) stop.abort(new Error("enough"));
-      },
-    });
-    await expect(run).rejects.toThrow("enough");
-    expect(device.liveBytes).toBe(before);
+    let seen = 0;
+    const before = () => {
+      if (++seen === at) stop.abort(new Error("enough"));
+    };
+    await expect(runBlocksAsync(device, model.runDecode(latents, options), { signal: stop.signal, before })).rejects.toThrow("enough");
+    expect(seen).toBe(at);
+    expect(device.liveBytes).toBe(held);
   }
 });
 
