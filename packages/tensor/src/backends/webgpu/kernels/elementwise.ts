@@ -91,11 +91,13 @@ function dispatchMap(
 function planMap(out: View, inputs: readonly View[], bounds: readonly Bound[], raw: boolean): MapPlan {
   const walk = walkOf([out.layout, ...inputs.map((v) => v.layout)]);
   const last = walk.shape.length - 1;
-  const modes = bounds.map((b, i) => readMode(walk, i, b.offset));
+  const best = bounds.map((b, i) => readMode(walk, i, b.offset));
   const contiguous = isContiguous(out.layout) && bounds[0]!.offset % 4 === 0;
   // The last vector may run over the end only where the buffer's padding follows.
   const mayOverrun = sizeOf(out.layout.shape) % 4 === 0 || out.layout.offset + sizeOf(out.layout.shape) >= lastElement(out);
-  const store: StoreMode = modes[0] === "vec" && (last > 0 || mayOverrun) ? "quad" : contiguous && mayOverrun ? "tail" : "single";
+  const store: StoreMode = best[0] === "vec" && (last > 0 || mayOverrun) ? "quad" : contiguous && mayOverrun ? "tail" : "single";
+  // A thread with one element reads element by element.
+  const modes = store === "single" ? best.map((m, i) => (i > 0 && m === "vec" ? "elem" : m)) : best;
   const perElement = last > 0 && walk.shape[last]! % 4 !== 0;
   const stored = (v: View): StoredDType => (raw && dtypeInfo[v.dtype].blockBytes === 2 ? "u16" : (v.dtype as StoredDType));
   return { walk, store, modes, perElement, out: stored(out), inputs: inputs.map(stored) };

@@ -2,11 +2,18 @@
 import type { KernelTable } from "../../../ops/table.ts";
 import { attentionKernel } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
+import { convKernel, convTransposeKernel } from "./conv.ts";
 import { copyKernel, fillKernel, mapKernel } from "./elementwise.ts";
+import { dequantizeKernel, gatherKernel, indexAddKernel, indexSelectKernel, scatterKernel } from "./gather.ts";
+import { groupNormKernel } from "./group-norm.ts";
 import { matmulKernel } from "./matmul.ts";
 import { normKernel } from "./norm.ts";
+import { reduceKernel } from "./reduce.ts";
+import { poolKernel, resampleKernel } from "./resample.ts";
 import { ropeKernel } from "./rope.ts";
+import { scanKernel } from "./scan.ts";
 import { softmaxKernel } from "./softmax.ts";
+import { argsortKernel } from "./sort.ts";
 
 /** One kernel per line of the op table, bound to a device. */
 export function makeKernels(ctx: KernelContext): KernelTable {
@@ -15,9 +22,22 @@ export function makeKernels(ctx: KernelContext): KernelTable {
     copy: copyKernel(ctx),
     fill: fillKernel(ctx),
     matmul: matmulKernel(ctx),
+    reduce: reduceKernel(ctx),
+    scan: scanKernel(ctx),
     softmax: softmaxKernel(ctx),
     norm: normKernel(ctx),
+    groupNorm: groupNormKernel(ctx),
     attention: attentionKernel(ctx),
     rope: ropeKernel(ctx),
-  } as unknown as KernelTable;
+    conv: convKernel(ctx),
+    convTranspose: convTransposeKernel(ctx),
+    pool: poolKernel(ctx),
+    resample: resampleKernel(ctx),
+    gather: gatherKernel(ctx),
+    scatter: scatterKernel(ctx),
+    indexSelect: indexSelectKernel(ctx),
+    indexAdd: indexAddKernel(ctx),
+    argsort: argsortKernel(ctx),
+    dequantize: dequantizeKernel(ctx),
+  };
 }

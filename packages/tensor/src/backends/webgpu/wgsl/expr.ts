@@ -76,7 +76,7 @@ export function constant(value: number, type: ExprType): string {
 /** A value of one type as another, by torch's casts: truncation to integers, nonzero to true. */
 export function convert(x: string, from: ExprType, to: ExprType): string {
   if (from === to) return x;
-  if (to === "bool") return from === "f32" ? `(${x} != 0.0)` : `(${x} != ${from === "i32" ? "0i" : "0u"})`;
+  if (to === "bool") return from === "f32" ? `!(${x} == 0.0)` : `(${x} != ${from === "i32" ? "0i" : "0u"})`;
   if (from === "f32" && to === "u32") return `select(bitcast<u32>(i32(${x})), u32(max(${x}, 0.0)), ${x} >= 0.0)`;
   return `${to}(${x})`;
 }
