@@ -102,7 +102,11 @@ async function readBody(path: string, response: Response, onBytes: (loaded: numb
   }
   if (stated > 0 && loaded !== stated) throw new TruncatedError("open", `${path} has ${stated} bytes, ${loaded} arrived; try again`);
   const whole = new Uint8Array(loaded);
-  chunks.reduce((at, chunk) => (whole.set(chunk, at), at + chunk.byteLength), 0);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
   return whole;
 }
 
