@@ -1,6 +1,7 @@
 // @wick/tensor: numbers on a device.
 export type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
 export { type DryRun, dryRun } from "./backends/dry.ts";
+export type { WebGpuOptions } from "./backends/webgpu/index.ts";
 export { cpu } from "./cpu.ts";
 export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";
@@ -54,3 +55,4 @@ export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
 export { leakedTensors, type Stage, Tensor } from "./tensor.ts";
+export { webgpu } from "./webgpu.ts";
