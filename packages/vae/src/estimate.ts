@@ -10,7 +10,7 @@ const declared = (config: AutoencoderConfig) => ("groups" in config ? new Autoen
 
 /**
  * Memory of decoding latents to an image of `size` pixels. With `tile: "auto"` it follows the plan that `decode` makes on a device of
- * `maxBindingBytes` with `budgetBytes`. Throws ShapeError for sides that are not multiples of the factor, OutOfMemoryError when no tiles fit.
+ * `maxTensorBytes` with `budgetBytes`. Throws ShapeError for sides that are not multiples of the factor, OutOfMemoryError when no tiles fit.
  */
 export function estimateDecodeBytes(config: AutoencoderConfig, size: ImageSize, options?: EstimateOptions): MemoryEstimate {
   return declared(config).estimate("decode", size, options);

@@ -11,7 +11,7 @@ export interface MemoryEstimate {
   readonly activationBytes: number;
   /** Both: what `device.peakBytes` shows after a run on a device that holds nothing else. */
   readonly peakBytes: number;
-  /** The largest single tensor; a device whose `maxBindingBytes` is smaller has to split it. */
+  /** The largest single tensor; it has to fit `capabilities.maxBufferBytes` (kernels split what exceeds `maxBindingBytes`). */
   readonly largestTensorBytes: number;
 }
 
@@ -21,7 +21,7 @@ export type Tile = "auto" | "never" | TileOptions;
 export interface RunOptions {
   /** Default "auto". */
   readonly tile?: Tile | undefined;
-  /** Bytes that the run may take beside the weights; without it only the device's largest binding limits "auto". */
+  /** Bytes that the run may take beside the weights; without it only the device's largest buffer limits "auto". */
   readonly budgetBytes?: number | undefined;
 }
 
@@ -38,8 +38,8 @@ export interface EstimateOptions extends RunOptions {
   readonly dtype?: DType;
   /** Default f32. */
   readonly weightDType?: DType;
-  /** The device's `capabilities.maxBindingBytes`, for "auto". */
-  readonly maxBindingBytes?: number;
+  /** Largest tensor that "auto" allows: the device's `capabilities.maxBufferBytes`. No limit by default. */
+  readonly maxTensorBytes?: number;
 }
 
 /** The encoder or the decoder. */
@@ -104,14 +104,14 @@ export interface Limits {
 
 /** What a device and the caller allow. */
 export const limitsOf = ({ capabilities }: Device, { budgetBytes }: Pick<RunOptions, "budgetBytes">): Limits => ({
-  tensorBytes: capabilities.maxBindingBytes,
+  tensorBytes: capabilities.maxBufferBytes ?? Number.POSITIVE_INFINITY,
   budgetBytes: budgetBytes ?? Number.POSITIVE_INFINITY,
 });
 
 /** The measure of a job under the plan that the options lead to. */
 export function estimateJob<M extends Module>(job: Job<M>, options: EstimateOptions): MemoryEstimate {
-  const { tile = "auto", maxBindingBytes = Number.MAX_SAFE_INTEGER, budgetBytes = Number.POSITIVE_INFINITY } = options;
-  return measure(job, planRun(job, tile, { tensorBytes: maxBindingBytes, budgetBytes }), options.weightDType);
+  const { tile = "auto", maxTensorBytes = Number.POSITIVE_INFINITY, budgetBytes = Number.POSITIVE_INFINITY } = options;
+  return measure(job, planRun(job, tile, { tensorBytes: maxTensorBytes, budgetBytes }), options.weightDType);
 }
 
 const within = (e: MemoryEstimate, limits: Limits): boolean =>
@@ -127,8 +127,8 @@ const smallestTile = 16;
  */
 export function planRun<M extends Module>(job: Job<M>, tile: Tile, limits: Limits, known = new Map<string, Plan>()): Plan {
   if (tile !== "auto") return { tile: tile === "never" ? undefined : tile, oneByOne: false };
-  const unlimited = limits.tensorBytes === Number.MAX_SAFE_INTEGER && limits.budgetBytes === Number.POSITIVE_INFINITY;
-  if (unlimited) return { tile: undefined, oneByOne: false };
+  if (limits.tensorBytes === Number.POSITIVE_INFINITY && limits.budgetBytes === Number.POSITIVE_INFINITY)
+    return { tile: undefined, oneByOne: false };
   const key = `${job.half} ${job.inputShape} ${job.dtype} ${limits.tensorBytes} ${limits.budgetBytes}`;
   const plan = known.get(key) ?? planWhole(job, limits) ?? planTiles(job, limits);
   known.set(key, plan);

@@ -72,7 +72,7 @@ test("1024 x 1024 pixels of the released autoencoder: figures", () => {
   expect(whole.weightBytes).toBe(83_819_683 * 4);
   expect(whole.largestTensorBytes).toBe(gib);
   expect(whole.peakBytes / gib).toBeCloseTo(2.81, 1);
-  const split = estimateDecodeBytes(flux1Autoencoder, size, { maxBindingBytes: 128 * mib });
+  const split = estimateDecodeBytes(flux1Autoencoder, size, { maxTensorBytes: 128 * mib });
   expect(split.largestTensorBytes).toBeLessThanOrEqual(128 * mib);
   expect(split.peakBytes).toBeLessThan(gib);
   const half = estimateDecodeBytes(flux1Autoencoder, size, { dtype: "bf16", weightDType: "bf16" });
@@ -107,7 +107,7 @@ test("what cannot be made to fit is refused before anything is computed", async 
   expect(() => model.decode(latents, { budgetBytes: mib })).toThrowErrorMatchingInlineSnapshot(
     `[OutOfMemoryError: decode: the smallest tiles, 128 pixels, need 3.1 MiB in all, there is room for 1.0 MiB: input [1, 16, 40, 24]; use a smaller image or a 16-bit dtype]`,
   );
-  expect(() => estimateDecodeBytes(config, { height: 64, width: 64 }, { maxBindingBytes: 2 ** 16 })).toThrowErrorMatchingInlineSnapshot(
+  expect(() => estimateDecodeBytes(config, { height: 64, width: 64 }, { maxTensorBytes: 2 ** 16 })).toThrowErrorMatchingInlineSnapshot(
     `[OutOfMemoryError: decode: the smallest tiles, 128 pixels, need 0.3 MiB in one tensor, there is room for 0.1 MiB: input [1, 16, 8, 8]; use a smaller image or a 16-bit dtype]`,
   );
 });

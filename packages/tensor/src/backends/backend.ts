@@ -47,6 +47,8 @@ export interface Capabilities {
   readonly threads: number;
   /** Largest single binding the kernels may use; larger tensors are split inside. */
   readonly maxBindingBytes: number;
+  /** Largest single tensor; absent when only the memory as a whole limits it. */
+  readonly maxBufferBytes?: number;
 }
 
 export interface Backend {
