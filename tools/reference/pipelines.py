@@ -1,14 +1,17 @@
 """Whole pipelines at tiny widths: diffusers' FluxPipeline and ZImagePipeline from given latents and embeddings, latents after every step, image."""
 
+import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, ZImagePipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, ZImageImg2ImgPipeline, ZImageInpaintPipeline, ZImagePipeline
 from diffusers.pipelines.flux import pipeline_flux
 
 import flux1
 import vae
 import z_image
+from PIL import Image
+
 from golden import Golden, Mutation, Run, make, patch
-from weights import normal
+from weights import integers, normal
 
 FLUX_FOLDER, ZIMAGE_FOLDER = flux1.FOLDER, z_image.FOLDER
 VAE_WEIGHTS = "packages/vae/test/goldens/kl-tiled.safetensors"
@@ -99,6 +102,60 @@ def run_z_image(guidance: float = 0.0, truncation: float = 1.0, normalization=Fa
     return Run(given, model.state_dict(), outputs, [f"latents.{steps - 1}", "image"])
 
 
+def picture() -> torch.Tensor:
+    """A smooth u8 picture [h, w, 3] with some noise."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, HEIGHT), torch.linspace(0, 1, WIDTH), indexing="ij")
+    smooth = torch.stack([rows, columns, 1 - rows * columns], -1) * 200
+    return (smooth + integers("pipe.picture", 0, 56, HEIGHT, WIDTH, 3)).to(torch.uint8)
+
+
+def mask_of(threshold: int = 128) -> torch.Tensor:
+    """A grey mask [h, w]: dark to the left, bright to the right, with a slanted edge."""
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    return ((columns * 3 + rows).clamp(0, 255) + 128 - threshold).clamp(0, 255).to(torch.uint8)
+
+
+def run_z_image_picture(mask: bool = False, strength: float = 0.6, seed: int = 5, batch: int = 1, threshold: int = 128, posterior: bool = True, steps: int = STEPS, shift: float = 3.0) -> Run:
+    """Image-to-image, or inpainting with `mask`; a sample of the posterior and the noise come from one generator."""
+    model = z_image.build()
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    kind = ZImageInpaintPipeline if mask else ZImageImg2ImgPipeline
+    pipe = kind(scheduler=scheduler, vae=tiny_vae(), text_encoder=None, tokenizer=None, transformer=model)
+    pipe.set_progress_bar_config(disable=True)
+    prompts = [normal(f"pipe.z.cap.{n}", n, 24, scale=0.02) for n in (19, 37)][:batch]
+    given = {"picture": picture()} | {f"cap.{i}": p for i, p in enumerate(prompts)}
+    extra = {}
+    if mask:
+        given["mask"] = mask_of()
+        extra["mask_image"] = Image.fromarray(mask_of(threshold).numpy())
+    if not posterior:
+        real = pipe.vae.encode
+
+        def encode(x):
+            out = real(x)
+            out.latent_dist.sample = lambda generator=None: out.latent_dist.mean
+            return out
+
+        pipe.vae.encode = encode
+    outputs: dict = {}
+    final = pipe(
+        prompt_embeds=list(prompts),
+        image=Image.fromarray(np.asarray(picture())),
+        strength=strength,
+        height=HEIGHT,
+        width=WIDTH,
+        num_inference_steps=steps,
+        guidance_scale=0.0,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="latent",
+        callback_on_step_end=recorder(outputs),
+        **extra,
+    ).images
+    decoded(outputs, final, pipe.vae, vae.KL)
+    outputs["sigmas"] = scheduler.sigmas
+    return Run(given, model.state_dict(), outputs, [sorted(k for k in outputs if k.startswith("latents."))[-1], "image"])
+
+
 def call(fn, **fixed):
     return lambda **changes: fn(**{**fixed, **changes})
 
@@ -131,8 +188,26 @@ def z_image_cases() -> dict:
     }
 
 
+def z_image_picture_cases() -> dict:
+    shared = [Mutation("seed 5 -> 6", {"seed": 6}), Mutation("the mean instead of a sample", {"posterior": False}), Mutation("shift 3 -> 3.05", {"shift": 3.05})]
+    return {
+        "img2img": ("ZImageImg2ImgPipeline", {"strength": 0.7, "batch": 2}, [*shared, Mutation("strength 0.7 -> 0.6", {"strength": 0.6})]),
+        "inpaint": ("ZImageInpaintPipeline", {"strength": 1.0, "mask": True}, [*shared, Mutation("mask threshold", {"threshold": 152}), Mutation("strength 1 -> 0.8", {"strength": 0.8})]),
+    }
+
+
+@torch.no_grad()
+def generate_z_image_pictures() -> None:
+    extra = {"vaeWeights": VAE_WEIGHTS, "height": str(HEIGHT), "width": str(WIDTH)}
+    for name, (kind, options, mutations) in z_image_picture_cases().items():
+        call_options = {"options": {"steps": STEPS, "seed": 5} | options}
+        path = f"{ZIMAGE_FOLDER}/pipeline-{name}.safetensors"
+        make(Golden(path, f"diffusers {kind}", z_image.CONFIG, call(run_z_image_picture, **options), mutations, extra=extra | call_options, weights_file=z_image.WEIGHTS_FILE, writes_weights=False))
+
+
 @torch.no_grad()
 def generate() -> None:
+    generate_z_image_pictures()
     extra = {"vaeWeights": VAE_WEIGHTS, "height": str(HEIGHT), "width": str(WIDTH)}
     for name, (options, mutations) in flux_cases().items():
         config = flux1.CONFIG | ({} if options.get("dev", True) else {"guidance_embed": False})

@@ -3,11 +3,6 @@ export * from "./configs.ts";
 export * from "./configs-json.ts";
 export * from "./names/z-image.ts";
 export * from "./pipelines/open.ts";
-export {
-  type ZImageDefaults,
-  type ZImageParts as ZImagePipelineParts,
-  ZImagePipeline,
-  type ZImageRequest,
-  type ZImageStep,
-} from "./pipelines/z-image-pipeline.ts";
+export type { ZImageCaptions, ZImageDefaults, ZImageJob, ZImageRequest } from "./pipelines/request.ts";
+export { type ZImageParts as ZImagePipelineParts, ZImagePipeline, type ZImageStep } from "./pipelines/z-image-pipeline.ts";
 export * from "./z-image.ts";

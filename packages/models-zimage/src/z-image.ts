@@ -186,6 +186,17 @@ export class TimestepEmbedder extends Module {
   }
 }
 
+/** Throws ShapeError when captions of this many tokens, or image tokens in these rows and columns, have no positions left. */
+export function checkZImagePositions({ ropeLengths }: ZImageConfig, captionTokens: number, rows: number, columns: number): void {
+  [roundUp(captionTokens) + 1, rows, columns].forEach((n, axis) => {
+    if (n > ropeLengths[axis]!)
+      throw new ShapeError(
+        "ZImage.context",
+        `position axis ${axis} has room for ${ropeLengths[axis]}, needs ${n}; use a shorter prompt or a smaller image`,
+      );
+  });
+}
+
 /** What does not change while one image is denoised: refined captions and position tables. Owned by the caller (`hold`). */
 export interface ZImageContext {
   /** [b, lCaption, d], each caption filled up to a multiple of 32, then to the longest. */
@@ -247,7 +258,7 @@ export class ZImage extends Module {
       );
     }
     const filled = captions.map((c) => roundUp(c.dim(0)));
-    this.#checkPositions(Math.max(...filled) + 1, rows, columns);
+    checkZImagePositions(this.#cfg, Math.max(...filled), rows, columns);
     return scope(() => {
       const { device } = captions[0]!;
       const longest = Math.max(...filled);
@@ -290,17 +301,6 @@ export class ZImage extends Module {
       image: [...pixels, ...origin(roundUp(pixels.length) - pixels.length)],
       caption: [...caption, ...origin(longest - captionTokens)],
     };
-  }
-
-  #checkPositions(...needed: number[]): void {
-    const { ropeLengths } = this.#cfg;
-    needed.forEach((n, axis) => {
-      if (n > ropeLengths[axis]!)
-        throw new ShapeError(
-          "ZImage.context",
-          `position axis ${axis} has room for ${ropeLengths[axis]}, needs ${n}; use a shorter prompt or a smaller image`,
-        );
-    });
   }
 
   /** latents [b, c, h, w] at noise level sigma [b] (1 is pure noise) → velocity dx/dsigma [b, c, h, w]. */

@@ -30,7 +30,7 @@ describe("against PyTorch", () => {
     const read = await readReference(fileName(references[0]!));
     const ids = await read("token_ids");
     const expected = Array.from(new BigInt64Array(ids.bytes.buffer, ids.bytes.byteOffset, ids.bytes.byteLength / 8), Number);
-    expect(Array.from(pipe.parts.tokenizer.encodePrompt("a red apple").ids)).toEqual(expected);
+    expect(Array.from(pipe.parts.text!.tokenizer.encodePrompt("a red apple").ids)).toEqual(expected);
     using hidden = await pipe.encode("a red apple");
     expect(relativeL2((await hidden.toArray()) as Float32Array, (await read("text_hidden")).values)).toBeLessThan(1e-5);
   });
@@ -94,10 +94,10 @@ describe("requests", () => {
     expect(await message({ steps: 0 })).toMatchInlineSnapshot(`"RequestError: generate: steps is a whole number in 1…1000, got 0"`);
     expect(await message({ guidance: -1 })).toMatchInlineSnapshot(`"RequestError: generate: guidance is a number of at least 0, got -1"`);
     expect(await message({ solver: "ddim" })).toMatchInlineSnapshot(
-      `"RequestError: generate: unknown solver "ddim"; known are euler, heun, dpmpp-2m, dpmpp-2m-k, euler-a"`,
+      `"RequestError: generate: unknown solver "ddim"; known are euler, heun, dpmpp-2m, dpmpp-2m-k, euler-a, euler-stochastic"`,
     );
     expect(await message({ cfg: 3 })).toMatchInlineSnapshot(
-      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, width, height, steps, guidance, guidanceTruncation, guidanceNormalization, seed, rng, count, latents, sigmas, solver, signal, onProgress"`,
+      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, promptEmbeds, negativePromptEmbeds, width, height, steps, guidance, guidanceTruncation, guidanceNormalization, image, strength, mask, posterior, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress"`,
     );
     expect(await message({ sigmas: [0.2, 0.9] })).toMatchInlineSnapshot(`"ShapeError: userSigmas: sigmas decrease within 1…0: [0.2, 0.9]"`);
     expect(await message({ width: 4096 })).toMatchInlineSnapshot(
@@ -106,6 +106,6 @@ describe("requests", () => {
     expect(await message({ prompt: "fox ".repeat(600) })).toMatchInlineSnapshot(
       `"RequestError: generate: the prompt has 1209 tokens, 512 at most; shorten it"`,
     );
-    expect(await message({ prompt: 7 })).toMatchInlineSnapshot(`"RequestError: generate: prompt is a text"`);
+    expect(await message({ prompt: 7 })).toMatchInlineSnapshot(`"RequestError: generate: prompt is a text or a list of texts"`);
   });
 });

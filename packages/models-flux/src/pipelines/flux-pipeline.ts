@@ -1,13 +1,16 @@
 // Pictures with FLUX.1: from a prompt, from a picture and a prompt, into a hole, by edit, along a map. One pipeline for all releases.
 // After black-forest-labs/flux @ 802fb47 src/flux/{sampling,cli*}.py and huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux*.py.
 import {
+  binaryMask,
   checkFinite,
   combineGuidance,
   type DenoiseStep,
   denoise,
   type EnsureOptions,
   type LazyModel,
+  nearestCells,
   noiseStream,
+  pixelTensor,
   RequestError,
   type Velocity,
 } from "@wick/diffusion";
@@ -19,7 +22,6 @@ import type { Flux, FluxContext, FluxModulations } from "../flux1.ts";
 import { modulationsFor } from "../modulation-weights.ts";
 import { imagePositions, maskTokens, packLatents, textPositions, unpackLatents } from "../tokens.ts";
 import type { FluxDefaults, FluxVariant } from "../variants.ts";
-import { binaryMask, nearestCells, pixelTensor } from "./pictures.ts";
 import { type FluxEmbeddings, type FluxPlan, type FluxRequest, planRequest } from "./request.ts";
 
 /** A tokenizer with its text encoder; @wick/encoders has T5PromptEncoder and ClipPromptEncoder. */

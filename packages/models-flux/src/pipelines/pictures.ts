@@ -1,7 +1,6 @@
 // Pictures on their way into a pipeline: sizes, pixels, masks.
 // After huggingface/diffusers src/diffusers/image_processor.py and pipelines/flux/pipeline_flux_{fill,inpaint,kontext}.py.
-import { flatten, type Image, resize, toPixels } from "@wick/image";
-import type { Device, Tensor } from "@wick/tensor";
+import type { PictureSize } from "@wick/diffusion";
 
 /** Sizes Kontext was trained with (diffusers PREFERRED_KONTEXT_RESOLUTIONS, black-forest-labs/flux src/flux/util.py). */
 export const kontextSizes: readonly (readonly [width: number, height: number])[] = [
@@ -24,11 +23,6 @@ export const kontextSizes: readonly (readonly [width: number, height: number])[]
   [1568, 672],
 ];
 
-export interface PictureSize {
-  readonly width: number;
-  readonly height: number;
-}
-
 /** The size in pixels that Kontext sees a picture in: the trained one of the nearest aspect ratio, or its own in multiples of 16. */
 export function kontextSize({ width, height }: PictureSize, fit: boolean): PictureSize {
   const multiple = 16;
@@ -38,24 +32,4 @@ export function kontextSize({ width, height }: PictureSize, fit: boolean): Pictu
   const distance = ([w, h]: readonly [number, number]) => Math.abs(aspect - w / h);
   const [w, h] = kontextSizes.reduce((best, size) => (distance(size) < distance(best) ? size : best));
   return { width: w, height: h };
-}
-
-/** A picture scaled to a size: [1, 3, h, w] in -1…1. What is transparent counts as white. */
-export function pixelTensor(device: Device, image: Image, { width, height }: PictureSize): Tensor {
-  return device.tensor(toPixels(resize(flatten(image), width, height)), [1, 3, height, width], { label: "pixels" });
-}
-
-/** A mask scaled to a size, as 0 and 1 by pixel, row by row: 1 where its grey is at least half. Grey as Pillow computes it. */
-export function binaryMask(mask: Image, { width, height }: PictureSize): Float32Array {
-  const { rgb } = resize(flatten(mask), width, height);
-  return Float32Array.from({ length: width * height }, (_, i) => {
-    const grey = (rgb[3 * i]! * 19_595 + rgb[3 * i + 1]! * 38_470 + rgb[3 * i + 2]! * 7471 + 0x8000) >> 16;
-    return grey >= 127.5 ? 1 : 0;
-  });
-}
-
-/** Every `factor`-th value of every `factor`-th row: torch's nearest interpolation to a smaller grid. */
-export function nearestCells(mask: Float32Array, { width, height }: PictureSize, factor: number): Float32Array {
-  const [columns, rows] = [width / factor, height / factor];
-  return Float32Array.from({ length: rows * columns }, (_, i) => mask[Math.floor(i / columns) * factor * width + (i % columns) * factor]!);
 }

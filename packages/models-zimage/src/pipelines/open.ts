@@ -8,7 +8,8 @@ import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 import { zImageConfigFromJson } from "../configs-json.ts";
 import { zImageNames } from "../names/z-image.ts";
 import { ZImage } from "../z-image.ts";
-import { type ZImageDefaults, ZImagePipeline } from "./z-image-pipeline.ts";
+import type { ZImageDefaults } from "./request.ts";
+import { ZImagePipeline } from "./z-image-pipeline.ts";
 
 export interface OpenZImageOptions {
   readonly files: ModelFiles;
@@ -57,8 +58,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
   const vae = new LazyModel({ name: "vae", model: new AutoencoderKl(autoencoderKlConfigFromJson(vaeJson!)), open: weights("vae") });
   const total = textEncoder.weightBytes + transformer.weightBytes + vae.weightBytes;
   return new ZImagePipeline(device, {
-    tokenizer: qwenTokenizer(await tokenizerFiles(files, reading)),
-    textEncoder,
+    text: { tokenizer: qwenTokenizer(await tokenizerFiles(files, reading)), encoder: textEncoder },
     transformer,
     vae,
     shift: shiftFromConfig(schedulerJson!),

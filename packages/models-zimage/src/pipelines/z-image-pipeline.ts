@@ -1,23 +1,21 @@
-// Text to image with Z-Image: prompt → Qwen3 hidden states → denoised latents → picture.
-// After huggingface/diffusers src/diffusers/pipelines/z_image/pipeline_z_image.py and Tongyi-MAI/Z-Image src/zimage/pipeline.py.
+// Pictures with Z-Image: from a prompt, from a picture and a prompt, into a hole.
+// After huggingface/diffusers src/diffusers/pipelines/z_image/pipeline_z_image{,_img2img,_inpaint}.py and Tongyi-MAI/Z-Image src/zimage/pipeline.py.
 import {
-  type BaseRequest,
-  checkKeys,
-  checkLatents,
-  checkSide,
-  checkWhole,
+  atNoiseLevel,
   combineGuidance,
+  DecodeError,
   type DenoiseStep,
   denoise,
   type EnsureOptions,
-  flowSigmas,
   guidanceAt,
+  keepKnown,
   type LazyModel,
+  latentMask,
+  noiseStream,
+  pixelTensor,
   RequestError,
+  readLatents,
   type Shift,
-  seededNoise,
-  solverOf,
-  userSigmas,
   type Velocity,
 } from "@wick/diffusion";
 import type { Qwen3, QwenTokenizer } from "@wick/encoders";
@@ -26,49 +24,12 @@ import { runBlocksAsync } from "@wick/nn";
 import { type Device, hold, scope, type Tensor } from "@wick/tensor";
 import type { AutoencoderKl } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
-
-export interface ZImageRequest extends BaseRequest {
-  /** What to steer away from; used when guidance is above 0. */
-  readonly negativePrompt?: string | undefined;
-  /** prediction = positive + guidance · (positive - negative); 0 for Turbo, 3…5 for Base. */
-  readonly guidance?: number | undefined;
-  /** Guidance is off once 1 - sigma passes this (cfg_truncation). */
-  readonly guidanceTruncation?: number | undefined;
-  /** Limits the norm of the guided prediction to this factor of the positive one's (cfg_normalization). */
-  readonly guidanceNormalization?: number | undefined;
-}
-
-const requestKeys: readonly (keyof ZImageRequest)[] = [
-  "prompt",
-  "negativePrompt",
-  "width",
-  "height",
-  "steps",
-  "guidance",
-  "guidanceTruncation",
-  "guidanceNormalization",
-  "seed",
-  "rng",
-  "count",
-  "latents",
-  "sigmas",
-  "solver",
-  "signal",
-  "onProgress",
-];
-
-/** Defaults of a released model. */
-export interface ZImageDefaults {
-  readonly width: number;
-  readonly height: number;
-  readonly steps: number;
-  readonly guidance: number;
-}
+import { planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
 
 /** The parts a pipeline runs; `zImage()` makes them from a repository. */
 export interface ZImageParts {
-  readonly tokenizer: QwenTokenizer;
-  readonly textEncoder: LazyModel<Qwen3>;
+  /** Absent: requests must bring embeddings. */
+  readonly text: { readonly tokenizer: QwenTokenizer; readonly encoder: LazyModel<Qwen3> } | undefined;
   readonly transformer: LazyModel<ZImage>;
   readonly vae: LazyModel<AutoencoderKl>;
   readonly shift: Shift;
@@ -83,8 +44,22 @@ export interface ZImageStep extends DenoiseStep {
   preview(): Promise<readonly Image[]>;
 }
 
-const maxPromptTokens = 512;
-const maxSidePixels = 8192;
+type Watching = Pick<ZImageRequest, "signal" | "onProgress">;
+
+/** Both sides of guidance; `negative` when it is on. */
+interface Sides<T> {
+  readonly positive: T;
+  readonly negative: T | undefined;
+}
+
+/** Where a run begins. */
+interface Start {
+  readonly noise: Tensor;
+  /** Latents of the start picture [1, c, h, w]. */
+  readonly clean: Tensor | undefined;
+  /** Where it is made anew [1, 1, h, w]. */
+  readonly mask: Tensor | undefined;
+}
 
 export class ZImagePipeline {
   readonly device: Device;
@@ -94,177 +69,212 @@ export class ZImagePipeline {
     this.parts = parts;
   }
 
-  /** One picture (or `count`) from a prompt. */
+  /** One picture (the first, if the request is for several). */
   async generate(request: ZImageRequest): Promise<Image> {
     const [image] = await this.generateAll(request);
     return image!;
   }
 
-  /** All `count` pictures of a request. */
+  /** All pictures of a request, those of the first prompt first. Throws DecodeError, which holds the latents, when only decoding fails. */
   async generateAll(request: ZImageRequest): Promise<readonly Image[]> {
     const run = this.steps(request);
     for (;;) {
       const step = await run.next();
       if (!step.done) continue;
       using latents = hold(step.value);
-      return await this.decode(latents.value, request);
-    }
-  }
-
-  /** Denoises step by step; returns the final latents [count, c, h/8, w/8], owned by the caller. */
-  async *steps(request: ZImageRequest): AsyncGenerator<ZImageStep, Tensor, void> {
-    const plan = this.#check(request);
-    const { device } = this;
-    using captions = hold(await this.#encodeBoth(request, plan.guided));
-    const model = await this.parts.transformer.ensure(device, this.#loading(request));
-    const size = { height: plan.latentHeight, width: plan.latentWidth };
-    const context = (caption: Tensor) => model.context(new Array<Tensor>(plan.count).fill(caption), size);
-    using positive = hold(context(captions.value.positive));
-    using negative = hold(captions.value.negative ? context(captions.value.negative) : undefined);
-    using start = hold(request.latents?.copy() ?? this.#noise(request, plan));
-    const run = denoise(device, {
-      latents: start.value,
-      sigmas: plan.sigmas,
-      solver: solverOf(request.solver),
-      velocity: this.#velocity(model, request, plan, positive.value, negative.value),
-      noise: this.#stepNoise(request, plan),
-      signal: request.signal,
-    });
-    for (;;) {
-      const step = await run.next();
-      if (step.done) {
-        if (!this.parts.keepLoaded) this.parts.transformer.release();
-        return step.value;
+      const kept = await readLatents(latents.value);
+      request.latentsOut?.(kept);
+      try {
+        return await this.#decode(latents.value, request);
+      } catch (error) {
+        throw request.signal?.aborted ? error : new DecodeError(kept, error);
       }
-      request.onProgress?.({
-        stage: "step",
-        step: step.value.index + 1,
-        steps: step.value.count,
-        sigma: step.value.next,
-        elapsedMs: step.value.elapsedMs,
-      });
-      const { latents } = step.value;
-      yield { ...step.value, preview: () => this.decode(latents, request) };
     }
   }
 
-  /** Hidden states [l, captionWidth] of one prompt, f32, owned by the caller. */
-  async encode(prompt: string, request: Pick<ZImageRequest, "signal" | "onProgress"> = {}): Promise<Tensor> {
-    const { ids, truncated } = this.parts.tokenizer.encodePrompt(prompt, { maxLength: maxPromptTokens });
-    if (truncated > 0)
-      throw new RequestError("generate", `the prompt has ${ids.length + truncated} tokens, ${maxPromptTokens} at most; shorten it`);
-    const model = await this.parts.textEncoder.ensure(this.device, this.#loading(request));
-    request.onProgress?.({ stage: "encode" });
-    return scope(() => model.forward(this.device, [Array.from(ids)]).squeeze(0));
+  /** Denoises step by step; returns the final latents [prompts · count, c, h/8, w/8], owned by the caller. */
+  async *steps(request: ZImageRequest): AsyncGenerator<ZImageStep, Tensor, void> {
+    const job = this.plan(request);
+    const { device } = this;
+    const { transformer, keepLoaded } = this.parts;
+    using captions = hold(await this.#captions(request, job));
+    using start = hold(await this.#start(request, job));
+    try {
+      const model = await transformer.ensure(device, loading(request));
+      using contexts = hold(this.#contexts(model, job, captions.value));
+      return yield* this.#denoise(request, job, start.value, this.#velocity(model, request, job, contexts.value));
+    } finally {
+      if (!keepLoaded) transformer.release();
+    }
   }
 
-  /** Latents [b, c, h, w] to pictures. */
-  async decode(latents: Tensor, request: Pick<ZImageRequest, "signal" | "onProgress"> = {}): Promise<readonly Image[]> {
-    const vae = await this.parts.vae.ensure(this.device, this.#loading(request));
-    request.onProgress?.({ stage: "decode" });
-    const images: Image[] = [];
-    for (let i = 0; i < latents.dim(0); i++) {
-      request.signal?.throwIfAborted();
-      using pixels = hold(scope(() => vae.decode(latents.narrow(0, i, 1)).squeeze(0)));
-      const [, height, width] = pixels.value.dims(3);
-      images.push(fromPixels((await pixels.value.toArray()) as Float32Array, width, height));
-    }
-    if (!this.parts.keepLoaded) this.parts.vae.release();
-    return images;
+  /** What a request means in numbers; throws RequestError or ShapeError for what is wrong with it, before anything is loaded. */
+  plan(request: ZImageRequest): ZImageJob {
+    const { text, transformer, vae, shift, defaults } = this.parts;
+    return planJob(request, { tokenizer: text?.tokenizer, shift, defaults, config: transformer.model.config, factor: vae.model.factor });
+  }
+
+  /** Hidden states [l, captionWidth] of one prompt, f32, owned by the caller: what `promptEmbeds` takes. */
+  async encode(prompt: string, request: Watching = {}): Promise<Tensor> {
+    const { positive } = this.plan({ prompt, guidance: 0 });
+    const [hidden] = await this.#encode(positive.ids!, request);
+    return hidden!;
+  }
+
+  /** Latents [b, c, h, w] to pictures. Throws NumericsError when they hold NaN or infinite values. */
+  async decode(latents: Tensor, request: Watching = {}): Promise<readonly Image[]> {
+    await readLatents(latents);
+    return this.#decode(latents, request);
   }
 
   /** Releases all weights. */
   [Symbol.dispose](): void {
-    for (const part of [this.parts.textEncoder, this.parts.transformer, this.parts.vae]) part.release();
+    for (const part of [this.parts.text?.encoder, this.parts.transformer, this.parts.vae]) part?.release();
   }
 
-  #loading({ signal, onProgress }: Pick<ZImageRequest, "signal" | "onProgress">): EnsureOptions {
-    return { signal, onProgress: onProgress && ((model, progress) => onProgress({ stage: "load", model, progress })) };
-  }
-
-  /** Both prompts; the encoder leaves the device before the transformer comes, unless everything is kept. */
-  async #encodeBoth(request: ZImageRequest, guided: boolean): Promise<{ positive: Tensor; negative: Tensor | undefined }> {
-    const positive = await this.encode(request.prompt, request);
+  async #decode(latents: Tensor, request: Watching): Promise<readonly Image[]> {
+    const { vae, keepLoaded } = this.parts;
+    const images: Image[] = [];
     try {
-      const negative = guided ? await this.encode(request.negativePrompt ?? "", request) : undefined;
-      if (!this.parts.keepLoaded) this.parts.textEncoder.release();
-      return { positive, negative };
-    } catch (error) {
-      positive.dispose();
-      throw error;
+      const model = await vae.ensure(this.device, loading(request));
+      request.onProgress?.({ stage: "decode" });
+      for (let i = 0; i < latents.dim(0); i++) {
+        using one = hold(latents.narrow(0, i, 1));
+        using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value), { signal: request.signal }));
+        const [, , height, width] = pixels.value.dims(4);
+        images.push(fromPixels((await pixels.value.toArray()) as Float32Array, width, height));
+      }
+      return images;
+    } finally {
+      if (!keepLoaded) vae.release();
     }
   }
 
-  #velocity(model: ZImage, request: ZImageRequest, plan: Plan, positive: ZImageContext, negative: ZImageContext | undefined): Velocity {
+  /** Hidden states of every prompt, the same tensor for the same ids; the encoder leaves the device afterwards unless everything is kept. */
+  async #encode(prompts: readonly (readonly number[])[], request: Watching): Promise<Tensor[]> {
+    const { text, keepLoaded } = this.parts;
+    if (!text) throw new RequestError("generate", "this pipeline has no text encoder; pass promptEmbeds");
+    using made = hold<Record<string, Tensor>>({});
+    try {
+      const model = await text.encoder.ensure(this.device, loading(request));
+      request.onProgress?.({ stage: "encode" });
+      for (const ids of prompts) {
+        const key = ids.join(" ");
+        if (made.value[key]) continue;
+        using hidden = hold(await runBlocksAsync(this.device, model.run(this.device, [ids]), { signal: request.signal }));
+        made.update((all) => ({ ...all, [key]: hidden.value.squeeze(0).copy() }));
+      }
+    } finally {
+      if (!keepLoaded) text.encoder.release();
+    }
+    const all = made.release();
+    return prompts.map((ids) => all[ids.join(" ")]!);
+  }
+
+  async #captions(request: Watching, { positive, negative }: ZImageJob): Promise<Sides<readonly Tensor[]>> {
+    const texts = [...(positive.ids ?? []), ...(negative?.ids ?? [])];
+    using encoded = hold(texts.length > 0 ? await this.#encode(texts, request) : []);
+    const take = ({ embeds }: ZImageCaptions, from: number, count: number) =>
+      embeds ? embeds.map((e) => e.to("f32").copy()) : encoded.value.slice(from, from + count);
+    const sides = scope(() => ({
+      positive: take(positive, 0, positive.ids?.length ?? 0),
+      negative: negative && take(negative, positive.ids?.length ?? 0, negative.ids?.length ?? 0),
+    }));
+    encoded.release();
+    return sides;
+  }
+
+  /** Encodes the start picture and draws the noise, in this order from one stream, as diffusers does. */
+  async #start(request: ZImageRequest, { shape, width, height }: ZImageJob): Promise<Start> {
+    const { image, mask, posterior, latents } = request;
+    const draw = this.#stream(request);
+    using clean = hold(image && (await this.#encodePicture(image, { width, height }, request, posterior === "sample" ? draw : undefined)));
+    using noise = hold(latents ? scope(() => latents.to("f32").copy()) : draw(shape));
+    const area = mask && latentMask(this.device, mask, { width, height }, this.parts.vae.model.factor);
+    return { noise: noise.release(), clean: clean.release(), mask: area };
+  }
+
+  async #encodePicture(
+    image: Image,
+    size: { width: number; height: number },
+    request: Watching,
+    draw: ((shape: readonly number[]) => Tensor) | undefined,
+  ): Promise<Tensor> {
+    const { vae, keepLoaded } = this.parts;
+    try {
+      const model = await vae.ensure(this.device, loading(request));
+      using x = hold(pixelTensor(this.device, image, size));
+      using noise = hold(draw?.([1, model.config.latentChannels, size.height / model.factor, size.width / model.factor]));
+      return await runBlocksAsync(this.device, model.runEncode(x.value, { noise: noise.value }), { signal: request.signal });
+    } finally {
+      if (!keepLoaded) vae.release();
+    }
+  }
+
+  #contexts(model: ZImage, { shape, count }: ZImageJob, { positive, negative }: Sides<readonly Tensor[]>): Sides<ZImageContext> {
+    const size = { height: shape[2], width: shape[3] };
+    const context = (captions: readonly Tensor[]) =>
+      model.context(
+        captions.flatMap((c) => new Array<Tensor>(count).fill(c)),
+        size,
+      );
+    return scope(() => ({ positive: context(positive), negative: negative && context(negative) }));
+  }
+
+  #velocity(model: ZImage, request: ZImageRequest, job: ZImageJob, contexts: Sides<ZImageContext>): Velocity {
     const blocks = model.noise_refiner.length + model.layers.length;
-    let step = -1;
-    let last = Number.NaN;
+    const steps = job.sigmas.length - 1;
+    let [step, last] = [-1, Number.NaN];
     const evaluate = (x: Tensor, sigma: number, context: ZImageContext) =>
-      runBlocksAsync(this.device, model.run(x, new Array<number>(plan.count).fill(sigma), context), {
+      runBlocksAsync(this.device, model.run(x, new Array<number>(job.shape[0]).fill(sigma), context), {
         signal: request.signal,
-        after: (_, block) => request.onProgress?.({ stage: "block", step, steps: plan.sigmas.length - 1, block: block + 1, blocks }),
+        after: (_, block) => request.onProgress?.({ stage: "block", step, steps, block: block + 1, blocks }),
       });
     return async (x, sigma) => {
-      if (sigma !== last) step = plan.sigmas.indexOf(sigma);
+      if (sigma !== last) step = job.sigmas.indexOf(sigma);
       last = sigma;
-      const scale = guidanceAt(plan.guidance, sigma);
-      const p = await evaluate(x, sigma, positive);
-      if (!negative || scale === 0) return p;
-      using kept = hold(p);
-      using n = hold(await evaluate(x, sigma, negative));
-      return combineGuidance(kept.value, n.value, scale, plan.guidance.normalization);
+      const scale = guidanceAt(job.guidance, sigma);
+      using positive = hold(await evaluate(x, sigma, contexts.positive));
+      if (!contexts.negative || scale === 0) return positive.release();
+      using negative = hold(await evaluate(x, sigma, contexts.negative));
+      return combineGuidance(positive.value, negative.value, scale, job.guidance.normalization);
     };
   }
 
-  #noise({ seed = 0, rng }: ZImageRequest, plan: Plan): Tensor {
-    return seededNoise(this.device, plan.shape, { seed, ...(rng ? { rng } : {}) });
+  async *#denoise(request: ZImageRequest, job: ZImageJob, start: Start, velocity: Velocity): AsyncGenerator<ZImageStep, Tensor, void> {
+    const { noise, clean, mask } = start;
+    using x = hold(clean ? atNoiseLevel(clean, noise, job.sigmas[0]!) : noise.copy());
+    const fresh = this.#stream({ ...request, seed: BigInt(request.seed ?? 0) + 1n });
+    const run = denoise(this.device, {
+      latents: x.value,
+      sigmas: job.sigmas,
+      solver: job.solver,
+      velocity,
+      noise: () => fresh(job.shape),
+      signal: request.signal,
+      ...(clean && mask ? { adjust: keepKnown(clean, noise, mask) } : {}),
+    });
+    try {
+      for (;;) {
+        const step = await run.next();
+        if (step.done) return step.value;
+        const { index, count, next, latents, elapsedMs } = step.value;
+        await readLatents(latents, `the latents after step ${index + 1} of ${count}`);
+        request.onProgress?.({ stage: "step", step: index + 1, steps: count, sigma: next, elapsedMs });
+        yield { ...step.value, preview: () => this.decode(latents, request) };
+      }
+    } finally {
+      // Ends the inner iteration too when this one is left early.
+      await run.return(undefined as unknown as Tensor);
+    }
   }
 
-  /** Fresh normals for stochastic solvers, from a stream of its own. */
-  #stepNoise({ seed = 0, rng }: ZImageRequest, plan: Plan): () => Tensor {
-    let draw = 0;
-    return () => seededNoise(this.device, plan.shape, { seed: BigInt(seed) + BigInt(++draw), ...(rng ? { rng } : {}) });
-  }
-
-  #check(request: ZImageRequest): Plan {
-    checkKeys(request, requestKeys);
-    if (typeof request.prompt !== "string") throw new RequestError("generate", "prompt is a text");
-    const { defaults, shift } = this.parts;
-    const { patch, latentChannels } = this.parts.transformer.model.config;
-    const factor = this.parts.vae.model.factor;
-    const width = checkSide("width", request.width ?? defaults.width, factor * patch, maxSidePixels);
-    const height = checkSide("height", request.height ?? defaults.height, factor * patch, maxSidePixels);
-    const count = checkWhole("count", request.count ?? 1, 1, 64);
-    const [latentHeight, latentWidth] = [height / factor, width / factor];
-    const scale = request.guidance ?? defaults.guidance;
-    if (!(scale >= 0 && Number.isFinite(scale))) throw new RequestError("generate", `guidance is a number of at least 0, got ${scale}`);
-    const tokens = (latentHeight * latentWidth) / patch ** 2;
-    const steps = checkWhole("steps", request.steps ?? defaults.steps, 1, 1000);
-    const shape = [count, latentChannels, latentHeight, latentWidth];
-    if (request.latents) checkLatents(request.latents, shape);
-    solverOf(request.solver);
-    return {
-      latentHeight,
-      latentWidth,
-      count,
-      shape,
-      guided: scale > 0,
-      sigmas: request.sigmas ? userSigmas(request.sigmas) : flowSigmas({ steps, shift, tokens }),
-      guidance: {
-        scale,
-        ...(request.guidanceTruncation === undefined ? {} : { truncation: request.guidanceTruncation }),
-        ...(request.guidanceNormalization === undefined ? {} : { normalization: request.guidanceNormalization }),
-      },
-    };
+  #stream({ seed = 0, rng }: Pick<ZImageRequest, "seed" | "rng">): (shape: readonly number[]) => Tensor {
+    return noiseStream(this.device, { seed, ...(rng ? { rng } : {}) });
   }
 }
 
-interface Plan {
-  readonly latentHeight: number;
-  readonly latentWidth: number;
-  readonly count: number;
-  readonly shape: readonly number[];
-  readonly guided: boolean;
-  readonly sigmas: readonly number[];
-  readonly guidance: { readonly scale: number; readonly truncation?: number; readonly normalization?: number };
-}
+const loading = ({ signal, onProgress }: Watching): EnsureOptions => ({
+  signal,
+  onProgress: onProgress && ((model, progress) => onProgress({ stage: "load", model, progress })),
+});
