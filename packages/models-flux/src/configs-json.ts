@@ -1,7 +1,8 @@
-// Reads the transformer's config.json of a diffusers repository.
-import { UnsupportedError } from "@wick/tensor";
+// What network a checkpoint is of: from the transformer's config.json of a diffusers repository, or from names and shapes of a single file.
+import { UnsupportedError, WeightsError } from "@wick/tensor";
 import { flux1Dev } from "./configs.ts";
 import type { FluxConfig } from "./flux1.ts";
+import { flux1Kind } from "./names/flux1.ts";
 
 export type FluxJson = Readonly<Record<string, unknown>>;
 
@@ -62,5 +63,36 @@ export function fluxConfigFromJson(json: FluxJson): FluxConfig {
     singleBlocks: countAt(json, "num_single_layers", flux1Dev.singleBlocks),
     ropeAxes: axesAt(json, headWidth),
     guidance: guidance as boolean,
+  };
+}
+
+/**
+ * The configuration that names and shapes (under our names) tell. Throws WeightsError when they are not FLUX.1's, and UnsupportedError when
+ * heads are not 128 wide, since nothing in the file then says how positions share them.
+ */
+export function fluxConfigFromWeights(entries: ReadonlyMap<string, { readonly shape: readonly number[] }>): FluxConfig {
+  const op = "fluxConfigFromWeights";
+  const shape = (name: string): readonly number[] => {
+    const found = entries.get(name)?.shape;
+    if (!found) throw new WeightsError(op, `there is no ${name}; is it a FLUX.1 transformer?`);
+    return found;
+  };
+  const [width, inChannels] = shape("img_in.weight") as readonly [number, number];
+  const headWidth = shape("double_blocks.0.img_attn.norm.query_norm.scale")[0]!;
+  if (headWidth !== flux1Dev.width / flux1Dev.heads)
+    throw new UnsupportedError(op, `heads are ${headWidth} wide, not 128; pass a variant whose config has ropeAxes for them`);
+  const { guidance, doubleBlocks, singleBlocks } = flux1Kind(entries)!;
+  return {
+    ...flux1Dev,
+    inChannels,
+    outChannels: shape("final_layer.linear.weight")[0]!,
+    vectorWidth: shape("vector_in.in_layer.weight")[1]!,
+    textWidth: shape("txt_in.weight")[1]!,
+    width,
+    mlpRatio: shape("double_blocks.0.img_mlp.0.weight")[0]! / width,
+    heads: width / headWidth,
+    doubleBlocks,
+    singleBlocks,
+    guidance,
   };
 }

@@ -1,8 +1,20 @@
 // Names and shapes of all FLUX.1 checkpoints, against inventories of the reference classes.
+import { namedParameters } from "@wick/nn";
 import { invert, remap, renameAll, stripPrefix, translate } from "@wick/tensor";
 import { inventorySource, readInventory, shapesOf, sortedShapes } from "@wick/testing/inventory";
 import { describe, expect, test } from "vitest";
-import { flux1FromDiffusers, flux1Kind, flux1Names } from "../src/index.ts";
+import {
+  Flux,
+  flux1CannyDev,
+  flux1Dev,
+  flux1FillDev,
+  flux1FromDiffusers,
+  flux1Kind,
+  flux1Names,
+  flux1Schnell,
+  fluxConfigFromWeights,
+  splitModulation,
+} from "../src/index.ts";
 
 const variants = { dev: [780, 1160, 64], schnell: [776, 1156, 64], fill: [780, 1160, 384], control: [780, 1160, 128] } as const;
 
@@ -38,6 +50,23 @@ describe.each(Object.entries(variants))("FLUX.1 %s", (variant, [originalCount, d
       });
     }
   });
+});
+
+test.each([
+  ["dev", flux1Dev],
+  ["schnell", flux1Schnell],
+  ["fill", flux1FillDev],
+  ["control", flux1CannyDev],
+])("the model and its inventory agree in names and shapes, and the inventory tells the config: %s", (variant, config) => {
+  const inventory = readInventory(`flux1-${variant}`);
+  const ours = [...namedParameters(new Flux(config))].map(([name, p]): [string, readonly number[]] => [name, p.shape]);
+  expect(sortedShapes(ours)).toEqual(sortedShapes(Object.entries(inventory)));
+  expect(fluxConfigFromWeights(inventorySource(inventory).entries)).toEqual(config);
+  const { modulation, trunk } = splitModulation(new Flux(config));
+  const [first, second] = [[...namedParameters(modulation)], [...namedParameters(trunk)]];
+  const size = (list: typeof first) => list.reduce((sum, [, p]) => sum + p.size, 0);
+  expect([...first, ...second].map(([name]) => name).sort()).toEqual(Object.keys(inventory).sort());
+  expect(size(first) / size([...first, ...second])).toBeCloseTo(0.274, 2);
 });
 
 test("tensors of an all-in-one file outside of the prefix are left out", () => {

@@ -182,7 +182,7 @@ export class FluxPipeline {
 
   /** Latents [b, c, h, w] to pictures. Throws NumericsError when the latents hold NaN. */
   async decode(latents: Tensor, request: Watching = {}): Promise<readonly Image[]> {
-    await checkFinite(latents, "the latents");
+    await checkFinite(latents, "the result");
     const { vae, keepLoaded } = this.parts;
     const images: Image[] = [];
     try {
@@ -347,7 +347,7 @@ export class FluxPipeline {
         const step = await run.next();
         if (step.done) return step.value;
         const { index, count, next, latents, elapsedMs } = step.value;
-        await checkFinite(latents, `the latents after step ${index + 1} of ${count}`);
+        await checkFinite(latents, `the result of step ${index + 1} of ${count}`);
         request.onProgress?.({ stage: "step", step: index + 1, steps: count, sigma: next, elapsedMs });
         yield { ...step.value, preview: () => this.decode(latents, request) };
       }

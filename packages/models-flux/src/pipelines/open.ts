@@ -4,12 +4,12 @@ import { LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy, Module } from "@wick/nn";
 import { namedParameters } from "@wick/nn";
-import { type Device, type DType, openWeights, renameAll, translate, UnsupportedError, type WeightSource } from "@wick/tensor";
-import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
-import { type FluxJson, fluxConfigFromJson } from "../configs-json.ts";
+import { type Device, type DType, openWeights, renameAll, translate, type WeightSource } from "@wick/tensor";
+import { AutoencoderKl, type AutoencoderKlConfig, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
+import { type FluxJson, fluxConfigFromJson, fluxConfigFromWeights } from "../configs-json.ts";
 import { Flux, type FluxConfig, type FluxParts } from "../flux1.ts";
 import { splitModulation } from "../modulation-weights.ts";
-import { flux1Kind, flux1Names } from "../names/flux1.ts";
+import { flux1Names } from "../names/flux1.ts";
 import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
 import { FluxPipeline, type TransformerStage } from "./flux-pipeline.ts";
 import { openText } from "./open-text.ts";
@@ -30,6 +30,8 @@ export interface OpenFluxOptions {
   readonly text?: boolean | undefined;
   /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. */
   readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
+  /** Network of a VAE that is a single file; default FLUX.1's. */
+  readonly vaeConfig?: AutoencoderKlConfig | undefined;
   /** Replaced parts of the network. */
   readonly parts?: FluxParts | undefined;
   /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together. */
@@ -112,11 +114,7 @@ async function pipelineClass(files: ModelFiles, reading: Reading): Promise<strin
 async function configOfFile(files: ModelFiles, path: string, reading: Reading): Promise<FluxConfig> {
   const source = await openWeights(await files.open(path, { ...reading, via: "ranges" }), reading);
   try {
-    const ours = translate(source, flux1Names);
-    const kind = flux1Kind(ours.entries);
-    if (!kind) throw new UnsupportedError("flux", `${path} has no img_in.weight; is it a FLUX.1 transformer?`);
-    const { config } = fluxVariants[kind.variant === "fill" ? "fill-dev" : kind.variant === "control" ? "canny-dev" : kind.variant]!;
-    return { ...config, inChannels: kind.inChannels, doubleBlocks: kind.doubleBlocks, singleBlocks: kind.singleBlocks };
+    return fluxConfigFromWeights(translate(source, flux1Names).entries);
   } finally {
     await source.close();
   }
@@ -170,7 +168,10 @@ function transformerStage(
 }
 
 /** The VAE in diffusers layout or as `ae.safetensors`, from `files` or the companions. */
-async function openVae({ files, companions }: OpenFluxOptions, reading: Reading): Promise<LazyModel<AutoencoderKl>> {
+async function openVae(
+  { files, companions, vaeConfig = flux1Autoencoder }: OpenFluxOptions,
+  reading: Reading,
+): Promise<LazyModel<AutoencoderKl>> {
   const single = ["ae.safetensors", "ae.sft"];
   for (const place of [files, ...(companions ? [companions] : [])]) {
     const lazy = (model: AutoencoderKl, weights: string) =>
@@ -186,7 +187,7 @@ async function openVae({ files, companions }: OpenFluxOptions, reading: Reading)
         "vae/*.safetensors",
       );
     }
-    for (const path of single) if (await place.has(path, reading)) return lazy(new AutoencoderKl(flux1Autoencoder), path);
+    for (const path of single) if (await place.has(path, reading)) return lazy(new AutoencoderKl(vaeConfig), path);
   }
   throw new RequestError("flux", `${files.name} has neither vae/ nor ae.safetensors; pass companions: a repository that has one`);
 }

@@ -154,8 +154,7 @@ function sigmasOf({ sigmas, steps, strength }: FluxRequest, { shift, defaults }:
   const all = sigmas ? userSigmas(sigmas) : flowSigmas({ steps: count, shift, tokens });
   if (strength === undefined) return all;
   if (!(strength > 0 && strength <= 1)) refuse(`strength lies in 0…1 (0 excluded), got ${strength}`);
-  const rest = truncatedSigmas(all, strength);
-  return rest.length > 1 ? rest : refuse(`strength ${strength} leaves none of ${all.length - 1} steps; raise strength or steps`);
+  return truncatedSigmas(all, strength);
 }
 
 function guidanceOf({ guidance }: FluxRequest, { variant, config }: PlanContext): readonly [number] | undefined {
