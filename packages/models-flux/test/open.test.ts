@@ -1,7 +1,8 @@
 // Pipelines from files on disk: diffusers' folders, the authors' single files, GGUF; what is missing is named.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { type ClipConfig, ClipTextEncoder, clipL, type T5Config, T5Encoder, t5Xxl } from "@wick/encoders";
 import { localFolder } from "@wick/hub";
 import {
@@ -19,7 +20,6 @@ import { relativeL2 } from "@wick/testing";
 import { readModuleGolden } from "@wick/testing/module-golden";
 import { autoencoderKlConfigFromJson, autoencoderKlFromBfl } from "@wick/vae";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { clipFiles, readGolden } from "../../encoders/test/tokenizers/golden.ts";
 import { type FluxPipeline, flux, flux1FromDiffusers, type OpenFluxOptions, variantOf } from "../src/index.ts";
 import { openGolden, weightsOf } from "./parity-cases.ts";
 import { randomWeights } from "./random-weights.ts";
@@ -40,7 +40,11 @@ async function putWeights(path: string, source: WeightSource): Promise<void> {
 }
 
 const t5: T5Config = { ...t5Xxl, vocabSize: 4000, width: 24, headWidth: 8, ffnWidth: 32, layers: 2, heads: 3 };
-const clip: ClipConfig = { ...clipL, width: 20, ffnWidth: 40, layers: 2, heads: 2 };
+const clip: ClipConfig = { ...clipL, vocabSize: 190, width: 20, ffnWidth: 40, layers: 2, heads: 2 };
+/** CLIP's tokenizer without merges: printable characters, and the same at word ends. */
+const characters = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i));
+const clipTokens = [...characters, ...characters.map((c) => `${c}</w>`), "<|startoftext|>", "<|endoftext|>"];
+const spieceModel = () => gunzipSync(readFileSync(new URL("../../encoders/test/goldens/tokenizers/t5/spiece.model.gz", import.meta.url)));
 const prompt = "a lighthouse in fog";
 
 const transformerJson = {
@@ -104,8 +108,9 @@ beforeAll(async () => {
     layer_norm_epsilon: t5.eps,
   });
   await putWeights("diffusers/text_encoder_2/model.safetensors", randomWeights(new T5Encoder(t5), 3));
-  for (const [name, content] of Object.entries(clipFiles())) put(`diffusers/tokenizer/${name}`, content!);
-  put("diffusers/tokenizer_2/spiece.model", readGolden("t5/spiece.model.gz"));
+  putJson("diffusers/tokenizer/vocab.json", Object.fromEntries(clipTokens.map((token, id) => [token, id])));
+  put("diffusers/tokenizer/merges.txt", "#version: 0.2\n");
+  put("diffusers/tokenizer_2/spiece.model", spieceModel());
   // The authors' single files.
   await putWeights("single/flux1-dev.safetensors", ours);
   await putWeights("single/ae.safetensors", remap(vae.weights, invert(autoencoderKlFromBfl)));
@@ -202,10 +207,17 @@ describe("what is missing or does not fit is named", () => {
 
   test("parts", async () => {
     expect(await anonymous(refused({ files: folder("comfy") }))).toMatchInlineSnapshot(
-      `"RequestError: flux: /comfy has neither vae/ nor ae.safetensors; pass companions: a repository that has one"`,
+      `"UnsupportedError: fluxConfigFromWeights: heads are 16 wide, not 128; pass a variant whose config has ropeAxes for them"`,
     );
     expect(await anonymous(refused({ files: folder("comfy"), transformer: "*.gguf" }))).toMatchInlineSnapshot(
       `"RequestError: flux: cannot tell the transformer in /comfy: no transformer/config.json and no single file; name its file with the option transformer"`,
+    );
+    const { variant } = (await refused({})).parts;
+    expect(await anonymous(refused({ files: folder("comfy"), variant }))).toMatchInlineSnapshot(
+      `"RequestError: flux: /comfy has neither vae/ nor ae.safetensors; pass companions: a repository that has one"`,
+    );
+    expect(await anonymous(refused({ files: folder("single"), variant }))).toMatchInlineSnapshot(
+      `"RequestError: flux: /single: neither text_encoder/ nor clip_l*.{safetensors,gguf}; pass companions: a repository that has it, or text: false to bring embeddings"`,
     );
     putJson("empty/config.json", {});
     expect(await anonymous(refused({ files: folder("empty") }))).toMatchInlineSnapshot(
