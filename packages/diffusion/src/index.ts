@@ -1,8 +1,10 @@
 // @wick/diffusion: sigmas, solvers, guidance, noise and the denoise loop.
+export { type BlockBytes, BlockStream, type BlockStreamOptions, blockBytes } from "./block-stream.ts";
 export * from "./denoise.ts";
 export * from "./guidance.ts";
 export * from "./latents.ts";
 export * from "./lazy-model.ts";
+export * from "./memory-plan.ts";
 export * from "./noise.ts";
 export * from "./pictures.ts";
 export * from "./request.ts";

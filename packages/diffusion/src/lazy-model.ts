@@ -1,6 +1,7 @@
 // A model whose weights come and go: declared from the start, loaded when a stage needs it, released when the next one needs the room.
-import { type DTypePolicy, type LoadProgress, load, type Module, namedParameters } from "@wick/nn";
-import { type Device, type DType, dtypeInfo, type WeightSource } from "@wick/tensor";
+import { type BlockDriver, type DTypePolicy, estimateBytes, type LoadProgress, load, type Module, planLoad, policyFor } from "@wick/nn";
+import type { Device, DType, WeightSource } from "@wick/tensor";
+import { type BlockBytes, BlockStream, blockBytes } from "./block-stream.ts";
 
 export interface LazyModelOptions<M extends Module> {
   /** For progress and reports: "transformer", "text_encoder", "vae". */
@@ -11,11 +12,21 @@ export interface LazyModelOptions<M extends Module> {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors of the checkpoint that the model does not use. */
   readonly allowUnused?: RegExp | undefined;
+  /** The parts that its BlockRuns yield: they can stream. */
+  readonly blocks?: readonly Module[] | undefined;
 }
 
 export interface EnsureOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((stage: string, progress: LoadProgress) => void) | undefined;
+  /** Stream the blocks within this many bytes of weights; default: load everything. */
+  readonly streamBytes?: number | undefined;
+}
+
+/** What a checkpoint becomes on the device, known from its headers. */
+export interface ModelBytes extends BlockBytes {
+  /** Of the checkpoint, by parameter path. */
+  readonly stored: (path: string) => DType;
 }
 
 export class LazyModel<M extends Module> {
@@ -23,6 +34,9 @@ export class LazyModel<M extends Module> {
   readonly model: M;
   readonly #options: LazyModelOptions<M>;
   #loaded = false;
+  #stream: { readonly blocks: BlockStream; readonly source: WeightSource; readonly bytes: number } | undefined;
+  #closing: Promise<void> = Promise.resolve();
+  #bytes: ModelBytes | undefined;
   constructor(options: LazyModelOptions<M>) {
     this.name = options.name;
     this.model = options.model;
@@ -33,18 +47,36 @@ export class LazyModel<M extends Module> {
   }
   /** Bytes of the weights on the device, from shapes and the chosen dtype ("bf16" where it is left to the checkpoint). */
   get weightBytes(): number {
-    const { dtype } = this.#options;
-    const { blockBytes, blockSize } = dtypeInfo[typeof dtype === "string" ? dtype : "bf16"];
-    let values = 0;
-    for (const [, parameter] of namedParameters(this.model)) values += parameter.size;
-    return (values * blockBytes) / blockSize;
+    return estimateBytes(this.model, this.#options.dtype);
+  }
+  /** Decides the dtype of every weight. */
+  get policy(): DTypePolicy {
+    return policyFor(this.model, this.#options.dtype);
   }
 
-  /** Loads the weights unless they are there; on failure or abort nothing stays on the device. */
-  async ensure(device: Device, { signal, onProgress }: EnsureOptions = {}): Promise<M> {
-    if (this.#loaded) return this.model;
+  /** Bytes whole and streamed, from the checkpoint's headers; throws CheckpointMismatchError as `ensure` would. */
+  async bytes(signal?: AbortSignal): Promise<ModelBytes> {
+    if (this.#bytes) return this.#bytes;
     const source = await this.#options.open(signal);
     try {
+      const planned = planLoad(this.model, source, this.#options);
+      const stored = new Map(planned.map(({ site, entry }) => [site.path, entry.dtype]));
+      this.#bytes = { ...blockBytes(planned, this.#options.blocks ?? []), stored: (path) => stored.get(path) ?? "bf16" };
+      return this.#bytes;
+    } finally {
+      await source.close();
+    }
+  }
+
+  /** Loads the weights unless they are there, or begins to stream them; on failure or abort nothing stays on the device. */
+  async ensure(device: Device, options: EnsureOptions = {}): Promise<M> {
+    if (this.#loaded && this.#stream?.bytes === options.streamBytes) return this.model;
+    this.release();
+    await this.#closing;
+    const { signal, onProgress, streamBytes } = options;
+    const source = await this.#options.open(signal);
+    try {
+      if (streamBytes !== undefined) return await this.#beginStream(device, source, streamBytes, signal);
       await load(this.model, source, device, {
         dtype: this.#options.dtype,
         allowUnused: this.#options.allowUnused,
@@ -52,18 +84,43 @@ export class LazyModel<M extends Module> {
         onProgress: onProgress && ((p) => onProgress(this.name, p)),
       });
       this.#loaded = true;
+      return this.model;
     } finally {
-      await source.close();
+      if (!this.#stream) await source.close();
     }
-    return this.model;
+  }
+
+  /** Hooks that runs of the model need while it streams; none otherwise. */
+  driver(signal?: AbortSignal): Pick<BlockDriver, "before" | "after"> {
+    return this.#stream?.blocks.driver(signal) ?? {};
+  }
+  /** Blocks that come and go; 0 when everything is loaded. */
+  get streamedBlocks(): number {
+    return this.#stream?.blocks.streamedBlocks ?? 0;
   }
 
   /** Gives the memory back; `ensure` loads again. */
   release(): void {
     this.model.unload();
     this.#loaded = false;
+    if (this.#stream) this.#closing = this.#stream.source.close();
+    this.#stream = undefined;
   }
   [Symbol.dispose](): void {
     this.release();
+  }
+
+  async #beginStream(device: Device, source: WeightSource, bytes: number, signal: AbortSignal | undefined): Promise<M> {
+    const { dtype, allowUnused, blocks = [] } = this.#options;
+    const stream = await BlockStream.open(this.model, source, device, {
+      dtype,
+      allowUnused,
+      blocks,
+      budgetBytes: bytes,
+      ...(signal ? { signal } : {}),
+    });
+    this.#stream = { blocks: stream, source, bytes };
+    this.#loaded = true;
+    return this.model;
   }
 }

@@ -25,7 +25,7 @@ import {
   timestepEmbedding,
   unpatchify,
 } from "@wick/nn";
-import { cat, type Device, epilogue, fold, hold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
+import { cat, type Device, epilogue, hold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
 
 export interface ZImageConfig {
   readonly width: number;
@@ -239,6 +239,10 @@ export class ZImage extends Module {
   get config(): ZImageConfig {
     return this.#cfg;
   }
+  /** What `run` and `runContext` pause before, in order of the checkpoint. */
+  get blocks(): readonly ZImageBlock[] {
+    return [...this.noise_refiner, ...this.context_refiner, ...this.layers];
+  }
   /** What quantized releases keep in high precision (city96/ComfyUI-GGUF tools/convert.py). */
   override get highPrecision(): readonly string[] {
     return ["t_embedder.**", "all_x_embedder.**", "all_final_layer.**", "cap_embedder.**", "context_refiner.**", "noise_refiner.**"];
@@ -249,6 +253,11 @@ export class ZImage extends Module {
    * captions: one [l, captionWidth] per batch item, of any lengths; size: of the latents.
    */
   context(captions: readonly Tensor[], size: { height: number; width: number }): ZImageContext {
+    return runBlocks(this.runContext(captions, size));
+  }
+
+  /** `context` that pauses before each block of the context refiner; see runBlocksAsync. */
+  *runContext(captions: readonly Tensor[], size: { height: number; width: number }): BlockRun<ZImageContext> {
     const { patch } = this.#cfg;
     const [rows, columns] = [size.height / patch, size.width / patch];
     if (!Number.isInteger(rows) || !Number.isInteger(columns) || captions.length === 0) {
@@ -258,29 +267,29 @@ export class ZImage extends Module {
       );
     }
     const filled = captions.map((c) => roundUp(c.dim(0)));
-    checkZImagePositions(this.#cfg, Math.max(...filled), rows, columns);
-    return scope(() => {
-      const { device } = captions[0]!;
-      const longest = Math.max(...filled);
-      const positions = filled.map((n) => this.#positions(n, longest, rows, columns));
-      const imageTokens = roundUp(rows * columns);
-      const rope = (pick: (p: Positions) => number[][]) =>
-        ropeTables(device, positions.map(pick), { widths: this.#cfg.ropeAxes, theta: this.#cfg.ropeTheta });
-      const unequal = filled.some((n) => n !== longest);
-      const lengths = (extra: number) => (unequal ? device.tensor(Int32Array.from(filled, (n) => n + extra)) : undefined);
-      const captionRope = rope((p) => p.caption);
-      const captionLengths = lengths(0);
-      const start = stack(captions.map((c) => this.#embedCaption(c, longest)));
-      const refined = fold(this.context_refiner, start, (x, block) => block.forward(x, captionRope, { lengths: captionLengths }));
-      return {
-        captions: refined,
-        lengths: lengths(imageTokens),
-        imageRope: rope((p) => p.image),
-        jointRope: rope((p) => [...p.image, ...p.caption]),
-        rows,
-        columns,
-      };
-    });
+    const longest = Math.max(...filled);
+    checkZImagePositions(this.#cfg, longest, rows, columns);
+    const { device } = captions[0]!;
+    const positions = filled.map((n) => this.#positions(n, longest, rows, columns));
+    const rope = (pick: (p: Positions) => number[][]) =>
+      ropeTables(device, positions.map(pick), { widths: this.#cfg.ropeAxes, theta: this.#cfg.ropeTheta });
+    const unequal = filled.some((n) => n !== longest);
+    const lengths = (extra: number) => (unequal ? device.tensor(Int32Array.from(filled, (n) => n + extra)) : undefined);
+    using fixed = hold({ rope: rope((p) => p.caption), lengths: lengths(0) });
+    using state = hold(scope(() => stack(captions.map((c) => this.#embedCaption(c, longest)))));
+    for (const block of this.context_refiner) {
+      yield block;
+      state.update((x) => block.forward(x, fixed.value.rope, { lengths: fixed.value.lengths }));
+    }
+    return {
+      // A view of its own: `state` lets go of its one.
+      captions: state.value.reshape(state.value.shape),
+      lengths: lengths(roundUp(rows * columns)),
+      imageRope: rope((p) => p.image),
+      jointRope: rope((p) => [...p.image, ...p.caption]),
+      rows,
+      columns,
+    };
   }
 
   /** One caption [l, captionWidth] → [longest, d]: embedded, learned pads to a multiple of 32, zeros beyond. */

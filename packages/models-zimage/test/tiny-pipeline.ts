@@ -10,7 +10,7 @@ import { captionsOf, openGolden } from "./parity-cases.ts";
 
 const vaeGolden = (): Promise<ModuleGolden> => readModuleGolden(new URL("../../vae/test/goldens/kl-tiled.safetensors", import.meta.url));
 
-export interface TinyPipelineOptions extends Partial<Pick<ZImagePipelineParts, "keepLoaded" | "shift">> {
+export interface TinyPipelineOptions extends Partial<Pick<ZImagePipelineParts, "keepLoaded" | "memory" | "shift">> {
   /** Replaces the transformer's weights. */
   readonly decorate?: (source: WeightSource) => WeightSource;
   /** Replaces the autoencoder's weights. */
@@ -23,11 +23,13 @@ const same = (source: WeightSource): WeightSource => source;
 export async function tinyPipeline(device: Device, options: TinyPipelineOptions = {}): Promise<ZImagePipeline> {
   const golden = await openGolden("pipeline-turbo");
   const vae = await vaeGolden();
+  const model = new ZImage(zImageConfigFromJson(golden.config));
   return new ZImagePipeline(device, {
     text: undefined,
     transformer: new LazyModel({
       name: "transformer",
-      model: new ZImage(zImageConfigFromJson(golden.config)),
+      model,
+      blocks: model.blocks,
       open: async () => (options.decorate ?? same)(renameAll(golden.weights, (n) => n)),
     }),
     vae: new LazyModel({
@@ -38,6 +40,7 @@ export async function tinyPipeline(device: Device, options: TinyPipelineOptions 
     shift: options.shift ?? { kind: "static", shift: 3 },
     defaults: { width: 80, height: 48, steps: 8, guidance: 0 },
     keepLoaded: options.keepLoaded ?? true,
+    memory: options.memory,
   });
 }
 
@@ -100,7 +103,7 @@ export async function comparePipeline(
   using latents = hold(step.value);
   const vae = await pipe.parts.vae.ensure(device);
   using pixels = hold(scope(() => vae.decode(latents.value)));
-  const { sigmas } = pipe.plan(request);
+  const { sigmas } = pipe.check(request);
   const wanted = Array.from(expected("sigmas")).slice(-sigmas.length);
   return {
     steps,

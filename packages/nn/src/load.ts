@@ -60,7 +60,7 @@ export class CheckpointMismatchError extends WeightsError {
 }
 
 /** One parameter to fill and where its bytes are. */
-interface Planned {
+export interface PlannedWeight {
   readonly site: ParameterSite;
   readonly entry: WeightEntry;
   readonly dtype: DType;
@@ -77,23 +77,34 @@ export async function load(model: Module, source: WeightSource, device: Device, 
   const totalBytes = plan.reduce((sum, { entry }) => sum + entry.byteLength, 0);
   let loadedBytes = 0;
   try {
-    for (const [index, { site, entry, dtype }] of plan.entries()) {
+    for (const [index, planned] of plan.entries()) {
       options.signal?.throwIfAborted();
+      const { site } = planned;
       const counted: WeightSource = counting(source, (bytes) => {
         loadedBytes += bytes;
         options.onProgress?.({ name: site.path, index, count: plan.length, loadedBytes, totalBytes });
       });
-      const pieces = streamAs(counted, entry.name, dtype, options.signal ? { signal: options.signal } : {});
-      const tensor = await device.upload(site.parameter.shape, dtype, pieces, site.path);
-      site.parameter.label = site.path;
-      site.parameter.fill(tensor);
-      tensor.dispose();
+      await fillWeight(planned, counted, device, options.signal);
     }
     options.signal?.throwIfAborted();
   } catch (error) {
     model.unload();
     throw error;
   }
+}
+
+/** Brings one planned weight to the device; when reading fails or `signal` aborts, nothing of it stays there. */
+export async function fillWeight(
+  { site, entry, dtype }: PlannedWeight,
+  source: WeightSource,
+  device: Device,
+  signal?: AbortSignal,
+): Promise<void> {
+  const pieces = streamAs(source, entry.name, dtype, signal ? { signal } : {});
+  const tensor = await device.upload(site.parameter.shape, dtype, pieces, site.path);
+  site.parameter.label = site.path;
+  site.parameter.fill(tensor);
+  tensor.dispose();
 }
 
 /** `source` with a call for every piece that passes. */
@@ -137,13 +148,17 @@ function unusedFilter(allow: LoadOptions["allowUnused"]): (name: string) => bool
   return anyGlob(allow);
 }
 
-function planLoad(model: Module, source: WeightSource, options: LoadOptions): Planned[] {
+/**
+ * What `load` would bring in, in order, a shared parameter once. Reads no data. Throws CheckpointMismatchError for names and shapes that
+ * differ, DTypeError for formats that a weight cannot have.
+ */
+export function planLoad(model: Module, source: WeightSource, options: LoadOptions = {}): PlannedWeight[] {
   const report = compareWeights(model, source, options.allowUnused);
   if (report.missing.length + report.unused.length + report.misshapen.length > 0) {
     throw new CheckpointMismatchError(describeReport(model.constructor.name, report), report);
   }
   const policy = policyFor(model, options.dtype);
-  const planned = new Map<unknown, Planned>();
+  const planned = new Map<unknown, PlannedWeight>();
   for (const site of parameterSites(model)) {
     const entry = source.entries.get(site.path);
     if (!entry || planned.has(site.parameter)) continue;

@@ -17,8 +17,12 @@ export interface OpenZImageOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Format of the text encoder's weights; default as stored. */
   readonly textEncoderDType?: DType | DTypePolicy | undefined;
-  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together. */
+  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
   readonly keepLoaded?: boolean | undefined;
+  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
+  readonly maxGpuBytes?: number | undefined;
+  /** False refuses what would have to be streamed. Default true. */
+  readonly stream?: boolean | undefined;
   /** What requests leave out; default 1024 x 1024, 8 steps, guidance 0. */
   readonly defaults?: Partial<ZImageDefaults> | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -41,17 +45,21 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
   const weights = (folder: string) => async (stop?: AbortSignal) =>
     openSafetensors(await files.openAll(`${folder}/*.safetensors`, { ...reading, ...(stop ? { signal: stop } : {}) }));
   const encoderConfig = qwen3ConfigFromJson(encoderJson!);
+  // hidden_states[-2]: the last layer and the final norm are never needed.
+  const qwen = new Qwen3(encoderConfig, { layers: encoderConfig.layers - 1 });
   const textEncoder = new LazyModel({
     name: "text_encoder",
-    // hidden_states[-2]: the last layer and the final norm are never needed.
-    model: new Qwen3(encoderConfig, { layers: encoderConfig.layers - 1 }),
+    model: qwen,
+    blocks: qwen.layers,
     open: async (stop) => stripPrefix(await weights("text_encoder")(stop), "model."),
     dtype: options.textEncoderDType,
     allowUnused: new RegExp(`^(layers\\.${encoderConfig.layers - 1}\\.|norm\\.|lm_head\\.)`),
   });
+  const network = new ZImage(zImageConfigFromJson(transformerJson!));
   const transformer = new LazyModel({
     name: "transformer",
-    model: new ZImage(zImageConfigFromJson(transformerJson!)),
+    model: network,
+    blocks: network.blocks,
     open: async (stop): Promise<WeightSource> => translate(await weights("transformer")(stop), zImageNames),
     dtype: options.dtype,
   });
@@ -63,7 +71,8 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     vae,
     shift: shiftFromConfig(schedulerJson!),
     defaults: { width: 1024, height: 1024, steps: 8, guidance: 0, ...options.defaults },
-    keepLoaded: options.keepLoaded ?? total <= keepLimitBytes,
+    keepLoaded: options.keepLoaded ?? (options.maxGpuBytes === undefined && total <= keepLimitBytes),
+    memory: { maxGpuBytes: options.maxGpuBytes, stream: options.stream },
   });
 }
 

@@ -11,11 +11,14 @@ import {
   keepKnown,
   type LazyModel,
   latentMask,
+  type MemoryLimits,
+  type MemoryPlan,
   noiseStream,
   pixelTensor,
   RequestError,
   readLatents,
   type Shift,
+  type StageMemory,
   type Velocity,
 } from "@wick/diffusion";
 import type { Qwen3, QwenTokenizer } from "@wick/encoders";
@@ -24,6 +27,7 @@ import { runBlocksAsync } from "@wick/nn";
 import { type Device, hold, scope, type Tensor } from "@wick/tensor";
 import type { AutoencoderKl } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
+import { planZImageMemory, repeated } from "./memory.ts";
 import { planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
 
 /** The parts a pipeline runs; `zImage()` makes them from a repository. */
@@ -36,6 +40,13 @@ export interface ZImageParts {
   readonly defaults: ZImageDefaults;
   /** Keep all weights on the device between stages and images. */
   readonly keepLoaded: boolean;
+  /** How much of the device a run may take; default: no limit. Previews while denoising come on top. */
+  readonly memory?: MemoryLimits | undefined;
+}
+
+/** A request in numbers, and the device memory that it takes. */
+export interface ZImagePlan extends ZImageJob {
+  readonly memory: MemoryPlan;
 }
 
 /** A finished step with a look at the picture so far. */
@@ -94,29 +105,38 @@ export class ZImagePipeline {
 
   /** Denoises step by step; returns the final latents [prompts · count, c, h/8, w/8], owned by the caller. */
   async *steps(request: ZImageRequest): AsyncGenerator<ZImageStep, Tensor, void> {
-    const job = this.plan(request);
-    const { device } = this;
+    const job = this.check(request);
+    const memory = this.parts.memory?.maxGpuBytes === undefined ? undefined : await planZImageMemory(this.parts, request, job);
     const { transformer, keepLoaded } = this.parts;
-    using captions = hold(await this.#captions(request, job));
+    using captions = hold(await this.#captions(request, job, memory));
     using start = hold(await this.#start(request, job));
     try {
-      const model = await transformer.ensure(device, loading(request));
-      using contexts = hold(this.#contexts(model, job, captions.value));
+      const model = await transformer.ensure(this.device, loading(request, streamBytesOf(memory, "denoise")));
+      using contexts = hold(await this.#contexts(model, request, job, captions.value));
       return yield* this.#denoise(request, job, start.value, this.#velocity(model, request, job, contexts.value));
     } finally {
       if (!keepLoaded) transformer.release();
     }
   }
 
+  /**
+   * What a request means in numbers and how much device memory each stage takes at most, from the headers of the checkpoints: nothing is
+   * loaded. Throws as `check` does, and MemoryError when the request does not fit `memory.maxGpuBytes`.
+   */
+  async plan(request: ZImageRequest): Promise<ZImagePlan> {
+    const job = this.check(request);
+    return { ...job, memory: await planZImageMemory(this.parts, request, job) };
+  }
+
   /** What a request means in numbers; throws RequestError or ShapeError for what is wrong with it, before anything is loaded. */
-  plan(request: ZImageRequest): ZImageJob {
+  check(request: ZImageRequest): ZImageJob {
     const { text, transformer, vae, shift, defaults } = this.parts;
     return planJob(request, { tokenizer: text?.tokenizer, shift, defaults, config: transformer.model.config, factor: vae.model.factor });
   }
 
   /** Hidden states [l, captionWidth] of one prompt, f32, owned by the caller: what `promptEmbeds` takes. */
   async encode(prompt: string, request: Watching = {}): Promise<Tensor> {
-    const { positive } = this.plan({ prompt, guidance: 0 });
+    const { positive } = this.check({ prompt, guidance: 0 });
     const [hidden] = await this.#encode(positive.ids!, request);
     return hidden!;
   }
@@ -138,9 +158,10 @@ export class ZImagePipeline {
     try {
       const model = await vae.ensure(this.device, loading(request));
       request.onProgress?.({ stage: "decode" });
+      const room = await this.#vaeRoom(latents.byteLength);
       for (let i = 0; i < latents.dim(0); i++) {
         using one = hold(latents.narrow(0, i, 1));
-        using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value), { signal: request.signal }));
+        using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value, room), { signal: request.signal }));
         const [, , height, width] = pixels.value.dims(4);
         images.push(fromPixels((await pixels.value.toArray()) as Float32Array, width, height));
       }
@@ -151,17 +172,18 @@ export class ZImagePipeline {
   }
 
   /** Hidden states of every prompt, the same tensor for the same ids; the encoder leaves the device afterwards unless everything is kept. */
-  async #encode(prompts: readonly (readonly number[])[], request: Watching): Promise<Tensor[]> {
+  async #encode(prompts: readonly (readonly number[])[], request: Watching, memory?: MemoryPlan): Promise<Tensor[]> {
     const { text, keepLoaded } = this.parts;
     if (!text) throw new RequestError("generate", "this pipeline has no text encoder; pass promptEmbeds");
     using made = hold<Record<string, Tensor>>({});
     try {
-      const model = await text.encoder.ensure(this.device, loading(request));
+      const model = await text.encoder.ensure(this.device, loading(request, streamBytesOf(memory, "encode")));
       request.onProgress?.({ stage: "encode" });
       for (const ids of prompts) {
         const key = ids.join(" ");
         if (made.value[key]) continue;
-        using hidden = hold(await runBlocksAsync(this.device, model.run(this.device, [ids]), { signal: request.signal }));
+        const driver = { signal: request.signal, ...text.encoder.driver(request.signal) };
+        using hidden = hold(await runBlocksAsync(this.device, model.run(this.device, [ids]), driver));
         made.update((all) => ({ ...all, [key]: hidden.value.squeeze(0).copy() }));
       }
     } finally {
@@ -171,9 +193,9 @@ export class ZImagePipeline {
     return prompts.map((ids) => all[ids.join(" ")]!);
   }
 
-  async #captions(request: Watching, { positive, negative }: ZImageJob): Promise<Sides<readonly Tensor[]>> {
+  async #captions(request: Watching, { positive, negative }: ZImageJob, memory: MemoryPlan | undefined): Promise<Sides<readonly Tensor[]>> {
     const texts = [...(positive.ids ?? []), ...(negative?.ids ?? [])];
-    using encoded = hold(texts.length > 0 ? await this.#encode(texts, request) : []);
+    using encoded = hold(texts.length > 0 ? await this.#encode(texts, request, memory) : []);
     const take = ({ embeds }: ZImageCaptions, from: number, count: number) =>
       embeds ? embeds.map((e) => e.to("f32").copy()) : encoded.value.slice(from, from + count);
     const sides = scope(() => ({
@@ -194,6 +216,14 @@ export class ZImagePipeline {
     return { noise: noise.release(), clean: clean.release(), mask: area };
   }
 
+  /** What the limit leaves for a run of the autoencoder. */
+  async #vaeRoom(besideBytes: number): Promise<{ budgetBytes?: number }> {
+    const { memory, vae, keepLoaded } = this.parts;
+    if (memory?.maxGpuBytes === undefined) return {};
+    const weights = keepLoaded ? this.device.liveBytes : (await vae.bytes()).total;
+    return { budgetBytes: memory.maxGpuBytes - weights - besideBytes };
+  }
+
   async #encodePicture(
     image: Image,
     size: { width: number; height: number },
@@ -203,32 +233,45 @@ export class ZImagePipeline {
     const { vae, keepLoaded } = this.parts;
     try {
       const model = await vae.ensure(this.device, loading(request));
+      const room = await this.#vaeRoom(0);
       using x = hold(pixelTensor(this.device, image, size));
       using noise = hold(draw?.([1, model.config.latentChannels, size.height / model.factor, size.width / model.factor]));
-      return await runBlocksAsync(this.device, model.runEncode(x.value, { noise: noise.value }), { signal: request.signal });
+      return await runBlocksAsync(this.device, model.runEncode(x.value, { noise: noise.value, ...room }), { signal: request.signal });
     } finally {
       if (!keepLoaded) vae.release();
     }
   }
 
-  #contexts(model: ZImage, { shape, count }: ZImageJob, { positive, negative }: Sides<readonly Tensor[]>): Sides<ZImageContext> {
+  async #contexts(
+    model: ZImage,
+    { signal }: Watching,
+    { shape, count }: ZImageJob,
+    { positive, negative }: Sides<readonly Tensor[]>,
+  ): Promise<Sides<ZImageContext>> {
     const size = { height: shape[2], width: shape[3] };
     const context = (captions: readonly Tensor[]) =>
-      model.context(
-        captions.flatMap((c) => new Array<Tensor>(count).fill(c)),
-        size,
-      );
-    return scope(() => ({ positive: context(positive), negative: negative && context(negative) }));
+      runBlocksAsync(this.device, model.runContext(repeated(captions, count), size), {
+        signal,
+        ...this.parts.transformer.driver(signal),
+      });
+    using first = hold(await context(positive));
+    const second = negative && (await context(negative));
+    return { positive: first.release(), negative: second };
   }
 
   #velocity(model: ZImage, request: ZImageRequest, job: ZImageJob, contexts: Sides<ZImageContext>): Velocity {
     const blocks = model.noise_refiner.length + model.layers.length;
     const steps = job.sigmas.length - 1;
     let [step, last] = [-1, Number.NaN];
+    const { before, after } = this.parts.transformer.driver(request.signal);
     const evaluate = (x: Tensor, sigma: number, context: ZImageContext) =>
       runBlocksAsync(this.device, model.run(x, new Array<number>(job.shape[0]).fill(sigma), context), {
         signal: request.signal,
-        after: (_, block) => request.onProgress?.({ stage: "block", step, steps, block: block + 1, blocks }),
+        before,
+        after: async (module, block) => {
+          await after?.(module, block);
+          request.onProgress?.({ stage: "block", step, steps, block: block + 1, blocks });
+        },
       });
     return async (x, sigma) => {
       if (sigma !== last) step = job.sigmas.indexOf(sigma);
@@ -274,7 +317,11 @@ export class ZImagePipeline {
   }
 }
 
-const loading = ({ signal, onProgress }: Watching): EnsureOptions => ({
+const loading = ({ signal, onProgress }: Watching, streamBytes?: number): EnsureOptions => ({
   signal,
   onProgress: onProgress && ((model, progress) => onProgress({ stage: "load", model, progress })),
+  streamBytes,
 });
+
+const streamBytesOf = (memory: MemoryPlan | undefined, stage: StageMemory["stage"]): number | undefined =>
+  memory?.stages.find((s) => s.stage === stage)?.streamBytes;

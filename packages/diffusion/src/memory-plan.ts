@@ -1,0 +1,107 @@
+// How much device memory a request takes, stage by stage, from shapes and dtypes alone, and what to do when there is less.
+import { type BlockRun, type DTypePolicy, type Module, parameterSites } from "@wick/nn";
+import { type Device, type DType, dryRun, scope, TensorError } from "@wick/tensor";
+import type { BlockBytes } from "./block-stream.ts";
+
+/** One stage of a run. */
+export interface StageMemory {
+  readonly stage: "encode" | "encodePicture" | "denoise" | "decode";
+  /** Bytes of the stage's weights that are on the device at once. */
+  readonly weightBytes: number;
+  /** Highest sum of everything else: latents, activations, weights of other stages that are kept. */
+  readonly activationBytes: number;
+  readonly peakBytes: number;
+  /** Set when the weights do not fit: what they may take, blocks coming and going. */
+  readonly streamBytes: number | undefined;
+}
+
+export interface MemoryPlan {
+  readonly stages: readonly StageMemory[];
+  /** The highest of all stages. */
+  readonly peakBytes: number;
+  readonly maxGpuBytes: number | undefined;
+}
+
+/** A request that does not fit `maxGpuBytes`; `needsBytes` is the least that it takes. */
+export class MemoryError extends TensorError {
+  readonly needsBytes: number;
+  readonly maxGpuBytes: number;
+  constructor(detail: string, needsBytes: number, maxGpuBytes: number) {
+    super("plan", detail);
+    this.needsBytes = needsBytes;
+    this.maxGpuBytes = maxGpuBytes;
+  }
+}
+
+/** What a stage needs, before it is known how much there is. */
+export interface StageNeeds {
+  readonly stage: StageMemory["stage"];
+  readonly weights: BlockBytes;
+  readonly activationBytes: number;
+  /** What would make it fit, for the message: "a smaller size". */
+  readonly alternatives: readonly string[];
+}
+
+export interface MemoryLimits {
+  readonly maxGpuBytes?: number | undefined;
+  /** Bring blocks in one by one when the weights do not fit. Default true. */
+  readonly stream?: boolean | undefined;
+}
+
+/** Decides for every stage whether its weights fit or stream; throws MemoryError when neither does. */
+export function planMemory(needs: readonly StageNeeds[], limits: MemoryLimits): MemoryPlan {
+  const stages = needs.map((n) => planStage(n, limits));
+  return { stages, peakBytes: Math.max(...stages.map((s) => s.peakBytes)), maxGpuBytes: limits.maxGpuBytes };
+}
+
+function planStage(needs: StageNeeds, { maxGpuBytes = Number.POSITIVE_INFINITY, stream = true }: MemoryLimits): StageMemory {
+  const { stage, weights, activationBytes } = needs;
+  const whole = weights.total + activationBytes;
+  if (whole <= maxGpuBytes) return { stage, weightBytes: weights.total, activationBytes, peakBytes: whole, streamBytes: undefined };
+  const least = (stream ? weights.least : weights.total) + activationBytes;
+  if (least > maxGpuBytes) throw doesNotFit(needs, least, maxGpuBytes, stream);
+  const streamBytes = maxGpuBytes - activationBytes;
+  return { stage, weightBytes: streamBytes, activationBytes, peakBytes: maxGpuBytes, streamBytes };
+}
+
+const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function doesNotFit(
+  { stage, weights, activationBytes, alternatives }: StageNeeds,
+  least: number,
+  max: number,
+  stream: boolean,
+): MemoryError {
+  const parts = `weights ${mib(least - activationBytes)} of ${mib(weights.total)}, everything else ${mib(activationBytes)}`;
+  const ways = [...(stream || weights.least === weights.total ? [] : ["stream: true"]), ...alternatives, `maxGpuBytes of ${least}`];
+  return new MemoryError(`${stage} needs ${mib(least)}, maxGpuBytes is ${mib(max)}: ${parts}; use ${ways.join(", or ")}`, least, max);
+}
+
+/** Runs to the end, releasing what each pause leaves behind, as runBlocksAsync does. The result belongs to the caller. */
+export function walkBlocks<T>(run: BlockRun<T>): T {
+  const advance = () => scope((() => run.next()) as () => object) as IteratorResult<Module, T>;
+  let step = advance();
+  while (!step.done) step = advance();
+  return step.value;
+}
+
+/** Highest bytes beside the weights while `run` computes with `model` (an instance of its own, without data) on a device without values. */
+export function activationBytes<M extends Module>(
+  model: M,
+  dtypes: DTypePolicy,
+  stored: (path: string) => DType,
+  run: (model: M, device: Device) => void,
+): number {
+  const { device } = dryRun();
+  for (const site of parameterSites(model)) {
+    if (site.aliasOf !== undefined) continue;
+    using data = device.empty(site.parameter.shape, dtypes({ ...site, stored: stored(site.path) }), site.path);
+    site.parameter.fill(data);
+  }
+  const weights = device.liveBytes;
+  device.resetPeak();
+  run(model, device);
+  const peak = device.peakBytes;
+  model.unload();
+  return peak - weights;
+}
