@@ -15,7 +15,10 @@ export interface Painting {
 }
 
 /** Settings that only the record needs. */
-export type RecordedSettings = Pick<PictureRecord, "dtype" | "textEncoderDType" | "loras" | "init" | "mask">;
+export type RecordedSettings = Pick<
+  PictureRecord,
+  "dtype" | "textEncoderDType" | "transformer" | "companions" | "trueCfg" | "loras" | "init" | "strength" | "mask"
+>;
 
 /** Runs a request to the end; `onStep` is awaited after every step. */
 export async function paint(

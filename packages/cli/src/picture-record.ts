@@ -31,8 +31,13 @@ export interface PictureRecord {
   readonly index: number;
   readonly dtype?: string | undefined;
   readonly textEncoderDType?: string | undefined;
+  /** As --transformer and --companions had it. */
+  readonly transformer?: string | undefined;
+  readonly companions?: string | undefined;
   readonly loras?: readonly (StampedFile & Pick<ScaledFile, "scale">)[] | undefined;
-  readonly init?: (StampedFile & { readonly strength: number }) | undefined;
+  readonly trueCfg?: number | undefined;
+  readonly init?: StampedFile | undefined;
+  readonly strength?: number | undefined;
   readonly mask?: StampedFile | undefined;
   readonly model: {
     readonly name: string;

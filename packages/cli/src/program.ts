@@ -121,6 +121,13 @@ function addGenerate(program: Command, { signal }: Surroundings): void {
     .option("-c, --count <number>", "pictures of the same prompt", wholeNumber(1, 64), 1)
     .option("--solver <name>", "how steps are taken (default: euler)")
     .option("--sigmas <list>", "noise levels, comma-separated and decreasing, instead of --steps", sigmaList)
+    .option("-i, --init <picture>", "picture to start from (FLUX.1 Kontext: to edit, Fill: to fill, Depth and Canny: the map)")
+    .option("--strength <part>", "how much of --init is made anew, in 0…1", decimalNumber(0, 1))
+    .option("--mask <picture>", "where --init is made anew: white; black is kept")
+    .option("--lora <file[:scale]>", "an adapter to merge in; repeatable", scaledFile)
+    .option("--true-cfg <scale>", "FLUX: guidance by a negative prompt, at twice the time", decimalNumber(1))
+    .option("--transformer <file>", "FLUX: the transformer's file in the model's place, when it is a single file")
+    .option("--companions <model>", "FLUX: repository or folder with the text encoders and VAE that a single file lacks")
     .addOption(new Option("--preview <kind>", "picture in the terminal while it is made").choices(previewKinds).default("auto"))
     .option("--list", "list the prompts that the embedded model knows");
   deviceOptions(command);
@@ -232,6 +239,9 @@ Examples:
   wick generate "a cat" --seed random --device cpu
   wick generate --list                             prompts the embedded model knows
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --dtype q8_0 --width 1024 --height 768
+  wick generate "a castle at night" --model black-forest-labs/FLUX.1-schnell --init castle.jpg --strength 0.6
+  wick generate "a lighthouse in fog" --model ./flux1-dev-q8_0.gguf --companions black-forest-labs/FLUX.1-dev
+  wick generate "a lighthouse in fog" --model ./my-model --lora style.safetensors:0.8
 
 The PNG remembers prompt, seed, every setting, the model's revision and the hashes of its files: wick reproduce FILE makes it again.`;
 

@@ -4,13 +4,15 @@ import type { RngKind } from "@wick/diffusion";
 import type { DType } from "@wick/tensor";
 import { UsageError } from "../cli-error.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
+import { stampFile } from "../models/used-files.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { checkWritable, freeName, writeWhole } from "../output-file.ts";
-import { type Painting, paint, paintingPng } from "../paint.ts";
+import { type Painting, paint, paintingPng, type RecordedSettings } from "../paint.ts";
 import { finalPicture, Preview } from "../preview.ts";
 import type { PreviewKind } from "../preview-kinds.ts";
 import { Progress } from "../progress.ts";
+import { readPicture } from "../read-picture.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
@@ -34,6 +36,12 @@ export interface GenerateOptions extends CommonOptions, DeviceOptions {
   readonly dtype?: DType;
   readonly textEncoderDtype?: DType;
   readonly lora?: readonly ScaledFile[];
+  readonly transformer?: string;
+  readonly companions?: string;
+  readonly trueCfg?: number;
+  readonly init?: string;
+  readonly strength?: number;
+  readonly mask?: string;
   readonly out?: string;
   readonly preview: PreviewKind;
 }
@@ -45,19 +53,20 @@ export async function generate(words: readonly string[], options: GenerateOption
   if (prompt === "") throw new UsageError('the prompt is empty; say what to draw, such as wick generate "a red apple"');
   const names = await outputNames(options, prompt);
   for (const name of names) await checkWritable(name);
+  const { pictures, settings } = await readInputs(options, signal);
   const progress = new Progress(reporter);
   using device = await openDevice(options);
   using model = await openModel(device, {
     ...options,
     textEncoderDType: options.textEncoderDtype,
+    loras: options.lora,
     signal,
     onDownload: progress.download,
     onNotice: (text) => reporter.note(text),
   });
   if (model.isEmbedded) await warnAboutPrompt(prompt, reporter);
   const preview = new Preview(reporter, progress, options.preview);
-  const request = { ...requestOf(prompt, options), signal, onProgress: progress.pipeline };
-  const settings = { dtype: options.dtype, textEncoderDType: options.textEncoderDtype };
+  const request = { ...requestOf(prompt, options), ...pictures, signal, onProgress: progress.pipeline };
   const painting = await paint(model, device, request, settings, (step) => preview.show(step, model.painter.parts.keepLoaded));
   signal.throwIfAborted();
   for (const [i, name] of names.entries()) await writeWhole(name, paintingPng(painting.images[i]!, painting.records[i]!));
@@ -65,18 +74,36 @@ export async function generate(words: readonly string[], options: GenerateOption
 }
 
 function requestOf(prompt: string, o: GenerateOptions): PaintRequest {
+  const { width, height, steps, guidance, trueCfg, seed, rng, count, solver, sigmas, strength } = o;
+  const all = { negativePrompt: o.negative, width, height, steps, guidance, trueCfg, seed, rng, count, solver, sigmas, strength };
+  // Pipelines refuse options they do not have, even undefined ones.
+  return { prompt, ...Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) };
+}
+
+/** Reads the pictures of --init and --mask, and stamps every file beside the model for the record. */
+async function readInputs(
+  options: GenerateOptions,
+  signal: AbortSignal,
+): Promise<{ pictures: Partial<PaintRequest>; settings: RecordedSettings }> {
+  const { init, mask, strength, lora, dtype, textEncoderDtype, transformer, companions, trueCfg } = options;
+  if (init === undefined && (mask ?? strength) !== undefined)
+    throw new UsageError("--mask and --strength need --init: a picture to start from");
+  const [image, hole] = [init && (await readPicture(init)), mask && (await readPicture(mask))];
+  const stamped = async (path: string) => ({ path, ...(await stampFile(path, signal)) });
+  const loras = lora && (await Promise.all(lora.map(async ({ path, scale }) => ({ ...(await stamped(path)), scale }))));
   return {
-    prompt,
-    negativePrompt: o.negative,
-    width: o.width,
-    height: o.height,
-    steps: o.steps,
-    guidance: o.guidance,
-    seed: o.seed,
-    rng: o.rng,
-    count: o.count,
-    solver: o.solver,
-    sigmas: o.sigmas,
+    pictures: { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}) },
+    settings: {
+      dtype,
+      textEncoderDType: textEncoderDtype,
+      transformer,
+      companions,
+      trueCfg,
+      loras,
+      strength,
+      init: init === undefined ? undefined : await stamped(init),
+      mask: mask === undefined ? undefined : await stamped(mask),
+    },
   };
 }
 

@@ -2,15 +2,16 @@
 import { readFile } from "node:fs/promises";
 import { decodePng, type Image } from "@wick/image";
 import type { DType } from "@wick/tensor";
-import { type ExitCode, exitCodes } from "../cli-error.ts";
+import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
 import { embeddedName } from "../models/embedded.ts";
 import { openModel, type PaintRequest } from "../models/registry.ts";
-import type { FileStamp } from "../models/used-files.ts";
+import { type FileStamp, stampFile } from "../models/used-files.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
 import { checkWritable, writeWhole } from "../output-file.ts";
 import { paint, paintingPng } from "../paint.ts";
-import { type PictureRecord, readRecord } from "../picture-record.ts";
+import { type PictureRecord, readRecord, type StampedFile } from "../picture-record.ts";
 import { Progress } from "../progress.ts";
+import { readPicture } from "../read-picture.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
@@ -36,6 +37,8 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   const bytes = await readFile(path);
   const old = readRecord(path, bytes);
   if (options.out !== undefined) await checkWritable(options.out);
+  for (const file of [...(old.loras ?? []), ...(old.init ? [old.init] : []), ...(old.mask ? [old.mask] : [])])
+    await checkSame(file, signal);
   const progress = new Progress(reporter);
   using device = await openDevice({ ...options, device: options.device ?? old.device.kind });
   using model = await openModel(device, {
@@ -44,12 +47,15 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     ...(options.model === undefined && old.model.revision !== undefined ? { revision: old.model.revision } : {}),
     dtype: old.dtype as DType | undefined,
     textEncoderDType: old.textEncoderDType as DType | undefined,
+    transformer: old.transformer,
+    companions: old.companions,
+    loras: old.loras,
     signal,
     onDownload: progress.download,
     onNotice: (text) => reporter.note(text),
   });
-  const request = { ...requestOf(old), signal, onProgress: progress.pipeline };
-  const painting = await paint(model, device, request, { dtype: old.dtype, textEncoderDType: old.textEncoderDType });
+  const request = { ...requestOf(old), ...(await picturesOf(old)), signal, onProgress: progress.pipeline };
+  const painting = await paint(model, device, request, old);
   const image = painting.images[old.index]!;
   const record = { ...painting.records[old.index]!, model: { ...painting.records[old.index]!.model, name: old.model.name } };
   const png = paintingPng(image, record);
@@ -74,7 +80,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
 function requestOf(r: PictureRecord): PaintRequest {
   return {
     prompt: r.prompt,
-    negativePrompt: r.negativePrompt,
+    ...(r.negativePrompt === undefined ? {} : { negativePrompt: r.negativePrompt }),
     width: r.width,
     height: r.height,
     ...(r.sigmas ? { sigmas: r.sigmas } : { steps: r.steps }),
@@ -83,7 +89,21 @@ function requestOf(r: PictureRecord): PaintRequest {
     rng: r.rng as NonNullable<PaintRequest["rng"]>,
     count: r.count,
     solver: r.solver,
+    ...(r.trueCfg === undefined ? {} : { trueCfg: r.trueCfg }),
+    ...(r.strength === undefined ? {} : { strength: r.strength }),
   };
+}
+
+async function picturesOf({ init, mask }: PictureRecord): Promise<Partial<PaintRequest>> {
+  const [image, hole] = [init && (await readPicture(init.path)), mask && (await readPicture(mask.path))];
+  return { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}) };
+}
+
+/** A picture or adapter beside the model must be what it was, or the result means nothing. */
+async function checkSame({ path, ...was }: StampedFile, signal: AbortSignal): Promise<void> {
+  const now = await stampFile(path, signal);
+  if (!sameStamp(was, now))
+    throw new CliError(`${path} is not the file it was when the picture was made; bring that file back and run again`);
 }
 
 /** Undefined when the sizes differ. */

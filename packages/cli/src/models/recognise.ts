@@ -1,5 +1,5 @@
 // What a checkpoint is, from the names of its tensors.
-import { flux1Kind, flux1Names } from "@wick/models-flux";
+import { flux1Kind, flux1LoraNames, flux1Names } from "@wick/models-flux";
 import { zImageLoraNames, zImageNames } from "@wick/models-zimage";
 import { detectDialect, type NameFamily, type NameRules, stripPrefix, translate, type WeightSource } from "@wick/tensor";
 import { autoencoderKlNames } from "@wick/vae";
@@ -22,7 +22,7 @@ export interface Recognised {
 /** The families whose checkpoints translate between layouts. */
 export const knownFamilies: readonly KnownFamily[] = [
   { names: zImageNames, loraNames: zImageLoraNames },
-  { names: flux1Names, loraNames: [] },
+  { names: flux1Names, loraNames: flux1LoraNames },
   { names: autoencoderKlNames, loraNames: [] },
 ];
 

@@ -3,8 +3,9 @@ import { fileURLToPath } from "node:url";
 import type { BaseRequest } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { Image } from "@wick/image";
-import type { Device, DType, Tensor } from "@wick/tensor";
+import type { Device, DType, NameRules, Tensor, WeightSource } from "@wick/tensor";
 import { CliError, UsageError } from "../cli-error.ts";
+import type { ScaledFile } from "../option-types.ts";
 import { embeddedName } from "./embedded.ts";
 import { UsedFiles } from "./used-files.ts";
 
@@ -34,6 +35,13 @@ export interface PainterDefaults {
 export interface PaintRequest extends BaseRequest {
   readonly negativePrompt?: string | undefined;
   readonly guidance?: number | undefined;
+  /** FLUX: classifier-free guidance beside the distilled one. */
+  readonly trueCfg?: number | undefined;
+  /** What to start from, edit, fill or follow. */
+  readonly image?: Image | undefined;
+  readonly strength?: number | undefined;
+  /** White is made anew, black is kept. */
+  readonly mask?: Image | undefined;
 }
 
 /** How to open a model. */
@@ -45,6 +53,11 @@ export interface OpenModelOptions {
   readonly retries?: number | undefined;
   readonly dtype?: DType | undefined;
   readonly textEncoderDType?: DType | undefined;
+  /** The transformer's single file in the model's place. */
+  readonly transformer?: string | undefined;
+  /** A repository or folder with the parts that the model's place lacks. */
+  readonly companions?: string | undefined;
+  readonly loras?: readonly ScaledFile[] | undefined;
   readonly signal: AbortSignal;
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
   readonly onNotice?: ((text: string) => void) | undefined;
@@ -67,19 +80,68 @@ export interface OpenedModel extends Disposable {
 
 interface Family {
   readonly noiseDType: "f32" | "bf16";
-  readonly open: (device: Device, files: ModelFiles, options: OpenModelOptions, defaults: Partial<PainterDefaults>) => Promise<Painter>;
+  readonly open: (device: Device, parts: FamilyParts) => Promise<Painter>;
 }
+
+/** What a family's pipeline is made from. */
+interface FamilyParts {
+  readonly files: ModelFiles;
+  readonly companions: ModelFiles | undefined;
+  readonly options: OpenModelOptions;
+  readonly defaults: Partial<PainterDefaults>;
+}
+
+const zImageFamily: Family = {
+  noiseDType: "f32",
+  open: async (device, { files, options, defaults }) => {
+    const { zImage, zImageLoraNames } = await import("@wick/models-zimage");
+    const { dtype, textEncoderDType, signal, onDownload, transformer, companions } = options;
+    if (transformer ?? companions)
+      throw new UsageError("--transformer and --companions are for FLUX; give Z-Image a whole folder or repository");
+    const decorate = adapting(options, zImageLoraNames);
+    return zImage(device, { files, dtype, textEncoderDType, signal, onDownload, defaults, decorate });
+  },
+};
+
+const fluxFamily: Family = {
+  noiseDType: "bf16",
+  open: async (device, { files, companions, options, defaults }) => {
+    const { flux, flux1LoraNames } = await import("@wick/models-flux");
+    const { dtype, textEncoderDType, signal, onDownload, transformer } = options;
+    const decorate = adapting(options, flux1LoraNames);
+    return flux(device, {
+      files,
+      companions,
+      transformer,
+      dtype,
+      textEncoderDType,
+      signal,
+      onDownload,
+      defaults,
+      decorate,
+    }) as Promise<Painter>;
+  },
+};
 
 /** Pipelines by class name. */
 export const families: Readonly<Record<string, Family>> = {
-  ZImagePipeline: {
-    noiseDType: "f32",
-    open: async (device, files, { dtype, textEncoderDType, signal, onDownload }, defaults) => {
-      const { zImage } = await import("@wick/models-zimage");
-      return zImage(device, { files, dtype, textEncoderDType, signal, onDownload, defaults });
-    },
-  },
+  ZImagePipeline: zImageFamily,
+  FluxPipeline: fluxFamily,
+  FluxKontextPipeline: fluxFamily,
+  FluxFillPipeline: fluxFamily,
+  FluxControlPipeline: fluxFamily,
 };
+
+/** Merges the adapters of --lora, in order, as the weights are read. */
+function adapting({ loras = [], signal }: OpenModelOptions, names: readonly NameRules[]) {
+  if (loras.length === 0) return undefined;
+  return async (base: WeightSource): Promise<WeightSource> => {
+    const [{ openWeights }, { withLora }] = await Promise.all([import("@wick/tensor"), import("@wick/nn")]);
+    let source = base;
+    for (const { path, scale } of loras) source = withLora(source, await openWeights(path, { signal }), scale, { names });
+    return source;
+  };
+}
 
 /** Opens the embedded model, a repository or a folder. */
 export async function openModel(device: Device, options: OpenModelOptions): Promise<OpenedModel> {
@@ -91,7 +153,9 @@ export async function openModel(device: Device, options: OpenModelOptions): Prom
   if (!family) {
     throw new CliError(`${model} is a ${pipeline}, which is not supported; supported are ${Object.keys(families).join(" and ")}`);
   }
-  const painter = await family.open(device, files, options, isEmbedded ? await embeddedDefaults() : {});
+  const companions =
+    options.companions === undefined ? undefined : await findFiles(options.companions, { ...options, revision: undefined });
+  const painter = await family.open(device, { files, companions, options, defaults: isEmbedded ? await embeddedDefaults() : {} });
   const revision = isEmbedded ? undefined : await files.revision({ signal });
   return {
     painter,
@@ -130,13 +194,27 @@ async function findFiles(model: string, options: OpenModelOptions): Promise<Mode
   });
 }
 
-async function pipelineClass(files: ModelFiles, model: string, { signal, onDownload }: OpenModelOptions): Promise<string> {
+/** The class in model_index.json, or what the weights of a lone file say. */
+async function pipelineClass(files: ModelFiles, model: string, { transformer, signal, onDownload }: OpenModelOptions): Promise<string> {
   const reading = { signal, ...(onDownload ? { onProgress: onDownload } : {}) };
-  if (!(await files.has("model_index.json", reading))) {
-    throw new CliError(
-      `${model} has no model_index.json; give a repository or folder in diffusers layout, or look at it with wick inspect`,
-    );
+  if (await files.has("model_index.json", reading)) {
+    const index = await files.readJson<{ _class_name?: unknown }>("model_index.json", reading);
+    return typeof index._class_name === "string" ? index._class_name : "model without a pipeline class";
   }
-  const index = await files.readJson<{ _class_name?: unknown }>("model_index.json", reading);
-  return typeof index._class_name === "string" ? index._class_name : "model without a pipeline class";
+  const single = await files.match(transformer ?? "*.{safetensors,gguf,sft}", reading);
+  for (const path of single) if (await isFlux(files, path, signal)) return "FluxPipeline";
+  throw new CliError(
+    `${model} has no model_index.json and no FLUX.1 file; give a repository or folder in diffusers layout, or look at it with wick inspect`,
+  );
+}
+
+/** Reads a header. */
+async function isFlux(files: ModelFiles, path: string, signal: AbortSignal): Promise<boolean> {
+  const [{ openWeights }, { recognise }] = await Promise.all([import("@wick/tensor"), import("./recognise.ts")]);
+  const source = await openWeights(await files.open(path, { via: "ranges", signal }), { signal });
+  try {
+    return recognise(source)?.architecture.startsWith("FLUX.1") ?? false;
+  } finally {
+    await source.close();
+  }
 }

@@ -17,6 +17,8 @@ export interface OpenZImageOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Format of the text encoder's weights; default as stored. */
   readonly textEncoderDType?: DType | DTypePolicy | undefined;
+  /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora, 0.8)`. */
+  readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
   /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
   readonly keepLoaded?: boolean | undefined;
   /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
@@ -60,7 +62,10 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     name: "transformer",
     model: network,
     blocks: network.blocks,
-    open: async (stop): Promise<WeightSource> => translate(await weights("transformer")(stop), zImageNames),
+    open: async (stop): Promise<WeightSource> => {
+      const ours = translate(await weights("transformer")(stop), zImageNames);
+      return options.decorate ? options.decorate(ours) : ours;
+    },
     dtype: options.dtype,
   });
   const vae = new LazyModel({ name: "vae", model: new AutoencoderKl(autoencoderKlConfigFromJson(vaeJson!)), open: weights("vae") });
