@@ -168,6 +168,22 @@ describe("reproduce", () => {
   });
 });
 
+describe("a picture made from a picture", () => {
+  test("is made again from its record, unless the picture it started from has changed", async () => {
+    const args = ["--device", "cpu", "--steps", "2", "--init", "start.png", "--mask", "mask.png", "--strength", "0.5"];
+    writeFileSync(join(cwd, "start.png"), encodePng({ width: 20, height: 10, rgb: new Uint8Array(600).fill(90) }));
+    writeFileSync(join(cwd, "mask.png"), encodePng({ width: 2, height: 1, rgb: Uint8Array.of(0, 0, 0, 255, 255, 255) }));
+    expect((await wick(["generate", "a fox", ...args, "-o", "changed.png", "-q"], { cwd })).code).toBe(0);
+    expect((await wick(["reproduce", "changed.png"], { cwd })).stdout).toMatch(/^changed\.png: identical, byte for byte/);
+    writeFileSync(join(cwd, "start.png"), encodePng({ width: 20, height: 10, rgb: new Uint8Array(600).fill(91) }));
+    const { code, stderr } = await wick(["reproduce", "changed.png"], { cwd });
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: "wick: start.png is not the file it was when the picture was made; bring that file back and run again\n",
+    });
+  });
+});
+
 test("bench reports times as figures", async () => {
   const { code, stdout } = await wick(["bench", "--device", "cpu", "--steps", "1", "--runs", "1", "--json", "-q"], { cwd });
   expect(code).toBe(0);
