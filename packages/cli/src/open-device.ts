@@ -24,8 +24,7 @@ export async function openDevice({ device = "auto", adapter }: DeviceOptions): P
 }
 
 async function openGpu(adapter: string | undefined): Promise<Device> {
-  const { webgpu } = (await import("@wick/tensor")) as { webgpu?: (options: { adapter?: string }) => Promise<Device> };
-  if (!webgpu) throw new CliError("this build has no WebGPU backend; use --device cpu");
+  const { webgpu } = await import("@wick/tensor");
   try {
     return await webgpu(adapter === undefined ? {} : { adapter });
   } catch (cause) {
@@ -42,4 +41,4 @@ export function mayHaveGpu(): boolean {
 }
 
 /** Whether a device computes on the CPU after all (lavapipe, SwiftShader, WARP). */
-export const isSoftware = (device: Device): boolean => /llvmpipe|lavapipe|swiftshader|warp|basic render/i.test(device.description);
+export const isSoftware = (device: Device): boolean => (device.capabilities as { readonly software?: boolean }).software === true;

@@ -35,7 +35,8 @@ export async function paint(
     await onStep(step);
   });
   const totalMillis = performance.now() - started;
-  const record = await recordOf(model, device, request, settings);
+  const { width, height } = images[0]!;
+  const record = { ...(await recordOf(model, device, request, settings)), width, height };
   return { images, records: images.map((_, index) => ({ ...record, index })), stepMillis, totalMillis };
 }
 

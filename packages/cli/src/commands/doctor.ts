@@ -4,7 +4,7 @@ import { access, constants, readdir, stat, statfs } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, homedir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { cpu, type Device, scope, torchCpu } from "@wick/tensor";
-import { mayHaveGpu, openDevice } from "../open-device.ts";
+import { isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatBytes, formatTable } from "../units.ts";
 import { version } from "../version.ts";
@@ -14,6 +14,8 @@ interface DeviceFacts {
   readonly description: string;
   readonly tier: string;
   /** Why a faster family of kernels is not in use. */
+  /** A WebGPU adapter that is the CPU after all. */
+  readonly software: boolean;
   readonly tierNote?: string | undefined;
   readonly f16: boolean;
   readonly threads: number;
@@ -82,7 +84,10 @@ const deviceLine = (d: DeviceFacts): string =>
 
 async function gpuFacts(lacks: Lack[]): Promise<DeviceFacts | undefined> {
   try {
-    return await factsOf(await openDevice({ device: "webgpu" }));
+    const facts = await factsOf(await openDevice({ device: "webgpu" }));
+    if (facts.software)
+      lacks.push({ what: "a hardware GPU (the adapter is software, so --device auto takes the CPU)", remedy: driverRemedy() });
+    return facts;
   } catch (error) {
     const reason = (error as Error).message;
     if (/cannot find|ERR_MODULE_NOT_FOUND|not installed/i.test(reason)) {
@@ -114,7 +119,18 @@ async function factsOf(device: Device): Promise<DeviceFacts> {
     const { tierNote, device: raw } = device.backend as { tierNote?: string; device?: GPUDevice };
     const limits = raw && Object.fromEntries(shownLimits.map((name) => [name, raw.limits[name]]));
     const features = raw && [...raw.features].sort();
-    return { description: device.description, tier, tierNote, f16, threads, maxBindingBytes, ...trial, features, limits };
+    return {
+      description: device.description,
+      tier,
+      software: isSoftware(device),
+      tierNote,
+      f16,
+      threads,
+      maxBindingBytes,
+      ...trial,
+      features,
+      limits,
+    };
   } finally {
     device.destroy();
   }

@@ -66,7 +66,10 @@ export async function generate(words: readonly string[], options: GenerateOption
   });
   if (model.isEmbedded) await warnAboutPrompt(prompt, reporter);
   const preview = new Preview(reporter, progress, options.preview);
-  const request = { ...requestOf(prompt, options), ...pictures, signal, onProgress: progress.pipeline };
+  // Released models take a start picture's size; the embedded one was made for a single size.
+  const { width, height } = model.painter.parts.defaults;
+  const size = model.isEmbedded ? { width, height } : {};
+  const request = { ...size, ...requestOf(prompt, options), ...pictures, signal, onProgress: progress.pipeline };
   const painting = await paint(model, device, request, settings, (step) => preview.show(step, model.painter.parts.keepLoaded));
   signal.throwIfAborted();
   for (const [i, name] of names.entries()) await writeWhole(name, paintingPng(painting.images[i]!, painting.records[i]!));
