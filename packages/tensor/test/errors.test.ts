@@ -2,11 +2,11 @@
 import { cat, cpu, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-let device = cpu();
+let device = cpu({ kernels: "plain" });
 let x: Tensor;
 let w: Tensor;
 beforeAll(() => {
-  device = cpu();
+  device = cpu({ kernels: "plain" });
   x = device.zeros([2, 3]);
   w = device.zeros([4, 5]);
 });
@@ -66,14 +66,14 @@ describe("dtypes", () => {
 
 describe("devices", () => {
   test("two devices do not mix", () => {
-    using other = cpu();
+    using other = cpu({ kernels: "plain" });
     expect(message(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(
       `"DeviceError: add: operands are on different devices: full f32 [2, 3] on cpu (plain loops), full f32 [2, 3] on cpu (plain loops); move one with to(device)"`,
     );
   });
 
   test("a destroyed device says so", () => {
-    const gone = cpu();
+    const gone = cpu({ kernels: "plain" });
     gone.destroy();
     expect(message(() => gone.zeros([2]))).toMatchInlineSnapshot(
       `"DeviceError: allocate: the device was destroyed: full on cpu (plain loops); create a new device"`,

@@ -67,11 +67,12 @@ function normSpec(
     `s = 0.0;\n  ${rowLoop(threads, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
   const scaled = `(${load("x", "base")} - mean) * scale${names.includes("weight") ? ` * ${load("weight", "0u")}` : ""}`;
   const shifted = `${scaled}${names.includes("bias") ? ` + ${load("bias", "0u")}` : ""}`;
+  // The mean is taken relative to the row's first value: exact for constant rows, and no digits are lost to a large mean.
   const body = `${rowHead(threads)}
   let base = x_row(row);
   var s = 0.0;
   var mean = 0.0;
-  ${kind === "layer" ? `${pass("v")}\n  mean = all_add(lid, s) / f32(p.width);` : ""}
+  ${kind === "layer" ? `mean = ${quad ? "x4(base, 0u).x" : "x1(base, 0u)"};\n  ${pass("v")}\n  mean += all_add(lid, s) / f32(p.width);` : ""}
   ${pass("v * v")}
   let scale = 1.0 / sqrt(all_add(lid, s) / f32(p.width) + p.eps);
   ${rowLoop(threads, quad, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${shifted});`)}`;
