@@ -1,11 +1,11 @@
 // How FLUX.1 pipelines behave: what they refuse, what they release, what they report.
-import type { PipelineProgress } from "@wick/diffusion";
+import { DecodeError, LazyModel, latentsOn, type PipelineProgress } from "@wick/diffusion";
 import { namedParameters } from "@wick/nn";
 import { cpu, type Device, type Tensor, torchCpu, type WeightSource } from "@wick/tensor";
 import { describe, expect, test } from "vitest";
 import {
   type FluxEmbeddings,
-  type FluxPipeline,
+  FluxPipeline,
   type FluxRequest,
   fluxVariants,
   kontextSize,
@@ -261,6 +261,21 @@ describe("numbers", () => {
     ).rejects.toThrowErrorMatchingInlineSnapshot(
       `[NumericsError: denoise: the result of step 1 of 2 holds NaN or infinite values: add f32 [1, 16, 6, 10]; use bf16 or f32 weights, or lower the guidance]`,
     );
+  });
+
+  test("latents outlive a decoder that fails", async () => {
+    await withPipeline(async (pipe, embeddings, device) => {
+      const { vae } = pipe.parts;
+      const broken = new FluxPipeline(device, {
+        ...pipe.parts,
+        vae: new LazyModel({ name: "vae", model: vae.model, open: () => Promise.reject(new Error("the disk is gone")) }),
+      });
+      const error = await broken.generate({ embeddings, steps: 1, seed: 8 }).catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(DecodeError);
+      using again = latentsOn(device, (error as DecodeError).latents);
+      const [image] = await pipe.decode(again);
+      expect(image!.rgb).toEqual((await pipe.generate({ embeddings, steps: 1, seed: 8 })).rgb);
+    });
   });
 
   test("the noise is drawn in bf16 unless told otherwise", async () => {

@@ -1,17 +1,21 @@
 // Pictures with FLUX.1: from a prompt, from a picture and a prompt, into a hole, by edit, along a map. One pipeline for all releases.
 // After black-forest-labs/flux @ 802fb47 src/flux/{sampling,cli*}.py and huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux*.py.
 import {
+  atNoiseLevel,
   binaryMask,
   checkFinite,
   combineGuidance,
+  DecodeError,
   type DenoiseStep,
   denoise,
   type EnsureOptions,
+  keepKnown,
   type LazyModel,
-  nearestCells,
+  latentMask,
   noiseStream,
   pixelTensor,
   RequestError,
+  readLatents,
   type Velocity,
 } from "@wick/diffusion";
 import { fromPixels, type Image } from "@wick/image";
@@ -108,14 +112,19 @@ export class FluxPipeline {
     return image!;
   }
 
-  /** All `count` pictures of a request. */
+  /** All `count` pictures of a request. Throws DecodeError, which holds the latents, when only decoding fails. */
   async generateAll(request: FluxRequest): Promise<readonly Image[]> {
     const run = this.steps(request);
     for (;;) {
       const step = await run.next();
       if (!step.done) continue;
       using latents = hold(step.value);
-      return await this.decode(latents.value, request);
+      const kept = await readLatents(latents.value);
+      try {
+        return await this.#decode(latents.value, request);
+      } catch (error) {
+        throw request.signal?.aborted ? error : new DecodeError(kept, error);
+      }
     }
   }
 
@@ -182,7 +191,11 @@ export class FluxPipeline {
 
   /** Latents [b, c, h, w] to pictures. Throws NumericsError when the latents hold NaN. */
   async decode(latents: Tensor, request: Watching = {}): Promise<readonly Image[]> {
-    await checkFinite(latents, "the result");
+    await checkFinite(latents, "the latents");
+    return await this.#decode(latents, request);
+  }
+
+  async #decode(latents: Tensor, request: Watching): Promise<readonly Image[]> {
     const { vae, keepLoaded } = this.parts;
     const images: Image[] = [];
     try {
@@ -238,9 +251,7 @@ export class FluxPipeline {
     add("noise", latents ? scope(() => latents.to("f32").copy()) : draw(plan.shape));
     if (image && mask && picture === "hole") add("channels", await this.#holeChannels(encode, image, mask, plan));
     if (mask && picture === "start") {
-      const { factor } = this.parts.vae.model;
-      const cells = nearestCells(binaryMask(mask, plan), plan, factor);
-      add("mask", this.device.tensor(cells, [1, 1, plan.height / factor, plan.width / factor]));
+      add("mask", latentMask(this.device, mask, plan, this.parts.vae.model.factor));
     }
     if (image && !this.parts.keepLoaded) this.parts.vae.release();
     const { noise, clean, channels, reference, mask: area } = made.release();
@@ -332,7 +343,7 @@ export class FluxPipeline {
     velocity: Velocity,
   ): AsyncGenerator<FluxStep, Tensor, void> {
     const { noise, clean, mask } = prepared.value;
-    using start = hold(scope(() => (clean ? mixed(clean, noise, plan.sigmas[0]!) : noise.copy())));
+    using start = hold(scope(() => (clean ? atNoiseLevel(clean, noise, plan.sigmas[0]!) : noise.copy())));
     const run = denoise(this.device, {
       latents: start.value,
       sigmas: plan.sigmas,
@@ -340,7 +351,7 @@ export class FluxPipeline {
       velocity,
       noise: this.#stepNoise(request, plan),
       signal: request.signal,
-      ...(clean && mask ? { adjust: (x: Tensor, sigma: number) => mixed(clean, noise, sigma).lerp(x, mask) } : {}),
+      ...(clean && mask ? { adjust: keepKnown(clean, noise, mask) } : {}),
     });
     try {
       for (;;) {
@@ -383,9 +394,6 @@ function packed(latents: Tensor): Tensor {
   using owned = hold(latents);
   return scope(() => packLatents(owned.value).contiguous());
 }
-
-/** A picture's latents at a noise level. */
-const mixed = (clean: Tensor, noise: Tensor, sigma: number): Tensor => noise.mul(sigma).add(clean.mul(1 - sigma));
 
 /** What the network sees of latents x [b, c, h, w]: their tokens, with what stands beside and after them. */
 function inputTokens(x: Tensor, { channels, reference }: Prepared): Tensor {

@@ -1,5 +1,5 @@
-// Pictures on their way into a pipeline: sizes, pixels, masks.
-// After huggingface/diffusers src/diffusers/image_processor.py and pipelines/flux/pipeline_flux_{fill,inpaint,kontext}.py.
+// The sizes that Kontext sees pictures in.
+// After huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux_kontext.py.
 import type { PictureSize } from "@wick/diffusion";
 
 /** Sizes Kontext was trained with (diffusers PREFERRED_KONTEXT_RESOLUTIONS, black-forest-labs/flux src/flux/util.py). */
