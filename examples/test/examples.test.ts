@@ -59,5 +59,4 @@ test("04-text-to-image: a red apple and a film of twelve steps", async () => {
   expect(image.rgb[centre]!).toBeGreaterThan(image.rgb[centre + 1]! + 80);
   const film = decodePng(await readFile(join(folder, "apple-steps.png")));
   expect(film.width).toBeGreaterThan(6 * 64);
-  expect(await run("04-text-to-image", "a red aple", "x.png")).toMatch(/nearest: .*red apple/);
 });

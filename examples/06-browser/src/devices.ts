@@ -1,15 +1,7 @@
 // Which device the page computes on: WebGPU on a graphics card, otherwise the CPU backend, and what can be said about it.
 
-import type { Device } from "@wick/tensor";
-import * as tensor from "@wick/tensor";
+import { cpu, type Device, webgpu } from "@wick/tensor";
 import type { DeviceChoice } from "./messages.ts";
-
-const { cpu } = tensor;
-const webgpu = (): Promise<Device> => {
-  const open = (tensor as { webgpu?: () => Promise<Device> }).webgpu;
-  if (!open) throw new Error("this build has no WebGPU backend");
-  return open();
-};
 
 /** A device and why it is this one. */
 export interface Opened {

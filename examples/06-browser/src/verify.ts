@@ -21,7 +21,7 @@ export async function* verify(pipe: ZImagePipeline, bytes: ByteSource, signal: A
   yield same(`Random numbers: ${noise.length} normals of torch.manual_seed(${reference.seed})`, drawn, noise);
 
   const ids = new BigInt64Array((await raw("token_ids")).buffer);
-  const tokens = pipe.parts.tokenizer.encodePrompt(reference.prompt).ids;
+  const tokens = pipe.parts.text!.tokenizer.encodePrompt(reference.prompt).ids;
   yield same("Token ids of the prompt", Float32Array.from(tokens), Float32Array.from(ids, Number));
 
   using hidden = await pipe.encode(reference.prompt, { signal });
