@@ -91,4 +91,13 @@ describe.skipIf(!executablePath)("the page (needs a Chromium)", () => {
     expect(await idle()).toBe("Failed: generate: steps is a whole number in 1…1000, got 0");
     expect(complaints).toEqual([]);
   });
+
+  test("agrees with PyTorch on WebGPU", { timeout: 89_000 }, async () => {
+    await page.goto(`${server.url}?device=webgpu`);
+    await idle();
+    expect(await page.textContent("#adapter")).toMatch(/Runs onwebgpu/);
+    await page.click("#verify");
+    expect(await idle()).toMatch(/^All checks passed/);
+    expect(await page.locator("#checks .good").count()).toBe(6);
+  });
 });
