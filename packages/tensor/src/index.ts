@@ -47,6 +47,7 @@ export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { IndexSpec } from "./ops/view-index.ts";
 export type { PrintOptions } from "./print.ts";
+export { chromeTrace, type OpSummary, summarizeProfile } from "./profile-report.ts";
 export { dequantizeInto } from "./quant/decode.ts";
 export { quantizeInto } from "./quant/encode.ts";
 export { type RandomArray, type RandomDType, TorchCpuGenerator, type TorchCpuStream, torchCpu } from "./random.ts";
