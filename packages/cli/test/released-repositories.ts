@@ -1,0 +1,278 @@
+// The files of two released repositories, by their real names and layouts, at tiny widths with seeded random weights: the configurations,
+// tokenizers, shards and indices are as published, only counts and widths are smaller. (FLUX's tokenizer_2 lacks tokenizer.json: the
+// reader takes spiece.model instead.)
+import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+import { ClipTextEncoder, clipConfigFromJson, Qwen3, qwen3ConfigFromJson, T5Encoder, t5ConfigFromJson } from "@wick/encoders";
+import { Flux, flux1FromDiffusers, fluxConfigFromJson } from "@wick/models-flux";
+import { ZImage, zImageConfigFromJson } from "@wick/models-zimage";
+import { type Module, namedParameters } from "@wick/nn";
+import {
+  type DType,
+  invert,
+  memorySink,
+  remap,
+  renameAll,
+  torchCpu,
+  type WeightEntry,
+  type WeightSource,
+  writableTensors,
+  writeSafetensors,
+} from "@wick/tensor";
+import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
+
+/** Contents by path. */
+export type RepositoryFiles = Record<string, Uint8Array | string>;
+type Config = Readonly<Record<string, unknown>>;
+
+const golden = (name: string): Uint8Array => {
+  const bytes = readFileSync(new URL(`../../encoders/test/goldens/tokenizers/${name}`, import.meta.url));
+  return new Uint8Array(name.endsWith(".gz") ? gunzipSync(bytes) : bytes);
+};
+const goldenText = (name: string): string => new TextDecoder().decode(golden(name));
+
+/** f32 weights of every parameter, of the magnitudes a trained model has. */
+function randomWeights(model: Module, seed: number): WeightSource {
+  const stream = torchCpu(seed);
+  const values = new Map<string, Float32Array>();
+  const entries = new Map<string, WeightEntry>();
+  for (const [name, { shape, size }] of namedParameters(model)) {
+    const isGain = /norm\w*(\.\w+)?\.(weight|scale)$|layer_norm\.weight$/.test(name) && shape.length === 1;
+    const normal = stream.randn(size, "f32") as Float32Array;
+    values.set(
+      name,
+      normal.map((x) => (isGain ? 1 + 0.1 * x : shape.length === 1 ? 0.02 * x : x / Math.sqrt(size / shape[0]!))),
+    );
+    entries.set(name, { name, shape, dtype: "f32", storedDtype: "F32", byteLength: 4 * size, file: "memory" });
+  }
+  return {
+    entries,
+    metadata: new Map(),
+    async *stream(name) {
+      const { buffer, byteOffset, byteLength } = values.get(name)!;
+      yield new Uint8Array(buffer, byteOffset, byteLength);
+    },
+    async close() {},
+  };
+}
+
+/** A checkpoint in `count` shards with its index, or in one file without. */
+async function shards(folder: string, stem: string, count: number, source: WeightSource, dtype: DType): Promise<RepositoryFiles> {
+  const tensors = [...writableTensors(source, () => dtype)];
+  const files: RepositoryFiles = {};
+  const map: Record<string, string> = {};
+  const perShard = Math.ceil(tensors.length / count);
+  for (let i = 0; i < count; i++) {
+    const number = (n: number) => String(n).padStart(5, "0");
+    const name = count === 1 ? `${stem}.safetensors` : `${stem}-${number(i + 1)}-of-${number(count)}.safetensors`;
+    const part = tensors.slice(i * perShard, (i + 1) * perShard);
+    const sink = memorySink();
+    await writeSafetensors(sink, part, { format: "pt" });
+    files[`${folder}${name}`] = sink.bytes();
+    for (const tensor of part) map[tensor.name] = name;
+  }
+  if (count > 1) files[`${folder}${stem}.safetensors.index.json`] = JSON.stringify({ metadata: { total_size: 0 }, weight_map: map });
+  return files;
+}
+
+const vaeConfig = {
+  _class_name: "AutoencoderKL",
+  act_fn: "silu",
+  block_out_channels: [8, 8, 8, 8],
+  down_block_types: new Array(4).fill("DownEncoderBlock2D"),
+  up_block_types: new Array(4).fill("UpDecoderBlock2D"),
+  force_upcast: true,
+  in_channels: 3,
+  out_channels: 3,
+  latent_channels: 16,
+  latents_mean: null,
+  latents_std: null,
+  layers_per_block: 1,
+  mid_block_add_attention: true,
+  norm_num_groups: 4,
+  sample_size: 1024,
+  scaling_factor: 0.3611,
+  shift_factor: 0.1159,
+  use_post_quant_conv: false,
+  use_quant_conv: false,
+};
+
+async function vaeFiles(dtype: DType): Promise<RepositoryFiles> {
+  const weights = randomWeights(new AutoencoderKl(autoencoderKlConfigFromJson(vaeConfig)), 3);
+  return { "vae/config.json": JSON.stringify(vaeConfig), ...(await shards("vae/", "diffusion_pytorch_model", 1, weights, dtype)) };
+}
+
+const scheduler = (config: Config): string =>
+  JSON.stringify({ _class_name: "FlowMatchEulerDiscreteScheduler", num_train_timesteps: 1000, ...config });
+const modelIndex = (pipeline: string, parts: Config): string =>
+  JSON.stringify({ _class_name: pipeline, _diffusers_version: "0.36.0.dev0", ...parts });
+
+/** Tongyi-MAI/Z-Image-Turbo. */
+export async function zImageTurbo(): Promise<RepositoryFiles> {
+  const transformer = {
+    _class_name: "ZImageTransformer2DModel",
+    all_f_patch_size: [1],
+    all_patch_size: [2],
+    axes_dims: [4, 6, 6],
+    axes_lens: [1536, 512, 512],
+    cap_feat_dim: 16,
+    dim: 32,
+    in_channels: 16,
+    n_heads: 2,
+    n_kv_heads: 2,
+    n_layers: 2,
+    n_refiner_layers: 1,
+    norm_eps: 1e-5,
+    qk_norm: true,
+    rope_theta: 256,
+    t_scale: 1000,
+  };
+  const released = JSON.parse(readFileSync(new URL("../../tiny-zimage/model/text_encoder/config.json", import.meta.url), "utf8")) as Config;
+  const encoder = {
+    ...released,
+    head_dim: 8,
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    vocab_size: 151936,
+  };
+  const text = renameAll(randomWeights(new Qwen3(qwen3ConfigFromJson(encoder)), 1), (name) => `model.${name}`);
+  return {
+    ".gitattributes": "*.safetensors filter=lfs\n",
+    "README.md": "# Z-Image-Turbo\n",
+    "model_index.json": modelIndex("ZImagePipeline", {
+      scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+      text_encoder: ["transformers", "Qwen3Model"],
+      tokenizer: ["transformers", "Qwen2Tokenizer"],
+      transformer: ["diffusers", "ZImageTransformer2DModel"],
+      vae: ["diffusers", "AutoencoderKL"],
+    }),
+    "scheduler/scheduler_config.json": scheduler({ use_dynamic_shifting: false, shift: 3 }),
+    "text_encoder/config.json": JSON.stringify(encoder),
+    "text_encoder/generation_config.json": "{}",
+    ...(await shards("text_encoder/", "model", 3, text, "bf16")),
+    "tokenizer/tokenizer.json": goldenText("qwen/tokenizer.json.gz"),
+    "tokenizer/tokenizer_config.json": goldenText("qwen/tokenizer_config.json"),
+    "transformer/config.json": JSON.stringify(transformer),
+    ...(await shards("transformer/", "diffusion_pytorch_model", 3, randomWeights(new ZImage(zImageConfigFromJson(transformer)), 2), "f32")),
+    ...(await vaeFiles("bf16")),
+  };
+}
+
+/** black-forest-labs/FLUX.1-schnell. */
+export async function fluxSchnell(): Promise<RepositoryFiles> {
+  const transformer = {
+    _class_name: "FluxTransformer2DModel",
+    attention_head_dim: 16,
+    axes_dims_rope: [4, 6, 6],
+    guidance_embeds: false,
+    in_channels: 64,
+    joint_attention_dim: 16,
+    num_attention_heads: 2,
+    num_layers: 2,
+    num_single_layers: 2,
+    patch_size: 1,
+    pooled_projection_dim: 16,
+  };
+  const clip = {
+    architectures: ["CLIPTextModel"],
+    attention_dropout: 0,
+    bos_token_id: 0,
+    dropout: 0,
+    eos_token_id: 2,
+    hidden_act: "quick_gelu",
+    hidden_size: 16,
+    initializer_factor: 1,
+    initializer_range: 0.02,
+    intermediate_size: 32,
+    layer_norm_eps: 1e-5,
+    max_position_embeddings: 77,
+    model_type: "clip_text_model",
+    num_attention_heads: 2,
+    num_hidden_layers: 2,
+    pad_token_id: 1,
+    projection_dim: 16,
+    torch_dtype: "bfloat16",
+    vocab_size: 49408,
+  };
+  const t5 = {
+    architectures: ["T5EncoderModel"],
+    d_ff: 32,
+    d_kv: 8,
+    d_model: 16,
+    decoder_start_token_id: 0,
+    dense_act_fn: "gelu_new",
+    dropout_rate: 0.1,
+    eos_token_id: 1,
+    feed_forward_proj: "gated-gelu",
+    is_encoder_decoder: true,
+    is_gated_act: true,
+    layer_norm_epsilon: 1e-6,
+    model_type: "t5",
+    num_decoder_layers: 2,
+    num_heads: 2,
+    num_layers: 2,
+    relative_attention_max_distance: 128,
+    relative_attention_num_buckets: 32,
+    tie_word_embeddings: false,
+    torch_dtype: "bfloat16",
+    use_cache: true,
+    vocab_size: 32128,
+  };
+  const diffusers = remap(randomWeights(new Flux(fluxConfigFromJson(transformer)), 4), invert(flux1FromDiffusers));
+  const clipWeights = renameAll(randomWeights(new ClipTextEncoder(clipConfigFromJson(clip)), 5), (name) => `text_model.${name}`);
+  const merges = goldenText("clip/merges.txt.gz");
+  return {
+    ".gitattributes": "*.safetensors filter=lfs\n",
+    "LICENSE.md": "Apache License 2.0\n",
+    "README.md": "# FLUX.1 [schnell]\n",
+    "model_index.json": modelIndex("FluxPipeline", {
+      scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+      text_encoder: ["transformers", "CLIPTextModel"],
+      text_encoder_2: ["transformers", "T5EncoderModel"],
+      tokenizer: ["transformers", "CLIPTokenizer"],
+      tokenizer_2: ["transformers", "T5TokenizerFast"],
+      transformer: ["diffusers", "FluxTransformer2DModel"],
+      vae: ["diffusers", "AutoencoderKL"],
+    }),
+    // The authors' single files stand beside the folders and are not needed: reading one would fail.
+    "ae.safetensors": "not read",
+    "flux1-schnell.safetensors": "not read",
+    "scheduler/scheduler_config.json": scheduler({
+      base_image_seq_len: 256,
+      base_shift: 0.5,
+      max_image_seq_len: 4096,
+      max_shift: 1.15,
+      shift: 1,
+      use_dynamic_shifting: false,
+    }),
+    "text_encoder/config.json": JSON.stringify(clip),
+    ...(await shards("text_encoder/", "model", 1, clipWeights, "bf16")),
+    "text_encoder_2/config.json": JSON.stringify(t5),
+    ...(await shards("text_encoder_2/", "model", 2, randomWeights(new T5Encoder(t5ConfigFromJson(t5)), 6), "bf16")),
+    "tokenizer/merges.txt": merges,
+    "tokenizer/vocab.json": clipVocabulary(merges),
+    "tokenizer/tokenizer_config.json": goldenText("clip/tokenizer_config.json"),
+    "tokenizer/special_tokens_map.json": "{}",
+    "tokenizer_2/spiece.model": golden("t5/spiece.model.gz"),
+    "tokenizer_2/special_tokens_map.json": "{}",
+    "tokenizer_2/tokenizer_config.json": "{}",
+    "transformer/config.json": JSON.stringify(transformer),
+    ...(await shards("transformer/", "diffusion_pytorch_model", 3, diffusers, "bf16")),
+    ...(await vaeFiles("bf16")),
+  };
+}
+
+/** CLIP's vocabulary follows from its merges: bytes, bytes that end a word, merged pairs, the two special tokens. */
+function clipVocabulary(merges: string): string {
+  const printable = [...Array(256).keys()].filter((b) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
+  const others = [...Array(256).keys()].filter((b) => !printable.includes(b));
+  const bytes = [...printable.map((b) => String.fromCharCode(b)), ...others.map((_, i) => String.fromCharCode(256 + i))];
+  const pairs = merges
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#version"))
+    .map((line) => line.replace(" ", ""));
+  const tokens = [...bytes, ...bytes.map((b) => `${b}</w>`), ...pairs, "<|startoftext|>", "<|endoftext|>"];
+  return JSON.stringify(Object.fromEntries(tokens.map((token, id) => [token, id])));
+}

@@ -1,0 +1,84 @@
+// The path of the released models, against a hub on this machine that serves their file lists: download, interruption, resume, offline.
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { decodePng } from "@wick/image";
+import { type MockHub, startMockHub } from "@wick/testing/mock-hub";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { temporaryFolder, wick } from "./cli-process.ts";
+import { fluxSchnell, type RepositoryFiles, zImageTurbo } from "./released-repositories.ts";
+
+const folder = temporaryFolder();
+let hub: MockHub;
+beforeAll(async () => {
+  hub = await startMockHub();
+});
+afterAll(async () => {
+  await hub.close();
+  folder.remove();
+});
+
+const released: readonly [string, string, () => Promise<RepositoryFiles>, string][] = [
+  ["Tongyi-MAI/Z-Image-Turbo", "f32", zImageTurbo, "text_encoder/model-00001-of-00003.safetensors"],
+  ["black-forest-labs/FLUX.1-schnell", "bf16", fluxSchnell, "text_encoder_2/model-00001-of-00002.safetensors"],
+];
+
+describe.each(released)("%s", (name, noiseDType, files, large) => {
+  const cwd = join(folder.path, name.replace("/", "-"));
+  const size = ["--width", "32", "--height", "32", "--steps", "2", "--device", "cpu"];
+  const args = ["generate", "a lighthouse in fog", "--model", name, ...size, "--retries", "0"];
+  const run = (...more: string[]) => wick([...args, ...more], { cwd, env: { HF_ENDPOINT: hub.endpoint, HF_HOME: join(cwd, "cache") } });
+  const asked = (from = 0) =>
+    hub.requests.slice(from).filter((r) => r.method === "GET" && r.path.includes("safetensors") && !r.path.includes("index"));
+
+  beforeAll(async () => {
+    mkdirSync(cwd);
+    hub.addRepo(name, { files: await files() });
+  });
+
+  test("a broken download says how to go on, and leaves no picture", async () => {
+    hub.misbehave({ match: `cdn/${name}/-/${large}`, kind: "closeEarly", bytes: 100_000 });
+    const { code, stderr } = await run("-o", "first.png");
+    hub.behave();
+    expect(stderr).toMatch(/\nwick: .*broke after 100000 of \d+ bytes; run again to resume\n$/);
+    expect(code).toBe(1);
+  });
+
+  test("the next run resumes it and ends in a picture, with download progress and the model in the record", async () => {
+    const before = hub.requests.length;
+    const { code, stdout, stderr } = await run("-o", "first.png", "--json");
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/downloading .*: [\d.]+ k?M?B of [\d.]+ M?k?B/);
+    expect(
+      asked(before)
+        .filter((r) => r.path.endsWith(large))
+        .map((r) => r.range),
+    ).toContain("bytes=100000-");
+    const { record } = JSON.parse(stdout).pictures[0];
+    expect(record).toMatchObject({ width: 32, height: 32, steps: 2, noiseDType, model: { name, revision: hub.commit(name) } });
+    expect(record.model.files[large].sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(Object.keys(record.model.files).filter((path) => path.startsWith("transformer/")).length).toBeGreaterThanOrEqual(4);
+    expect(decodePng(readFileSync(join(cwd, "first.png")))).toMatchObject({ width: 32, height: 32 });
+  });
+
+  test("offline it makes the same bytes from the cache, without a request, also as reproduce", async () => {
+    const before = hub.requests.length;
+    const { code, stderr } = await run("-o", "second.png", "--offline");
+    expect(code, stderr).toBe(0);
+    expect(readFileSync(join(cwd, "second.png"))).toEqual(readFileSync(join(cwd, "first.png")));
+    const again = await wick(["reproduce", "second.png", "--offline"], { cwd, env: { HF_HOME: join(cwd, "cache") } });
+    expect(again.stdout).toMatch(/^second\.png: identical, byte for byte/);
+    expect(hub.requests.length).toBe(before);
+  });
+
+  test("inspect reads headers only", async () => {
+    const before = hub.sentBytes();
+    const env = { HF_ENDPOINT: hub.endpoint, HF_HOME: join(cwd, "empty") };
+    const { code, stdout, stderr } = await wick(["inspect", name, "--json"], { cwd, env });
+    expect(code, stderr).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report.revision).toBe(hub.commit(name));
+    expect(report.parts.transformer.architecture).toMatch(/Z-Image|FLUX\.1 schnell/);
+    expect(report.bytes).toBeGreaterThan(2e6);
+    expect(hub.sentBytes() - before).toBeLessThan(0.3 * report.bytes);
+  });
+});
