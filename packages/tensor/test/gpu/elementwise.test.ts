@@ -14,7 +14,7 @@ import {
   unaryNode,
   whereNode,
 } from "../../src/ops/expr.ts";
-import { Pair, roundingTolerance, variants } from "./pair.ts";
+import { Pair, parameterVariants, roundingTolerance } from "./pair.ts";
 
 const x0 = inputNode(0, "f32");
 const x1 = inputNode(1, "f32");
@@ -48,7 +48,7 @@ const floatUnary: UnaryOp[] =
 const floatBinary: BinaryOp[] = "add sub mul div floorDiv rem pow min max atan2 eq ne lt le gt ge".split(" ") as BinaryOp[];
 const intBinary: BinaryOp[] = "add sub mul floorDiv rem min max eq ne lt le gt ge and or xor".split(" ") as BinaryOp[];
 
-describe.each(variants)("%s", (_name, options) => {
+describe.each(parameterVariants)("%s", (_name, options) => {
   let pair: Pair;
   beforeAll(async () => {
     pair = await Pair.open(options);

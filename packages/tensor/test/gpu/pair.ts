@@ -140,8 +140,9 @@ export const roundingTolerance: Readonly<Record<string, number>> = {
 
 /** The configurations every kernel must pass on. */
 export const variants: readonly (readonly [string, WebGpuOptions])[] = [
-  ["plain", { tier: "plain" }],
-  ["best tier", {}],
+  ["as chosen", {}],
   ["small bindings", { tier: "plain", maxBindingBytes: 16384 }],
-  ["uniform ring", { tier: "plain", immediates: false }],
 ];
+
+/** The same, with parameters in a uniform ring as where there are no immediates. */
+export const parameterVariants: typeof variants = [...variants, ["uniform ring", { tier: "plain", immediates: false }]];

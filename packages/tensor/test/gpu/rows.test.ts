@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, it } from "vitest";
 import type { PlainDType } from "../../src/dtype.ts";
 import { expandLayout, type Layout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
-import { Pair, roundingTolerance, variants } from "./pair.ts";
+import { Pair, parameterVariants, roundingTolerance } from "./pair.ts";
 
 const floats: PlainDType[] = ["f32", "f16", "bf16"];
 
-describe.each(variants)("%s", (_name, options) => {
+describe.each(parameterVariants)("%s", (_name, options) => {
   let pair: Pair;
   beforeAll(async () => {
     pair = await Pair.open(options);

@@ -10,6 +10,8 @@ export interface Store {
   readonly sizeBytes: number;
   /** Number of the submission that last used it; equal to the recorder's current one while its use is only recorded. */
   epoch: number;
+  /** The driver could not allocate it after all; it must not be handed out again. */
+  failed: boolean;
 }
 
 /** What `allocate` hands out: a loan of a store. */
@@ -83,7 +85,7 @@ export class BufferPool {
     if (!store) return;
     buffer.store = undefined;
     this.count(buffer.label, -store.sizeBytes, -1);
-    if (this.pooledBytes + store.sizeBytes > this.limits.maxPooledBytes) {
+    if (store.failed || this.pooledBytes + store.sizeBytes > this.limits.maxPooledBytes) {
       this.doomed.push(store);
       return;
     }
@@ -97,6 +99,12 @@ export class BufferPool {
   sweep(): boolean {
     for (const store of this.doomed) store.gpu.destroy();
     return this.doomed.splice(0).length > 0;
+  }
+
+  /** Destroys everything free, also when it is in use by the recorded stream: only for devices that end. */
+  destroy(): void {
+    this.drain();
+    this.sweep();
   }
 
   /** Moves every pooled buffer to the doomed ones. */
@@ -141,8 +149,9 @@ export class BufferPool {
     const big = size >= 1 << 20;
     if (big) this.device.pushErrorScope("out-of-memory");
     const gpu = this.createGpuBuffer(size, byteLength, label);
-    if (big) this.watch(label, byteLength);
-    return { id: this.nextId++, gpu, sizeBytes: size, epoch: 0 };
+    const store: Store = { id: this.nextId++, gpu, sizeBytes: size, epoch: 0, failed: false };
+    if (big) this.watch(store, label, byteLength);
+    return store;
   }
 
   private createGpuBuffer(size: number, byteLength: number, label: string): GPUBuffer {
@@ -153,9 +162,12 @@ export class BufferPool {
     }
   }
 
-  private watch(label: string, byteLength: number): void {
+  private watch(store: Store, label: string, byteLength: number): void {
     const failure = this.device.popErrorScope().then(
-      (e) => (e ? `"${label}": ${byteLength} bytes could not be allocated (${e.message.split("\n")[0]})` : undefined),
+      (error) => {
+        store.failed = error !== null;
+        return error ? `"${label}": ${byteLength} bytes could not be allocated (${error.message.split("\n")[0]})` : undefined;
+      },
       () => undefined,
     );
     this.failures.push(failure);

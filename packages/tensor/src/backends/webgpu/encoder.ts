@@ -48,11 +48,14 @@ export class Recorder {
   private bytes = 0;
   private ring: { buffer: GPUBuffer; group: GPUBindGroup; words: Uint32Array<ArrayBuffer>; used: number } | undefined;
   private profiler: Profiler | undefined;
+  private readonly onSubmit: () => void;
 
-  constructor(device: GPUDevice, cache: PipelineCache, traits: DeviceTraits) {
+  /** `onSubmit` runs after every submission. */
+  constructor(device: GPUDevice, cache: PipelineCache, traits: DeviceTraits, onSubmit: () => void) {
     this.device = device;
     this.cache = cache;
     this.traits = traits;
+    this.onSubmit = onSubmit;
   }
 
   get recording(): boolean {
@@ -164,6 +167,7 @@ export class Recorder {
     this.epoch++;
     this.flops = 0;
     this.bytes = 0;
+    this.onSubmit();
   }
 
   startProfile(): void {

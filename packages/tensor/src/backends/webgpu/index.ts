@@ -50,7 +50,7 @@ export class WebGpuBackend implements Backend {
       maxPooledBytes: software ? gibibyte / 2 : 2 * gibibyte,
     });
     this.cache = new PipelineCache(device, traits.immediates);
-    this.recorder = new Recorder(device, this.cache, traits);
+    this.recorder = new Recorder(device, this.cache, traits, () => this.sweep());
     this.readback = new Readback(device);
     this.kernels = makeKernels(this.kernelContext());
     this.listen();
@@ -151,7 +151,7 @@ export class WebGpuBackend implements Backend {
   flush(): void {
     this.checkAlive("flush");
     this.recorder.submit();
-    this.sweep();
+    if (!this.recorder.recording) this.sweep();
   }
 
   private sweep(): void {
@@ -200,6 +200,7 @@ export class WebGpuBackend implements Backend {
   destroy(): void {
     this.lose(new DeviceError("webgpu", "the device was destroyed; open a new one"));
     this.recorder.destroy();
+    this.cache.clearBindGroups();
     this.device.destroy();
   }
 }

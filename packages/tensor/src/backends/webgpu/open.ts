@@ -10,6 +10,8 @@ export interface WebGpuOptions {
   readonly driver?: "vulkan" | "d3d12" | "metal" | "null";
   /** Forces a slower family of kernels than the adapter allows. */
   readonly tier?: "plain" | "subgroups" | "matrix";
+  /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
+  readonly software?: boolean;
   /** Keep the driver's bounds checks (default: off in Node; browsers always check). */
   readonly robustness?: boolean;
   /** Lower limits than the adapter's, in bytes: for tests of splitting and of memory exhaustion. */
@@ -40,16 +42,31 @@ const dawnInstances = new Map<string, GPU>();
 /** Opens a device with the adapter's largest limits and every feature the kernels use; throws DeviceError when there is none. */
 export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> {
   const gpu = options.gpu ?? (await findGpu(options));
-  const adapter = await gpu.requestAdapter(options.powerPreference ? { powerPreference: options.powerPreference } : {});
+  const adapter = await requestAdapter(gpu, options);
   if (!adapter) throw new DeviceError("webgpu", noAdapterMessage());
   const label = options.label ?? "wick";
-  const device = await adapter.requestDevice({
-    label,
-    requiredFeatures: wantedFeatures(adapter),
-    requiredLimits: chooseLimits(adapter.limits, options),
-  });
+  const device = await requestDevice(adapter, options, label);
   const { info } = adapter;
-  return { device, info, driver: options.driver ?? defaultDriver(), software: isSoftware(info) };
+  return { device, info, driver: options.driver ?? defaultDriver(), software: options.software ?? isSoftware(info) };
+}
+
+async function requestAdapter(gpu: GPU, { powerPreference }: WebGpuOptions): Promise<GPUAdapter | null> {
+  try {
+    return await gpu.requestAdapter(powerPreference ? { powerPreference } : {});
+  } catch (cause) {
+    const detail = (cause instanceof Error ? cause.message : String(cause)).trim().split("\n").join("; ");
+    throw new DeviceError("webgpu", `${detail}; choose one of these adapters, or use cpu()`, { cause });
+  }
+}
+
+async function requestDevice(adapter: GPUAdapter, options: WebGpuOptions, label: string): Promise<GPUDevice> {
+  try {
+    const requiredLimits = chooseLimits(adapter.limits, options);
+    return await adapter.requestDevice({ label, requiredFeatures: wantedFeatures(adapter), requiredLimits });
+  } catch (cause) {
+    const name = adapter.info.description || adapter.info.device || "the adapter";
+    throw new DeviceError("webgpu", `${name} gave no device: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
+  }
 }
 
 function isSoftware(info: GPUAdapterInfo): boolean {

@@ -66,8 +66,10 @@ export function storeRow(finish: Finish, row: string, column: string, value: str
 
 /** Each thread owns a tile of `rows` x 4·`columns` results and reads its operands from memory: fastest where barriers are slow. */
 function registerTile(size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  const rows = size.m >= 8 ? 8 : size.m >= 4 ? 4 : size.m;
-  const columns = size.n >= 512 && rows === 8 ? 2 : 1;
+  // Large tiles take software drivers long to compile: they must have work to do.
+  const large = size.m >= 8 && 2 * size.m * size.n * size.k * size.batch >= 5e7;
+  const rows = large ? 8 : Math.min(4, size.m);
+  const columns = large && size.n >= 512 ? 2 : 1;
   const rowTiles = Math.ceil(size.m / rows);
   const columnTiles = Math.ceil(size.n / (4 * columns));
   return {

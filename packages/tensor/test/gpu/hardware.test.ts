@@ -1,0 +1,66 @@
+// The kernels that real GPUs run (workgroup tiles, one workgroup per row), on whatever driver there is. Few cases: software drivers
+// compile them slowly.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { expandLayout, permuteLayout } from "../../src/layout.ts";
+import { binaryNode, inputNode } from "../../src/ops/expr.ts";
+import { Pair } from "./pair.ts";
+
+describe("kernels for hardware", () => {
+  let pair: Pair;
+  beforeAll(async () => {
+    pair = await Pair.open({ tier: "plain", software: false });
+  });
+  afterAll(() => pair.close());
+
+  it.each([
+    [70, 50, 68],
+    [65, 33, 7],
+    [3, 260, 36],
+  ])("matmul %i x %i x %i", async (m, k, n) => {
+    const weight = pair.tensor([n, k], "bf16", undefined, (l) => permuteLayout(l, [1, 0]));
+    const bias = pair.tensor([n], "f32", undefined, (l) => expandLayout("t", l, [m, n]));
+    const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
+    await pair.expectSame("matmul", pair.output([m, n], "f32"), { a: pair.tensor([m, k]), b: weight, operands: [bias] }, { epilogue });
+    await pair.expectSame(
+      "matmul",
+      pair.output([m, n], "f32"),
+      { a: pair.tensor([k, m], "f32", undefined, (l) => permuteLayout(l, [1, 0])), b: pair.tensor([k, n]) },
+      {},
+    );
+  });
+
+  it("norm and softmax of long rows", async () => {
+    await pair.expectSame(
+      "norm",
+      pair.output([3, 1028], "f32"),
+      { x: pair.tensor([3, 1028]), weight: pair.tensor([1028]) },
+      { kind: "layer", eps: 1e-5 },
+    );
+    await pair.expectSame("softmax", pair.output([3, 300], "f32"), { x: pair.tensor([3, 300]) }, { log: false });
+  });
+
+  it("reductions of long rows", async () => {
+    const attrs = { reduceRank: 1, correction: 1, p: 2 } as const;
+    await pair.expectSame("reduce", pair.output([3], "f32"), { x: pair.tensor([3, 5000]) }, { ...attrs, kind: "var" }, 3e-6);
+    await pair.expectSame("reduce", pair.output([3], "i32"), { x: pair.tensor([3, 5000]) }, { ...attrs, kind: "argmax" }, 0);
+  });
+
+  it("attention, grouped and causal", async () => {
+    const inputs = { q: pair.tensor([1, 4, 40, 64]), k: pair.tensor([1, 2, 70, 64]), v: pair.tensor([1, 2, 70, 64]) };
+    await pair.expectSame("attention", pair.output([1, 4, 40, 64], "f32"), inputs, { scale: 0.125, causal: true });
+  });
+
+  it("attention of one wide head with lengths and an additive mask", async () => {
+    const mask = pair.tensor([9, 50], "f32", undefined, (l) => expandLayout("t", l, [2, 1, 9, 50]));
+    const inputs = {
+      q: pair.tensor([2, 1, 9, 160]),
+      k: pair.tensor([2, 1, 50, 160]),
+      v: pair.tensor([2, 1, 50, 160]),
+      mask,
+      lengths: pair.tensor([2], "i32", [33, 0]),
+    };
+    await pair.expectSame("attention", pair.output([2, 1, 9, 160], "f32"), inputs, { scale: 0.08, causal: false });
+  });
+
+  it("says which kernels it chose", () => expect(pair.gpu.capabilities.tier).toBe("plain"));
+});
