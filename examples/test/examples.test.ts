@@ -60,3 +60,10 @@ test("04-text-to-image: a red apple and a film of twelve steps", async () => {
   const film = decodePng(await readFile(join(folder, "apple-steps.png")));
   expect(film.width).toBeGreaterThan(6 * 64);
 });
+
+test("05-new-variant: two models that no package ships, and an attention function that matters", async () => {
+  const out = await run("05-new-variant");
+  expect(out).toContain("Lumina2: 2.61 billion parameters in 459 tensors");
+  expect(out).toContain("Chroma: 8.90 billion parameters in 1023 tensors");
+  expect(Number(/moves the velocity by ([\d.]+)/.exec(out)?.[1])).toBeGreaterThan(1e-3);
+});
