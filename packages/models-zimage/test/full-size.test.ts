@@ -68,7 +68,9 @@ describe("the released size", () => {
         "decode 0.16 + 2.50 GiB",
       ]
     `);
-    await expect(planned({ maxGpuBytes: gib / 2 })).rejects.toThrowErrorMatchingInlineSnapshot(`[MemoryError: plan: denoise needs 1625.5 MiB, maxGpuBytes is 512.0 MiB: weights 367.7 MiB of 11739.6 MiB, everything else 1257.9 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1704485504]`);
+    await expect(planned({ maxGpuBytes: gib / 2 })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[MemoryError: plan: denoise needs 1625.5 MiB, maxGpuBytes is 512.0 MiB: weights 367.7 MiB of 11739.6 MiB, everything else 1257.9 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1704485504]`,
+    );
   });
 
   test("has a summary", () => {
