@@ -7,6 +7,7 @@ import { Module } from "./module.ts";
 import { RmsNorm } from "./norm.ts";
 import { applyRope, type RopeTable } from "./rope.ts";
 
+/** Sizes and parts of an attention module. */
 export interface AttentionConfig {
   readonly width: number;
   readonly heads: number;
@@ -23,6 +24,7 @@ export interface AttentionConfig {
   readonly attention?: AttentionFunction;
 }
 
+/** What one call of an attention module takes beside its tokens. */
 export interface AttendOptions extends AttentionOptions {
   readonly rope?: RopeTable | undefined;
 }

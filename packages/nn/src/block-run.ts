@@ -15,6 +15,7 @@ export function runBlocks<T>(run: BlockRun<T>): T {
   }) as () => object) as T;
 }
 
+/** What happens around the blocks of a pass that may pause. */
 export interface BlockDriver {
   readonly signal?: AbortSignal | undefined;
   /** Awaited before `block` runs: the place to bring its weights in. */

@@ -3,6 +3,7 @@ import type { Epilogue, Pair, Tensor } from "@wick/tensor";
 import { Module } from "./module.ts";
 import { type Parameter, param } from "./parameter.ts";
 
+/** How a convolution moves over its input; PyTorch's names and defaults. */
 export interface ConvLayerOptions {
   readonly stride?: Pair;
   readonly padding?: Pair;
@@ -13,6 +14,7 @@ export interface ConvLayerOptions {
 
 const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p, p] : p);
 
+/** torch.nn.Conv2d: x [b, c, h, w] → [b, out, h', w']. */
 export class Conv2d extends Module {
   /** [out, in/groups, kh, kw] */
   readonly weight: Parameter;
@@ -32,6 +34,7 @@ export class Conv2d extends Module {
   }
 }
 
+/** torch.nn.ConvTranspose2d: x [b, c, h, w] → [b, out, h', w']. */
 export class ConvTranspose2d extends Module {
   /** [in, out/groups, kh, kw] */
   readonly weight: Parameter;
@@ -60,6 +63,7 @@ export interface Conv1dLayerOptions {
   readonly bias?: boolean;
 }
 
+/** torch.nn.Conv1d: x [b, c, l] → [b, out, l']. */
 export class Conv1d extends Module {
   /** [out, in/groups, k] */
   readonly weight: Parameter;
@@ -79,6 +83,7 @@ export class Conv1d extends Module {
   }
 }
 
+/** torch.nn.ConvTranspose1d: x [b, c, l] → [b, out, l']. */
 export class ConvTranspose1d extends Module {
   /** [in, out/groups, k] */
   readonly weight: Parameter;

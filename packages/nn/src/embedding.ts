@@ -3,6 +3,7 @@ import type { Tensor } from "@wick/tensor";
 import { Module } from "./module.ts";
 import { type Parameter, param } from "./parameter.ts";
 
+/** torch.nn.Embedding: rows of a table by integer ids. */
 export class Embedding extends Module {
   /** [count, width]; any float or quantized dtype. */
   readonly weight: Parameter;

@@ -14,6 +14,7 @@ const activations: Readonly<Record<FusedActivation, Epilogue>> = {
   relu: epilogue((y: Value) => y.relu()),
 };
 
+/** What may differ in an Mlp. */
 export interface MlpOptions {
   readonly activation?: FusedActivation;
   readonly bias?: boolean;
@@ -46,6 +47,7 @@ export class Mlp extends Module {
   }
 }
 
+/** What may differ in a SwiGlu. */
 export interface SwiGluOptions {
   readonly bias?: boolean;
   /** Names in the checkpoint: w1, w3, w2 by default (LLaMA, Z-Image); gate_proj, up_proj, down_proj in Qwen. */

@@ -16,6 +16,7 @@ export interface LowRank {
   scale: number;
 }
 
+/** torch.nn.Linear: x [..., in] → [..., out], in any weight format, with adapters beside it. */
 export class Linear extends Module {
   /** [out, in]; any float or quantized dtype. */
   readonly weight: Parameter;

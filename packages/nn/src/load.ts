@@ -24,6 +24,7 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
+/** How weights get to the device. */
 export interface LoadOptions {
   /**
    * Format on the device: as stored by default; a plain dtype for all float weights; a block format for the weights of Linear layers

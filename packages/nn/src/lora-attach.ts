@@ -6,6 +6,7 @@ import { type LoraCoverage, type LoraPart, planLora } from "./lora-targets.ts";
 import { type LoadedPart, loadPart, sourceRow } from "./lora-values.ts";
 import { type Module, namedModules, namedParameters, type ParameterSite, parameterSites } from "./module.ts";
 
+/** How an adapter is attached. */
 export interface AttachOptions extends LoraOptions {
   /** For `detachLora` and `setLoraScale`; "lora" by default. */
   readonly name?: string;

@@ -12,6 +12,7 @@ import {
 import { type LoraCoverage, type LoraPart, planLora } from "./lora-targets.ts";
 import { addRow, type LoadedPart, loadPart } from "./lora-values.ts";
 
+/** How an adapter's names are understood. */
 export interface LoraOptions {
   /** Rules of the layouts that adapters for this model are written in, beside the model's own names. */
   readonly names?: readonly NameRules[];

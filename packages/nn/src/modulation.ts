@@ -5,6 +5,7 @@ import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
 import { type Parameter, param } from "./parameter.ts";
 
+/** What may differ in a Modulation. */
 export interface ModulationOptions {
   /** Width of the condition; the block's by default. */
   readonly conditionWidth?: number;

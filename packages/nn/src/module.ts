@@ -3,6 +3,7 @@
 import type { Stage, Tensor } from "@wick/tensor";
 import { Parameter } from "./parameter.ts";
 
+/** A part of a model: its fields are its parameters and parts, and their names are the weights' names. */
 export abstract class Module {
   /** The named parts of this module; containers whose children are numbered override it. */
   children(): Iterable<readonly [name: string, part: unknown]> {
@@ -89,6 +90,7 @@ export class Sequential extends Module {
     return x.pipe(...this.#stages);
   }
 }
+/** A Sequential of these stages, named 0, 1, … as in PyTorch. */
 export const sequential = (...stages: Stage[]): Sequential => new Sequential(stages);
 
 /** `n` modules named 0…n-1. */

@@ -1,6 +1,7 @@
 // A parameter: a tensor that is declared (shape) when its module is built and filled (data) when weights are loaded.
 import { type DType, type Shape, ShapeError, Tensor } from "@wick/tensor";
 
+/** A tensor that is declared (shape) before it is loaded (dtype, device, values). */
 export class Parameter extends Tensor {
   constructor(shape: Shape) {
     super(undefined, "f32", rowMajorLayout(shape), undefined);

@@ -2,12 +2,14 @@
 // After black-forest-labs/flux src/flux/math.py (rope) and arXiv:2104.09864.
 import { type Device, ShapeError, type Tensor } from "@wick/tensor";
 
+/** Cosines and sines of rotary positions. */
 export interface RopeTable {
   /** [b or 1, 1, l, k/2] f32, to broadcast over heads. */
   readonly cos: Tensor;
   readonly sin: Tensor;
 }
 
+/** How the head width is shared among position axes, and the base of the frequencies. */
 export interface RopeAxes {
   /** Head width given to each position axis; each even, adding up to the head width. */
   readonly widths: readonly number[];

@@ -22,6 +22,7 @@ export interface SummaryNode {
   readonly children: readonly SummaryNode[];
 }
 
+/** What a summary assumes of weights that are not loaded, and how deep its text goes. */
 export interface SummaryOptions {
   /** As for `load`: what weights that are not loaded would become. */
   readonly dtype?: DType | DTypePolicy;

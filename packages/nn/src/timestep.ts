@@ -5,6 +5,7 @@ import type { Device, Tensor } from "@wick/tensor";
 import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
 
+/** What may differ in a timestep embedding. */
 export interface TimestepOptions {
   /** Factor on t before the sinusoid; 1000 for FLUX and Z-Image. */
   readonly scale?: number;

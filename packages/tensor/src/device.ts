@@ -15,6 +15,7 @@ export interface RandomSource {
   rand(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
 }
 
+/** Where tensors live and ops run; made by `cpu()`, `webgpu()` or `dryRun()`. */
 export class Device {
   readonly backend: Backend;
   #live = 0;

@@ -4,6 +4,7 @@
 export type PlainDType = "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" | "i64" | "i32" | "u32" | "u8";
 /** GGUF block formats: a row is a sequence of blocks, rows are the last dimension. */
 export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q2_K" | "q3_K" | "q4_K" | "q5_K" | "q6_K" | "iq4_nl" | "iq4_xs";
+/** All formats a tensor may be stored in. */
 export type DType = PlainDType | QuantDType;
 /** Formats that ops compute with; f8 and quantized formats are storage only, i64 lives at the edges. */
 export type ComputeDType = "f32" | "f16" | "bf16" | "i32" | "u32" | "u8";
@@ -44,8 +45,11 @@ export const dtypeInfo: Readonly<Record<DType, DTypeInfo>> = {
   iq4_xs: quant(256, 136),
 };
 
+/** True for plain floating-point formats, f8 included. */
 export const isFloat = (d: DType): d is "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" => dtypeInfo[d].kind === "float";
+/** True for whole numbers. */
 export const isInt = (d: DType): d is "i64" | "i32" | "u32" | "u8" => dtypeInfo[d].kind === "int";
+/** True for block formats. */
 export const isQuantized = (d: DType): d is QuantDType => dtypeInfo[d].kind === "quant";
 
 /** Bytes that `count` values of `dtype` take; `count` must be whole blocks. */

@@ -2,6 +2,7 @@
 import { ShapeError } from "./errors.ts";
 import { broadcastShapes, formatShape, rowMajor, type Shape, sizeOf } from "./shape.ts";
 
+/** How a view's elements lie in their buffer. */
 export interface Layout {
   readonly shape: Shape;
   /** In elements; 0 for a broadcast dimension, negative for a flipped one. */

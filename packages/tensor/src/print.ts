@@ -3,6 +3,7 @@ import { isFloat, isQuantized } from "./dtype.ts";
 import { sizeOf } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
+/** How values are printed; PyTorch's set_printoptions. */
 export interface PrintOptions {
   /** Decimals of floats (default 4). */
   readonly precision?: number;

@@ -14,6 +14,7 @@ export interface CudaCard {
   readonly threadsPerSm: number;
 }
 
+/** Formats that PyTorch draws on CUDA. */
 export type CudaRandomDType = "f32" | "bf16" | "f16";
 type CudaArray<D extends CudaRandomDType> = D extends "f32" ? Float32Array : Uint16Array;
 
@@ -55,6 +56,7 @@ function boxMuller(x: number, y: number): readonly [number, number] {
   return [f(s * f(Math.sin(v))), f(s * f(Math.cos(v)))];
 }
 
+/** torch.Generator("cuda"): the same draws as a card with as many processors. */
 export class TorchCudaGenerator {
   readonly seed: bigint;
   readonly card: CudaCard | undefined;

@@ -10,6 +10,7 @@ import { boxMuller16Double, normalPair } from "./random-normal-f64.ts";
 
 /** Formats PyTorch draws in; bf16 and f16 come back as bit patterns. */
 export type RandomDType = "f32" | "f64" | "bf16" | "f16";
+/** What a generator draws: floats, or the bits of a narrow format. */
 export type RandomArray<D extends RandomDType> = D extends "f32" ? Float32Array : D extends "f64" ? Float64Array : Uint16Array;
 
 /**
@@ -21,6 +22,7 @@ export type TorchCpuStream = "torch-cpu" | "torch-cpu-legacy";
 /** Bytes of `torch.Generator.get_state()` on the CPU. */
 const STATE_BYTES = 5056;
 
+/** torch.Generator("cpu"): the same draws, bit for bit. */
 export class TorchCpuGenerator {
   readonly stream: TorchCpuStream;
   /** The seed the generator started from, modulo 2^64. */

@@ -1,6 +1,7 @@
 // Shapes and their arithmetic: sizes, strides, dimension numbers, broadcasting.
 import { ShapeError } from "./errors.ts";
 
+/** Sizes of the dimensions, outermost first. */
 export type Shape = readonly number[];
 
 /** A tuple of exactly N elements when N is a literal, an array otherwise. */

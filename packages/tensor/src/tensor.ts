@@ -56,6 +56,7 @@ let leaked = 0;
 /** How many tensors were left to the garbage collector since start: own them with scope() or using. */
 export const leakedTensors = (): number => leaked;
 
+/** Numbers of one dtype and shape on a device; a handle on memory that views share. */
 export class Tensor {
   readonly isTensor = true;
   readonly layout: Layout;

@@ -8,6 +8,7 @@ import type { RunOptions } from "./memory.ts";
 import { releasing, type Stage, Staged, stageOf } from "./stages.ts";
 import { diffusersTiles, runTiled } from "./tiling.ts";
 
+/** Sizes of an AutoencoderKL, as in its config.json. */
 export interface AutoencoderKlConfig {
   readonly imageChannels: number;
   readonly latentChannels: number;
@@ -35,6 +36,7 @@ export const flux1Autoencoder: AutoencoderKlConfig = {
 const normEps = 1e-6;
 const siluAfter = epilogue((y) => y.silu());
 
+/** Two convolutions with group norms beside a skip connection: x [b, c, h, w] → [b, out, h, w]. */
 export class ResnetBlock extends Module {
   readonly norm1: GroupNorm;
   readonly conv1: Conv2d;
@@ -238,6 +240,7 @@ export function momentsOf(raw: Tensor): Moments {
   });
 }
 
+/** How an image is encoded. */
 export interface EncodeOptions extends RunOptions {
   /** Standard normals [b, latent, h/8, w/8]: gives a sample of the distribution instead of its mean. */
   readonly noise?: Tensor | undefined;

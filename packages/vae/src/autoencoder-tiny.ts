@@ -8,6 +8,7 @@ import type { RunOptions } from "./memory.ts";
 import { releasing, type Stage, Staged, stageOf } from "./stages.ts";
 import { runFeathered } from "./tiling.ts";
 
+/** Sizes of an AutoencoderTiny, as in its config.json. */
 export interface AutoencoderTinyConfig {
   readonly imageChannels: number;
   readonly latentChannels: number;
@@ -108,6 +109,7 @@ export class TinyDecoder extends Staged {
 /** What diffusers' tiling of AutoencoderTiny shares between tiles of 512 pixels. */
 const autoOverlap = 0.125;
 
+/** TAESD: a small, lossy autoencoder for previews and little memory. */
 export class AutoencoderTiny extends Autoencoder {
   override readonly encoder: TinyEncoder;
   override readonly decoder: TinyDecoder;

@@ -18,6 +18,7 @@ import {
 import type { Staged } from "./stages.ts";
 import { checkTiles, decodeGrid, encodeGrid, runCut, type Tiler } from "./tiling.ts";
 
+/** Facts of an autoencoder that tiling and memory plans need. */
 export interface AutoencoderTraits {
   readonly imageChannels: number;
   readonly latentChannels: number;
@@ -30,6 +31,7 @@ export interface AutoencoderTraits {
   readonly twin: () => Autoencoder;
 }
 
+/** What all image autoencoders share: tiles, batches and memory around an encoder and a decoder. */
 export abstract class Autoencoder extends Module {
   abstract readonly encoder: Staged;
   abstract readonly decoder: Staged;

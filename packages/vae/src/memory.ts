@@ -18,6 +18,7 @@ export interface MemoryEstimate {
 /** "auto" tiles only what does not fit, "never" runs the whole image, or tiles of a given size (images that fit one tile are not cut). */
 export type Tile = "auto" | "never" | TileOptions;
 
+/** How an image goes through the network. */
 export interface RunOptions {
   /** Default "auto". */
   readonly tile?: Tile | undefined;
@@ -31,6 +32,7 @@ export interface ImageSize {
   readonly width: number;
 }
 
+/** What an estimate is made for. */
 export interface EstimateOptions extends RunOptions {
   /** Images at once. Default 1. */
   readonly batch?: number;

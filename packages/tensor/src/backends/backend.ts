@@ -51,6 +51,7 @@ export interface Capabilities {
   readonly maxBufferBytes?: number;
 }
 
+/** What a device runs on: memory, kernels and a queue; the whole contract of a backend. */
 export interface Backend {
   readonly kind: "cpu" | "webgpu";
   /** Human-readable, e.g. "webgpu (llvmpipe, vulkan)". */

@@ -10,6 +10,7 @@ const OP = "openWeights";
 type F8 = "f8e4m3" | "f8e5m2";
 type Target = "bf16" | "f16" | "f32";
 
+/** What to make of f8 weights that come with scales. */
 export interface ScaledF8Options {
   /** What scaled f8 weights become; "raw" leaves the file as it is, scales and all. Default "bf16". */
   readonly scaledF8?: Target | "raw";

@@ -1,6 +1,7 @@
 // A file on a web server, read by HTTP range requests. The `hub` package has the one that caches and resumes; this one only reads.
 import { type ByteSource, checkRange, SourceError } from "./source.ts";
 
+/** How a file on a web server is read. */
 export interface HttpOptions {
   /** Sent with every request, e.g. authorization. */
   readonly headers?: Readonly<Record<string, string>>;

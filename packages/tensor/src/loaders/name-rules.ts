@@ -16,6 +16,7 @@ export type Recipe =
   /** The same values with dimensions of size 1 added or dropped at one end, from rank `from` (or already `to`) to rank `to`. */
   | { readonly reshape: string; readonly from: number; readonly to: number; readonly ones: "before" | "after" };
 
+/** Our names on the left, how to get them from theirs on the right. */
 export type NameRules = Readonly<Record<string, Recipe>>;
 
 /** A range of rows in relative units: rows start/total … end/total of the tensor. */

@@ -15,6 +15,7 @@ const OP = "openWeights";
 /** A file: a local path, an http(s) address, a Blob or File, or a source of bytes. */
 export type WeightFile = string | URL | Blob | ByteSource;
 
+/** How `openWeights` reads what it finds. */
 export interface OpenOptions extends ScaledF8Options {
   /** PyTorch files only: the part to open, by dotted path, e.g. "state_dict". */
   readonly at?: string;

@@ -5,6 +5,7 @@ import { formatShape, type Shape, sizeOf } from "../shape.ts";
 import { fillPattern, mapNames, type NameRules, namesIn, partRange, patternMatcher, type Recipe, type RowRange } from "./name-rules.ts";
 import { entryOf, readTensorBytes, type StreamOptions, streamSlice, type WeightEntry, type WeightSource } from "./weight-source.ts";
 
+/** What `remap` leaves out. */
 export interface RemapOptions {
   /** Patterns of their names that have no counterpart and are left out, e.g. stray tensors of a training run. */
   readonly drop?: readonly string[];

@@ -3,6 +3,7 @@ import { bytesOf, type DType } from "../dtype.ts";
 import { FormatError, WeightsError } from "../errors.ts";
 import { formatShape, type Shape, sizeOf } from "../shape.ts";
 
+/** What a checkpoint's header says of one tensor. */
 export interface WeightEntry {
   readonly name: string;
   /** Of the bytes that `stream` yields. */
@@ -17,6 +18,7 @@ export interface WeightEntry {
   readonly file: string;
 }
 
+/** How a tensor's bytes arrive. */
 export interface StreamOptions {
   /** Largest piece, in bytes; pieces hold whole elements or blocks. Default 16 MiB. */
   readonly chunkBytes?: number;

@@ -6,6 +6,7 @@ import type { Tensor } from "../tensor.ts";
 import { checkDevices } from "./elementwise.ts";
 import { asRows } from "./reduce.ts";
 
+/** Masks, lengths and scale of attention. */
 export interface AttentionOptions {
   /** Broadcast to [b, n, l, s]: u8 keeps where nonzero (torch's bool mask), a float mask or bias is added to the scores. */
   readonly mask?: Tensor | undefined;

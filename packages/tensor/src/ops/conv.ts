@@ -11,6 +11,7 @@ import type { ConvAttrs } from "./table.ts";
 export type Pair = number | readonly [number, number];
 const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p, p] : p);
 
+/** How a convolution moves over its input; PyTorch's names and defaults. */
 export interface ConvOptions {
   readonly stride?: Pair;
   readonly padding?: Pair;
@@ -20,6 +21,7 @@ export interface ConvOptions {
   readonly bias?: Tensor | undefined;
   readonly then?: Epilogue | undefined;
 }
+/** How a transposed convolution moves; PyTorch's names and defaults. */
 export interface ConvTransposeOptions extends ConvOptions {
   readonly outputPadding?: Pair;
 }
@@ -112,6 +114,7 @@ export function asOneRow<O extends ConvOptions>(
   return op(x.unsqueeze(2), weight.unsqueeze(2), { ...options, ...fixed }).squeeze(2);
 }
 
+/** How a pooling window moves; PyTorch's names and defaults. */
 export interface PoolOptions {
   readonly stride?: Pair;
   readonly padding?: Pair;
@@ -138,6 +141,7 @@ export function pool2d(
   return out;
 }
 
+/** How `interpolate` resamples; PyTorch's names. */
 export interface ResampleOptions {
   readonly mode?: "nearest" | "bilinear";
   readonly alignCorners?: boolean;

@@ -54,6 +54,7 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
 }
 
 export type PadMode = "constant" | "reflect" | "replicate";
+/** What padding is filled with. */
 export interface PadOptions {
   readonly mode?: PadMode;
   readonly value?: number;

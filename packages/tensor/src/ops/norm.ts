@@ -23,6 +23,7 @@ export function softmax(x: Tensor, dim: number, log: boolean): Tensor {
   });
 }
 
+/** Epsilon, weight and bias of a norm, and what follows it. */
 export interface NormOptions {
   /** [d], any float dtype. */
   readonly weight?: Tensor | undefined;

@@ -6,6 +6,7 @@ import type { Tensor } from "../tensor.ts";
 import { checkComputable } from "./elementwise.ts";
 import type { ReduceKind } from "./table.ts";
 
+/** How a reduction shapes its result. */
 export interface ReduceOptions {
   /** Keep the reduced dimensions with size 1. */
   readonly keepdim?: boolean;

@@ -2,6 +2,7 @@
 import { DeviceError } from "../../errors.ts";
 import { chooseLimits, wantedFeatures } from "./limits.ts";
 
+/** Which adapter to open, and how. */
 export interface WebGpuOptions {
   readonly powerPreference?: "low-power" | "high-performance";
   /** Part of an adapter's name (Node only); an unknown name is an error that lists the adapters. */
