@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { localFolder } from "@wick/hub";
-import { type ZImagePipeline, zImage } from "@wick/models-zimage";
+import { type OpenZImageOptions, type ZImagePipeline, zImage } from "@wick/models-zimage";
 import { type Device, memorySource, openSafetensors, readTensorBytes, type Tensor } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
 import { tinyZImage } from "@wick/tiny-zimage";
@@ -13,10 +13,11 @@ export const references = ["a red apple", "fox"].flatMap((prompt) =>
 );
 export type Reference = (typeof references)[number];
 
-export const openTiny = (device: Device): Promise<ZImagePipeline> =>
+export const openTiny = (device: Device, options: Partial<OpenZImageOptions> = {}): Promise<ZImagePipeline> =>
   zImage(device, {
     files: localFolder(fileURLToPath(tinyZImage.modelUrl)),
     defaults: { width: 64, height: 64, steps: tinyZImage.defaults.steps, guidance: tinyZImage.defaults.guidance },
+    ...options,
   });
 
 /** f32 values of one reference file by name. */
