@@ -19,7 +19,7 @@ describe.each(["plain", "best"] as const)("%s tier", (tier) => {
 
   describe.each(families)("%s", async (family) => {
     const { rows, stored } = await readFamily(family);
-    const chosen = all ? rows : sampleRows(rows, tier === "plain" ? 1 : 2, tier === "plain" ? 0 : 1);
+    const chosen = all ? rows : sampleRows(rows, tier === "plain" ? 2 : 4, tier === "plain" ? 1 : 2);
     const ops = [...new Set(chosen.map((r) => r.op))];
     test.each(ops)("%s", { timeout: 600_000 }, async (op) => {
       const problems: string[] = [];
