@@ -1,6 +1,7 @@
 // Classifier-free guidance over velocities.
 import { scope, type Tensor } from "@wick/tensor";
 
+/** Strength and limits of classifier-free guidance. */
 export interface Guidance {
   /** prediction = positive + scale · (positive - negative); 0 is off. ComfyUI's cfg is this plus 1. */
   readonly scale: number;

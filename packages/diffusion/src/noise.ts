@@ -4,6 +4,7 @@ import { type Device, sizeOf, type Tensor, torchCpu } from "@wick/tensor";
 /** Named random streams; see @wick/tensor's random numbers. */
 export type RngKind = "torch-cpu" | "torch-cpu-legacy";
 
+/** Which stream of random numbers, from which seed. */
 export interface NoiseOptions {
   readonly seed: number | bigint;
   readonly rng?: RngKind;

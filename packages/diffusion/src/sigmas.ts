@@ -28,6 +28,7 @@ export const fluxDevShift: Shift = {
 };
 /** Z-Image-Turbo scheduler_config.json. */
 export const zImageTurboShift: Shift = { kind: "static", shift: 3 };
+/** The even grid as it is. */
 export const noShift: Shift = { kind: "none" };
 
 /** mu of a dynamic shift for this many image tokens. */
@@ -49,6 +50,7 @@ export function shiftSigma(sigma: number, shift: Shift, tokens: number, rounding
   return f32(strength / f32(strength + f32(f32(1 / sigma) - 1)));
 }
 
+/** How a schedule is made. */
 export interface SigmaOptions {
   readonly steps: number;
   readonly shift: Shift;

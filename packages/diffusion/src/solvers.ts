@@ -5,12 +5,14 @@ import { hold, scope, type Tensor } from "@wick/tensor";
 /** Evaluates the model: x [b, ...] at `sigma` → dx/dsigma of the same shape, owned by the caller. */
 export type Velocity = (x: Tensor, sigma: number) => Promise<Tensor>;
 
+/** What a solver carries from step to step. */
 export interface SolverState {
   readonly x: Tensor;
   /** Predicted data of the previous step, for multistep solvers. */
   readonly previous?: Tensor;
 }
 
+/** What a solver is given for one step. */
 export interface SolverStep {
   readonly index: number;
   readonly sigmas: readonly number[];
@@ -19,6 +21,7 @@ export interface SolverStep {
   readonly noise: () => Tensor;
 }
 
+/** One step from a noise level to the next. */
 export interface Solver {
   readonly name: string;
   /** Model evaluations per step (the last step may need fewer). */

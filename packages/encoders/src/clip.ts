@@ -17,6 +17,7 @@ import {
 import { type Device, epilogue, hold, ShapeError, scope, type Tensor } from "@wick/tensor";
 import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
+/** Sizes of a CLIP text model, as in its config.json. */
 export interface ClipConfig {
   readonly vocabSize: number;
   readonly positions: number;
@@ -44,6 +45,7 @@ export const clipL: ClipConfig = {
   endToken: "largest",
 };
 
+/** What a CLIP text model returns. */
 export interface ClipOutput {
   /** Every token after the final norm [b, l, d]. */
   readonly hidden: Tensor;
@@ -51,6 +53,7 @@ export interface ClipOutput {
   readonly pooled: Tensor;
 }
 
+/** Token and position embeddings. */
 export class ClipEmbeddings extends Module {
   readonly token_embedding: Embedding;
   readonly position_embedding: Embedding;
@@ -70,6 +73,7 @@ export class ClipEmbeddings extends Module {
   }
 }
 
+/** Causal self-attention. */
 export class ClipAttention extends Module {
   readonly k_proj: Linear;
   readonly v_proj: Linear;
@@ -95,6 +99,7 @@ export class ClipAttention extends Module {
 
 const geluQuickAfter = epilogue((y) => y.geluQuick());
 
+/** The feed-forward part of a layer. */
 export class ClipMlp extends Module {
   readonly fc1: Linear;
   readonly fc2: Linear;
@@ -109,6 +114,7 @@ export class ClipMlp extends Module {
   }
 }
 
+/** One layer: attention and feed-forward part, each after its norm. */
 export class ClipLayer extends Module {
   readonly self_attn: ClipAttention;
   readonly layer_norm1: LayerNorm;
@@ -128,6 +134,7 @@ export class ClipLayer extends Module {
   }
 }
 
+/** CLIP's text model, named as in transformers. */
 export class ClipTextEncoder extends Module {
   readonly embeddings: ClipEmbeddings;
   readonly encoder: { readonly layers: readonly ClipLayer[] };

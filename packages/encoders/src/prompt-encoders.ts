@@ -35,6 +35,7 @@ function padded(encodings: readonly Encoding[], padTokenId: number, atLeast = 0)
   });
 }
 
+/** How prompts become Qwen3's tokens. */
 export interface QwenPromptOptions {
   /** Most tokens of a rendered prompt. Default 512. */
   readonly maxLength?: number;
@@ -69,6 +70,7 @@ export class QwenPromptEncoder {
   }
 }
 
+/** How prompts become T5's tokens. */
 export interface T5PromptOptions {
   /** Most tokens; Infinity never cuts. Default 512 as FLUX.1 dev; schnell has 256. */
   readonly maxLength?: number;

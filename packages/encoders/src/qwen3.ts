@@ -20,6 +20,7 @@ import {
 import { type Device, epilogue, hold, ShapeError, type Tensor } from "@wick/tensor";
 import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
+/** Sizes of a Qwen3 model, as in its config.json. */
 export interface Qwen3Config {
   readonly vocabSize: number;
   readonly width: number;
@@ -45,6 +46,7 @@ export const qwen3_4b: Qwen3Config = {
   eps: 1e-6,
 };
 
+/** Causal grouped attention with norms of queries and keys. */
 export class Qwen3Attention extends Module {
   readonly q_proj: Linear;
   readonly k_proj: Linear;
@@ -76,6 +78,7 @@ export class Qwen3Attention extends Module {
   }
 }
 
+/** The SwiGLU part of a layer. */
 export class Qwen3Mlp extends Module {
   readonly gate_proj: Linear;
   readonly up_proj: Linear;
@@ -98,6 +101,7 @@ export class Qwen3Mlp extends Module {
   }
 }
 
+/** One layer: attention and feed-forward part, each after its norm. */
 export class Qwen3Layer extends Module {
   readonly input_layernorm: RmsNorm;
   readonly self_attn: Qwen3Attention;
@@ -117,11 +121,13 @@ export class Qwen3Layer extends Module {
   }
 }
 
+/** Which part of the model is built. */
 export interface Qwen3Options {
   /** How many layers to build: the rest of the checkpoint is not needed when an inner hidden state is read. Default all. */
   readonly layers?: number;
 }
 
+/** What one pass takes beside its tokens. */
 export interface Qwen3RunOptions {
   /** Which hidden state to return. Default: after all layers that were built. */
   readonly layer?: number | undefined;
@@ -129,6 +135,7 @@ export interface Qwen3RunOptions {
   readonly lengths?: readonly number[] | undefined;
 }
 
+/** Qwen3 without its language head, named as in transformers. */
 export class Qwen3 extends Module {
   readonly embed_tokens: Embedding;
   readonly layers: readonly Qwen3Layer[];

@@ -18,6 +18,7 @@ import {
 import { type Device, epilogue, hold, scope, type Tensor } from "@wick/tensor";
 import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
+/** Sizes of a T5 encoder, as in its config.json. */
 export interface T5Config {
   readonly vocabSize: number;
   readonly width: number;
@@ -60,6 +61,7 @@ export function t5Bucket(distance: number, { buckets, maxDistance }: Pick<T5Conf
   return side + Math.min(wide, half - 1);
 }
 
+/** Self-attention with relative position biases and without a scale. */
 export class T5Attention extends Module {
   readonly q: Linear;
   readonly k: Linear;
@@ -87,6 +89,7 @@ export class T5Attention extends Module {
   }
 }
 
+/** The gated GELU part of a layer. */
 export class T5GatedFeedForward extends Module {
   readonly wi_0: Linear;
   readonly wi_1: Linear;
@@ -109,6 +112,7 @@ export class T5GatedFeedForward extends Module {
   }
 }
 
+/** Attention after its norm, beside a skip connection. */
 export class T5SelfAttentionLayer extends Module {
   readonly SelfAttention: T5Attention;
   readonly layer_norm: RmsNorm;
@@ -123,6 +127,7 @@ export class T5SelfAttentionLayer extends Module {
   }
 }
 
+/** The feed-forward part after its norm, beside a skip connection. */
 export class T5FeedForwardLayer extends Module {
   readonly DenseReluDense: T5GatedFeedForward;
   readonly layer_norm: RmsNorm;
@@ -137,6 +142,7 @@ export class T5FeedForwardLayer extends Module {
   }
 }
 
+/** One layer of the encoder. */
 export class T5Block extends Module {
   readonly layer: readonly [T5SelfAttentionLayer, T5FeedForwardLayer];
   constructor(cfg: T5Config, first: boolean) {
@@ -150,6 +156,7 @@ export class T5Block extends Module {
   }
 }
 
+/** All layers and the final norm. */
 export class T5Stack extends Module {
   /** The same table as `shared`: a checkpoint has it under either name, or under both. */
   readonly embed_tokens: Embedding;
@@ -163,6 +170,7 @@ export class T5Stack extends Module {
   }
 }
 
+/** T5's encoder, named as in transformers. */
 export class T5Encoder extends Module {
   readonly shared: Embedding;
   readonly encoder: T5Stack;

@@ -4,6 +4,7 @@ import { flux1Dev } from "./configs.ts";
 import type { FluxConfig } from "./flux1.ts";
 import { flux1Kind } from "./names/flux1.ts";
 
+/** A config.json of diffusers. */
 export type FluxJson = Readonly<Record<string, unknown>>;
 
 const ignored = new Set(["_class_name", "_diffusers_version", "_name_or_path"]);

@@ -27,6 +27,7 @@ import {
 } from "@wick/nn";
 import { cat, type Device, type Epilogue, epilogue, hold, ShapeError, scope, Tensor } from "@wick/tensor";
 
+/** Sizes of a FLUX.1 transformer. */
 export interface FluxConfig {
   /** Features of an image token: 2 x 2 latent pixels, and whatever a variant puts beside them. */
   readonly inChannels: number;
@@ -61,14 +62,17 @@ export interface ShiftScaleGate {
   readonly scale: Tensor;
   readonly gate: Tensor;
 }
+/** Image and text tokens on their way through the double blocks. */
 export interface Streams {
   readonly img: Tensor;
   readonly txt: Tensor;
 }
+/** Modulation of one stream. */
 export interface StreamModulation {
   readonly attn: ShiftScaleGate;
   readonly mlp: ShiftScaleGate;
 }
+/** Modulation of both streams. */
 export interface DoubleModulation {
   readonly img: StreamModulation;
   readonly txt: StreamModulation;
@@ -134,6 +138,7 @@ function attend(attention: AttentionFunction, { q, k, v }: Qkv, { cos, sin }: Ro
   return mergeHeads(attention(turn(q), turn(k), v));
 }
 
+/** Projections and norms of one stream's attention. */
 export class SelfAttention extends Module {
   readonly qkv: Linear;
   readonly norm: QkNorm;
@@ -259,6 +264,7 @@ export class SingleStreamBlock extends Module {
   }
 }
 
+/** Modulated norm and the projection back to latents. */
 export class LastLayer extends Module {
   readonly norm_final: LayerNorm;
   readonly linear: Linear;
@@ -310,6 +316,7 @@ export interface FluxInputs extends FluxCondition {
   readonly txtPositions: readonly Position[];
 }
 
+/** The FLUX.1 transformer, named as its authors name it. */
 export class Flux extends Module {
   readonly img_in: Linear;
   readonly time_in: MlpEmbedder;

@@ -10,6 +10,7 @@ import type { FluxConfig } from "./flux1.ts";
  */
 export type PictureRole = "start" | "reference" | "hole" | "control";
 
+/** What requests to a release leave out. */
 export interface FluxDefaults {
   readonly width: number;
   readonly height: number;
@@ -18,6 +19,7 @@ export interface FluxDefaults {
   readonly guidance: number;
 }
 
+/** A release of FLUX.1: what its pipeline takes and does. */
 export interface FluxVariant {
   readonly name: string;
   readonly config: FluxConfig;

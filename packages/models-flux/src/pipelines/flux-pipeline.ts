@@ -98,6 +98,7 @@ interface Prepared {
   readonly mask: Tensor | undefined;
 }
 
+/** Prompts and pictures to pictures with FLUX.1; `flux()` makes one. */
 export class FluxPipeline {
   readonly device: Device;
   readonly parts: FluxPipelineParts;

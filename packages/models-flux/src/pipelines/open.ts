@@ -14,6 +14,7 @@ import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "..
 import { FluxPipeline, type TransformerStage } from "./flux-pipeline.ts";
 import { openText } from "./open-text.ts";
 
+/** Where a FLUX.1 model lies and how it is loaded. */
 export interface OpenFluxOptions {
   readonly files: ModelFiles;
   /** Where parts come from that `files` lacks: text encoders and tokenizers, the VAE. A repository in diffusers layout. */

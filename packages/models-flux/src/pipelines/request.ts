@@ -27,6 +27,7 @@ export interface FluxEmbeddings {
   readonly pooled: Tensor;
 }
 
+/** What a FLUX.1 pipeline is asked for. */
 export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
   readonly prompt?: string | undefined;
   /** Instead of a prompt. */
