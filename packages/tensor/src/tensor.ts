@@ -1,5 +1,6 @@
 // The tensor: shape, dtype, device and a view of storage. One line per op; the rules are in ops/, the kernels in backends/.
 // Ops are synchronous and recorded; you wait in `toArray()` and its kin only. Tensors are immutable.
+// Longer than other files on purpose: it is the list of methods, each one line of code under its documentation; nothing is decided here.
 import type { View } from "./backends/backend.ts";
 import type { Device } from "./device.ts";
 import { bytesOf, type DType } from "./dtype.ts";
