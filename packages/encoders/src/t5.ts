@@ -204,7 +204,7 @@ export class T5Encoder extends Module {
     return final_layer_norm.forward(state.value);
   }
 
-  /** [1, n, l, l]: what each head adds to the score of query i (rows) and key j (columns). */
+  /** `[1, n, l, l]` what each head adds to the score of query i (rows) and key j (columns). */
   #relativeBias(device: Device, length: number): Tensor {
     const byDistance = Int32Array.from({ length: 2 * length - 1 }, (_, i) => t5Bucket(i - (length - 1), this.#cfg));
     const buckets = new Int32Array(length * length);
