@@ -173,6 +173,11 @@ export class WebGpuBackend implements Backend {
     return this.pool.report();
   }
 
+  /** Label and WGSL text of every kernel compiled so far, for inspection. */
+  sources(): readonly { readonly label: string; readonly code: string }[] {
+    return this.cache.sources();
+  }
+
   resetPeak(): void {
     this.pool.resetPeak();
   }

@@ -102,8 +102,9 @@ export class PipelineCache {
     return made;
   }
 
-  get compiled(): number {
-    return this.bySource.size;
+  /** Label and WGSL text of every kernel compiled so far. */
+  sources(): { label: string; code: string }[] {
+    return [...this.bySource].map(([code, { label }]) => ({ label, code }));
   }
 
   private compile(spec: ProgramSpec): Program {

@@ -44,18 +44,26 @@ function headSource(ctx: KernelContext, name: string, view: View): HeadSource {
   const offsets = offsetFunction(`${name}_head`, view.layout, 0, 2);
   const quad = alignedRows(view.layout, bound.offset);
   const d = view.dtype as StoredDType;
+  return {
+    bound,
+    type: quad ? quadType(d) : "array<u32>",
+    get text() {
+      return `${offsets.text}\n${headText(name, d, quad)}`;
+    },
+    key: `${d}${quad ? "q" : "s"}${offsets.key}`,
+    get params() {
+      return [`${name}_o`, `${name}_step`, ...offsets.params];
+    },
+    values: [bound.offset, sequenceStep(view.layout), ...offsets.values],
+  };
+}
+
+function headText(name: string, d: StoredDType, quad: boolean): string {
   const at = `p.${name}_o + base + i * p.${name}_step`;
   const load = quad
     ? `return vec4<f32>(${loadQuad(d, name, `((${at}) >> 2u) + c`)});`
     : `let o = ${at} + c * 4u; return vec4<f32>(${[0, 1, 2, 3].map((j) => loadElement(d, name, `(o + ${j}u)`)).join(", ")});`;
-  return {
-    bound,
-    type: quad ? quadType(d) : "array<u32>",
-    text: `${offsets.text}\nfn ${name}4(base: u32, i: u32, c: u32) -> vec4<f32> { ${load} }\n`,
-    key: `${d}${quad ? "q" : "s"}${offsets.key}`,
-    params: [`${name}_o`, `${name}_step`, ...offsets.params],
-    values: [bound.offset, sequenceStep(view.layout), ...offsets.values],
-  };
+  return `fn ${name}4(base: u32, i: u32, c: u32) -> vec4<f32> { ${load} }\n`;
 }
 
 interface OutSource extends HeadSource {
@@ -68,23 +76,31 @@ function outSource(ctx: KernelContext, view: View): OutSource {
   const offsets = offsetFunction("out_head", view.layout, 0, 2);
   const quad = alignedRows(view.layout, bound.offset);
   const d = view.dtype as StoredDType;
+  return {
+    bound,
+    offsets,
+    type: quad ? quadType(d) : "array<u32>",
+    get text() {
+      return `${offsets.text}\n${outText(d, quad)}`;
+    },
+    key: `${d}${quad ? "q" : "s"}${offsets.key}`,
+    get params() {
+      return ["out_o", "out_step", ...offsets.params];
+    },
+    values: [bound.offset, sequenceStep(view.layout), ...offsets.values],
+  };
+}
+
+function outText(d: StoredDType, quad: boolean): string {
   const lanes = ["x", "y", "z", "w"].map((l) => storeConversion(`v.${l}`, "f32", d));
   const at = "p.out_o + base + i * p.out_step + q * 4u";
   const store = quad
     ? `let r = vec4<${wordType(d)}>(${lanes.join(", ")}); out[(${at}) >> 2u] = ${packQuad(d, "r")};`
     : `let o = ${at}; ${["x", "y", "z", "w"].map((l, j) => `out[o + ${j}u] = bitcast<u32>(v.${l});`).join(" ")}`;
-  return {
-    bound,
-    offsets,
-    type: quad ? quadType(d) : "array<u32>",
-    text: `${offsets.text}\nfn put4(base: u32, i: u32, q: u32, v: vec4<f32>) { ${store} }\n`,
-    key: `${d}${quad ? "q" : "s"}${offsets.key}`,
-    params: ["out_o", "out_step", ...offsets.params],
-    values: [bound.offset, sequenceStep(view.layout), ...offsets.values],
-  };
+  return `fn put4(base: u32, i: u32, q: u32, v: vec4<f32>) { ${store} }\n`;
 }
 
-/** Text of `visible(b, head, i, j, s)`: the score after masks; -3.4e38 and below means unseen. */
+/** Text of `masked(head, i, j, s)`, the score after masks, and `key_limit(b, i)`; -3.4e38 and below means unseen. */
 interface MaskSource {
   readonly text: string;
   readonly key: string;

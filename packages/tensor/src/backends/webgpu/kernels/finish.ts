@@ -22,6 +22,8 @@ export interface Finish {
   readonly text: string;
 }
 
+const noWalk = { shape: [1], strides: [] };
+
 /** Plans the end of a kernel whose contiguous output has rows of `width` elements. */
 export function planFinish(
   ctx: KernelContext,
@@ -36,22 +38,22 @@ export function planFinish(
   const bound = bindView(ctx, op, out);
   const used = epilogue ? operands : [];
   const bounds = used.map((v) => bindView(ctx, op, v));
-  const walk = walkOf([contiguousLayout(out.layout.shape), ...used.map((v) => v.layout)]);
+  const walk = used.length > 0 ? walkOf([contiguousLayout(out.layout.shape), ...used.map((v) => v.layout)]) : noWalk;
   const dtypes = used.map((v) => v.dtype as StoredDType);
   const modes = bounds.map((b, i) => (quad ? readMode(walk, i + 1, b.offset) : "elem"));
   const names = used.map((_, i) => `e${i}`);
   const rank = walk.shape.length;
-  const reads = dtypes.map((d, i) => readFour(`v${i}`, d, names[i]!, rank, names[i]!, modes[i]!, false));
-  const value = (acc: string, lane: string): string => finishValue(epilogue, dtypes, dtype, acc, lane);
   return {
     key: `${dtype}${quad ? "q" : "s"}${epilogue ? `${exprKey(epilogue)}${rank}${modes.join()}${dtypes.join()}` : ""}`,
     quad,
-    specs: [
-      { name: "out", type: quad ? quadType(dtype) : "array<u32>", write: true },
-      ...names.map((name, i) => ({ name, type: operandType(dtypes[i]!, modes[i]!) })),
-    ],
+    get specs() {
+      const operand = (name: string, i: number): BindingSpec => ({ name, type: operandType(dtypes[i]!, modes[i]!) });
+      return [{ name: "out", type: quad ? quadType(dtype) : "array<u32>", write: true }, ...names.map(operand)];
+    },
     bindings: [bound.binding, ...bounds.map((b) => b.binding)],
-    params: ["out_o", ...(used.length > 0 ? walkParams(rank, names, modes) : [])],
+    get params() {
+      return ["out_o", ...(used.length > 0 ? walkParams(rank, names, modes) : [])];
+    },
     values: [
       bound.offset,
       ...(used.length > 0
@@ -63,7 +65,11 @@ export function planFinish(
           )
         : []),
     ],
-    text: quad ? putFour(dtype, rank, reads, value) : putOne(dtype, rank, reads, value),
+    get text() {
+      const reads = dtypes.map((d, i) => readFour(`v${i}`, d, names[i]!, rank, names[i]!, modes[i]!, false));
+      const value = (acc: string, lane: string): string => finishValue(epilogue, dtypes, dtype, acc, lane);
+      return quad ? putFour(dtype, rank, reads, value) : putOne(dtype, rank, reads, value);
+    },
   };
 }
 

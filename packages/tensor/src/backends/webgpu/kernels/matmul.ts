@@ -104,11 +104,14 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
   const common = { bound, batch, along, params: [`${name}_o`, `${name}_step`, ...batch.params] } as const;
   if (isQuantized(view.dtype)) {
     const rowBytes = bytesOf(view.dtype, step || shape[rank - 1]!);
-    const text = `${quantFunctions(view.dtype as QuantDType, name)}fn ${name}_k4(z: u32, r: u32, k: u32) -> vec4<f32> { return ${name}_quant4(p.${name}_o + r * p.${name}_step, k); }\n`;
+    const text = (): string =>
+      `${quantFunctions(view.dtype as QuantDType, name)}fn ${name}_k4(z: u32, r: u32, k: u32) -> vec4<f32> { return ${name}_quant4(p.${name}_o + r * p.${name}_step, k); }\n`;
     return {
       ...common,
       type: "array<u32>",
-      text,
+      get text() {
+        return text();
+      },
       values: [bound.offset, rowBytes],
       params: [`${name}_o`, `${name}_step`],
       key: view.dtype,
@@ -122,11 +125,12 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
     step % 4 === 0 &&
     strides.slice(0, rank - 2).every((s, i) => s % 4 === 0 || shape[i] === 1);
   const d = view.dtype as StoredDType;
-  const text = `${batch.text}\n${plainSource(name, d, along, quad)}`;
   return {
     ...common,
     type: quad ? quadType(d) : "array<u32>",
-    text,
+    get text() {
+      return `${batch.text}\n${plainSource(name, d, along, quad)}`;
+    },
     values: [bound.offset, step, ...batch.values],
     key: `${d}${along}${quad ? "q" : "s"}${batch.key}`,
     quad,

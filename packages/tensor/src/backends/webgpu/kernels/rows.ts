@@ -56,18 +56,25 @@ export function rowSource(ctx: KernelContext, op: string, name: string, view: Vi
   const offsets = offsetFunction(`${name}_row`, layout, 0, rank - 1);
   const quad = layout.shape[rank - 1]! % 4 === 0 && alignedRows(layout, bound.offset);
   const d = view.dtype as StoredDType;
-  const at = `p.${name}_o + base`;
-  const four = quad
-    ? `return vec4<f32>(${loadQuad(d, name, `((${at}) >> 2u) + q`)});`
-    : `let i = ${at} + q * 4u; return vec4<f32>(${[0, 1, 2, 3].map((j) => `f32(${loadElement(d, name, `(i + ${j}u)`)})`).join(", ")});`;
-  const one = quad ? "" : `fn ${name}1(base: u32, j: u32) -> f32 { let i = ${at} + j; return f32(${loadElement(d, name, "i")}); }\n`;
   return {
     bound,
     offsets,
     type: quad ? quadType(d) : "array<u32>",
-    text: `fn ${name}4(base: u32, q: u32) -> vec4<f32> { ${four} }\n${one}${offsets.text}\n`,
+    get text() {
+      return rowText(name, d, quad) + offsets.text + "\n";
+    },
     key: `${d}${quad ? "q" : "s"}${offsets.key}`,
   };
+}
+
+function rowText(name: string, d: StoredDType, quad: boolean): string {
+  const at = `p.${name}_o + base`;
+  const lanes = [0, 1, 2, 3].map((j) => `f32(${loadElement(d, name, `(i + ${j}u)`)})`).join(", ");
+  const four = quad
+    ? `return vec4<f32>(${loadQuad(d, name, `((${at}) >> 2u) + q`)});`
+    : `let i = ${at} + q * 4u; return vec4<f32>(${lanes});`;
+  const one = quad ? "" : `fn ${name}1(base: u32, j: u32) -> f32 { let i = ${at} + j; return f32(${loadElement(d, name, "i")}); }\n`;
+  return `fn ${name}4(base: u32, q: u32) -> vec4<f32> { ${four} }\n${one}`;
 }
 
 /** Elements of the last dimension. */

@@ -18,13 +18,29 @@ export function offsetFunction(name: string, layout: Layout, from: number, to: n
   const rank = shape.length;
   if (rank === 0) return { text: `fn ${name}(i: u32) -> u32 { return 0u; }`, params: [], values: [], key: "0" };
   if (rank === 1 && steps[0] === 1) return { text: `fn ${name}(i: u32) -> u32 { return i; }`, params: [], values: [], key: "1" };
+  const values: number[] = [];
+  for (let d = 0; d < rank; d++) {
+    if (d > 0) values.push(shape[d]!);
+    values.push(steps[d]!);
+  }
+  return {
+    values,
+    key: `r${rank}`,
+    // Text is only needed when a program is new.
+    get text() {
+      return walkText(name, rank);
+    },
+    get params() {
+      return Array.from({ length: rank }, (_, d) => (d > 0 ? [`${name}_n${d}`, `${name}_s${d}`] : [`${name}_s0`])).flat();
+    },
+  };
+}
+
+function walkText(name: string, rank: number): string {
   const lines = ["var r = i;", "var o = 0u;"];
   for (let d = rank - 1; d > 0; d--) lines.push(`o += (r % p.${name}_n${d}) * p.${name}_s${d}; r = r / p.${name}_n${d};`);
   lines.push(`return o + r * p.${name}_s0;`);
-  const params: string[] = [];
-  for (let d = 0; d < rank; d++) params.push(...(d > 0 ? [`${name}_n${d}`, `${name}_s${d}`] : [`${name}_s0`]));
-  const values = shape.flatMap((n, d) => (d > 0 ? [n, steps[d]!] : [steps[0]!]));
-  return { text: `fn ${name}(i: u32) -> u32 { ${lines.join(" ")} }`, params, values, key: `r${rank}` };
+  return `fn ${name}(i: u32) -> u32 { ${lines.join(" ")} }`;
 }
 
 /** Whether all offsets of the leading dimensions are multiples of 4, so that rows can be read as vectors. */
