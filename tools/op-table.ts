@@ -63,7 +63,7 @@ async function table(): Promise<string> {
 const header = `# Ops
 
 Made by \`npx tsx --conditions=@wick/source tools/op-table.ts\`; do not edit. A number is how many PyTorch goldens (layouts, shapes, edge cases) check the op
-in that dtype. The same rows run on the CPU backend, on every tier of the WebGPU backend, and in a browser; an op exists on all backends, because a
+in that dtype. The same rows run on the CPU backend, and a spread of them on WebGPU and in a browser; an op exists on all backends, because a
 backend without one of its kernels does not compile. f16 and bf16 compute in f32 and round once. i64, f8 and quantized dtypes are storage
 formats: cast or dequantize them, or use them as the right side of \`matmul\`, in \`linear\` and in \`embedding\`.
 
