@@ -1,4 +1,4 @@
-// Every op against PyTorch on WebGPU, on every tier the driver has. Software drivers compile each kernel for a long time, so a spread of
+// Every op against PyTorch on WebGPU. Software drivers compile each kernel for a long time, so a spread of
 // rows runs by default; WICK_CONFORMANCE=all runs all of them.
 import { type Device, webgpu } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -10,16 +10,16 @@ import { sampleRows } from "../conformance/sample.ts";
 const factor = 4;
 const all = process.env["WICK_CONFORMANCE"] === "all";
 
-describe.each(["plain", "best"] as const)("%s tier", (tier) => {
+describe("WebGPU", () => {
   let device: Device;
   beforeAll(async () => {
-    device = await webgpu(tier === "plain" ? { tier } : {});
+    device = await webgpu();
   });
   afterAll(() => device.destroy());
 
   describe.each(families)("%s", async (family) => {
     const { rows, stored } = await readFamily(family);
-    const chosen = all ? rows : sampleRows(rows, tier === "plain" ? 2 : 4, tier === "plain" ? 1 : 2);
+    const chosen = all ? rows : sampleRows(rows, 4, 2);
     const ops = [...new Set(chosen.map((r) => r.op))];
     test.each(ops)("%s", { timeout: 600_000 }, async (op) => {
       const problems: string[] = [];

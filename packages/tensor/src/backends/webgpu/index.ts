@@ -43,6 +43,7 @@ export class WebGpuBackend implements Backend {
     const { device, info, driver, software } = opened;
     this.device = device;
     this.capabilities = traits;
+    if (traits.offeredTier !== "plain") this.tierNote = `the adapter offers ${traits.offeredTier}; only the plain kernels exist so far`;
     this.description = `webgpu (${info.description || info.device || info.architecture || info.vendor || "unnamed adapter"}, ${driver})`;
     this.pool = new BufferPool(device, {
       maxBufferBytes: traits.maxBufferBytes,

@@ -14,7 +14,10 @@ export type Tier = "plain" | "subgroups" | "matrix";
 
 /** Everything a kernel generator asks about the device. */
 export interface DeviceTraits extends Capabilities {
+  /** The kernels in use. */
   readonly tier: Tier;
+  /** The fastest tier the adapter's features would allow. */
+  readonly offeredTier: Tier;
   readonly software: boolean;
   readonly subgroupSize: number;
   readonly matrix: MatrixConfig | undefined;
@@ -80,7 +83,9 @@ export function traitsOf(device: GPUDevice, info: GPUAdapterInfo, software: bool
   const best: Tier = matrix ? "matrix" : has("subgroups") ? "subgroups" : "plain";
   const subgroupSize = (info as MatrixInfo).subgroupMaxSize ?? 0;
   return {
-    tier: options.tier ?? best,
+    // Only the plain kernels exist so far; what the adapter could do beyond them is said in `offeredTier`.
+    tier: "plain",
+    offeredTier: best,
     f16,
     threads: 1,
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.POSITIVE_INFINITY),

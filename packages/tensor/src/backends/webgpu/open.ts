@@ -10,7 +10,7 @@ export interface WebGpuOptions {
   /** The driver Dawn uses (Node only). "null" runs nothing: for compile checks and overhead measurements. */
   readonly driver?: "vulkan" | "d3d12" | "metal" | "null";
   /** Forces a slower family of kernels than the adapter allows. */
-  readonly tier?: "plain" | "subgroups" | "matrix";
+  readonly tier?: "plain";
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
   /** Keep the driver's bounds checks (default: off in Node; browsers always check). */
