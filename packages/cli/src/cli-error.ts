@@ -2,6 +2,7 @@
 
 /** What the process ends with. */
 export const exitCodes = {
+  /** Done. */
   ok: 0,
   /** Something failed: a file, the network, the device, the model. */
   failure: 1,

@@ -5,6 +5,7 @@ import { bytesOf, type Device, type WeightSource } from "@wick/tensor";
 
 /** Bytes of the parts of a model. */
 export interface BlockBytes {
+  /** All weights at once. */
   readonly total: number;
   /** What streaming needs at least: everything that is not a block, and the largest block. */
   readonly least: number;
@@ -32,6 +33,7 @@ export function blockBytes(planned: readonly PlannedWeight[], blocks: readonly M
   return { total: bytesOfAll(planned), least: bytesOfAll(groups.resident) + largest };
 }
 
+/** What may stay on the device, and what comes and goes. */
 export interface BlockStreamOptions extends Pick<LoadOptions, "dtype" | "allowUnused" | "signal"> {
   /** The parts of the model that its BlockRun yields. */
   readonly blocks: readonly Module[];
@@ -39,6 +41,7 @@ export interface BlockStreamOptions extends Pick<LoadOptions, "dtype" | "allowUn
   readonly budgetBytes: number;
 }
 
+/** Weights of a model whose blocks come to the device when they run and leave after it. */
 export class BlockStream {
   readonly #device: Device;
   readonly #source: WeightSource;

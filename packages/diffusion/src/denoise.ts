@@ -6,15 +6,19 @@ import type { Solver, SolverState, Velocity } from "./solvers.ts";
 /** Latents became NaN or infinite. */
 export class NumericsError extends TensorError {}
 
+/** What the loop runs on: where it starts, how it steps, what it asks for velocities. */
 export interface DenoiseOptions {
   /** [b, ...]; stays the caller's. */
   readonly latents: Tensor;
   /** N + 1 decreasing noise levels. */
   readonly sigmas: readonly number[];
+  /** The model, guidance included. */
   readonly velocity: Velocity;
+  /** How one step is taken. */
   readonly solver: Solver;
   /** Standard normals for stochastic solvers. */
   readonly noise?: () => Tensor;
+  /** Stops the loop; everything it holds is released. */
   readonly signal?: AbortSignal | undefined;
   /** After each step, before it is reported: inpainting keeps the known part here. */
   readonly adjust?: (latents: Tensor, sigma: number) => Tensor;
@@ -24,10 +28,15 @@ export interface DenoiseOptions {
 export interface DenoiseStep {
   /** From 0. */
   readonly index: number;
+  /** Of all steps. */
   readonly count: number;
+  /** Noise level before the step. */
   readonly sigma: number;
+  /** Noise level after it. */
   readonly next: number;
+  /** After the step. */
   readonly latents: Tensor;
+  /** Of this step. */
   readonly elapsedMs: number;
 }
 

@@ -6,11 +6,13 @@ import { NumericsError } from "./denoise.ts";
 export interface HostLatents {
   /** [b, c, h, w] */
   readonly shape: readonly number[];
+  /** Row-major. */
   readonly values: Float32Array;
 }
 
 /** Decoding failed; `latents` are what was to be decoded, `cause` is why it could not be. */
 export class DecodeError extends TensorError {
+  /** What was to be decoded. */
   readonly latents: HostLatents;
   constructor(latents: HostLatents, cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -3,12 +3,15 @@ import { type BlockDriver, type DTypePolicy, estimateBytes, type LoadProgress, l
 import type { Device, DType, WeightSource } from "@wick/tensor";
 import { type BlockBytes, BlockStream, blockBytes } from "./block-stream.ts";
 
+/** A model and where its weights come from. */
 export interface LazyModelOptions<M extends Module> {
   /** For progress and reports: "transformer", "text_encoder", "vae". */
   readonly name: string;
+  /** Declared, without weights. */
   readonly model: M;
   /** Opens the checkpoint under the model's own names. */
   readonly open: (signal?: AbortSignal) => Promise<WeightSource>;
+  /** Format on the device; as stored by default. */
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors of the checkpoint that the model does not use. */
   readonly allowUnused?: RegExp | undefined;
@@ -16,8 +19,11 @@ export interface LazyModelOptions<M extends Module> {
   readonly blocks?: readonly Module[] | undefined;
 }
 
+/** How weights are brought in. */
 export interface EnsureOptions {
+  /** Stops loading. */
   readonly signal?: AbortSignal | undefined;
+  /** Called after each weight with the model's name. */
   readonly onProgress?: ((stage: string, progress: LoadProgress) => void) | undefined;
   /** Stream the blocks within this many bytes of weights; default: load everything. */
   readonly streamBytes?: number | undefined;
@@ -29,8 +35,11 @@ export interface ModelBytes extends BlockBytes {
   readonly stored: (path: string) => DType;
 }
 
+/** A model whose weights come when a stage needs them and go when it is done. */
 export class LazyModel<M extends Module> {
+  /** For progress and reports. */
   readonly name: string;
+  /** The model itself. */
   readonly model: M;
   readonly #options: LazyModelOptions<M>;
   #loaded = false;
@@ -42,6 +51,7 @@ export class LazyModel<M extends Module> {
     this.model = options.model;
     this.#options = options;
   }
+  /** True while its weights, or what stays of them, are on a device. */
   get isLoaded(): boolean {
     return this.#loaded;
   }
@@ -106,6 +116,7 @@ export class LazyModel<M extends Module> {
     if (this.#stream) this.#closing = this.#stream.source.close();
     this.#stream = undefined;
   }
+  /** The same as `release()`, for `using`. */
   [Symbol.dispose](): void {
     this.release();
   }

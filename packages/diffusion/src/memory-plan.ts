@@ -5,26 +5,33 @@ import type { BlockBytes } from "./block-stream.ts";
 
 /** One stage of a run. */
 export interface StageMemory {
+  /** Which part of a run. */
   readonly stage: "encode" | "encodePicture" | "denoise" | "decode";
   /** Bytes of the stage's weights that are on the device at once. */
   readonly weightBytes: number;
   /** Highest sum of everything else: latents, activations, weights of other stages that are kept. */
   readonly activationBytes: number;
+  /** Weights and activations. */
   readonly peakBytes: number;
   /** Set when the weights do not fit: what they may take, blocks coming and going. */
   readonly streamBytes: number | undefined;
 }
 
+/** What every stage of a run takes on the device. */
 export interface MemoryPlan {
+  /** In the order they run. */
   readonly stages: readonly StageMemory[];
   /** The highest of all stages. */
   readonly peakBytes: number;
+  /** The limit it was made for. */
   readonly maxGpuBytes: number | undefined;
 }
 
 /** A request that does not fit `maxGpuBytes`; `needsBytes` is the least that it takes. */
 export class MemoryError extends TensorError {
+  /** The least the request takes. */
   readonly needsBytes: number;
+  /** The limit. */
   readonly maxGpuBytes: number;
   constructor(detail: string, needsBytes: number, maxGpuBytes: number) {
     super("plan", detail);
@@ -35,14 +42,19 @@ export class MemoryError extends TensorError {
 
 /** What a stage needs, before it is known how much there is. */
 export interface StageNeeds {
+  /** Which part of a run. */
   readonly stage: StageMemory["stage"];
+  /** Of the stage's model. */
   readonly weights: BlockBytes;
+  /** Everything else at once. */
   readonly activationBytes: number;
   /** What would make it fit, for the message: "a smaller size". */
   readonly alternatives: readonly string[];
 }
 
+/** How much of a device a run may take. */
 export interface MemoryLimits {
+  /** Bytes; no limit by default. */
   readonly maxGpuBytes?: number | undefined;
   /** Bring blocks in one by one when the weights do not fit. Default true. */
   readonly stream?: boolean | undefined;

@@ -6,7 +6,9 @@ export type RngKind = "torch-cpu" | "torch-cpu-legacy";
 
 /** Which stream of random numbers, from which seed. */
 export interface NoiseOptions {
+  /** As for torch.manual_seed. */
   readonly seed: number | bigint;
+  /** Which generation of PyTorch's streams; "torch-cpu" by default. */
   readonly rng?: RngKind;
   /** The dtype PyTorch would draw in: bf16 in FLUX pipelines, f32 in Z-Image ones. The result is f32. */
   readonly drawDType?: "f32" | "bf16" | "f16";

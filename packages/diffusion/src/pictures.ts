@@ -5,7 +5,9 @@ import { type Device, scope, type Tensor } from "@wick/tensor";
 
 /** Of a picture, in pixels. */
 export interface PictureSize {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
 }
 

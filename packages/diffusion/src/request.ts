@@ -9,19 +9,60 @@ export class RequestError extends TensorError {}
 
 /** Where a pipeline is. */
 export type PipelineProgress =
-  | { readonly stage: "load"; readonly model: string; readonly progress: LoadProgress }
-  | { readonly stage: "encode" }
-  | { readonly stage: "block"; readonly step: number; readonly steps: number; readonly block: number; readonly blocks: number }
-  | { readonly stage: "step"; readonly step: number; readonly steps: number; readonly sigma: number; readonly elapsedMs: number }
-  | { readonly stage: "decode" };
+  | {
+      /** What is being done. */
+      readonly stage: "load";
+      /** Whose weights are loaded. */
+      readonly model: string;
+      /** How far loading is. */
+      readonly progress: LoadProgress;
+    }
+  | {
+      /** What is being done. */
+      readonly stage: "encode";
+    }
+  | {
+      /** What is being done. */
+      readonly stage: "block";
+      /** From 0. */
+      readonly step: number;
+      /** Of the run. */
+      readonly steps: number;
+      /** From 0. */
+      readonly block: number;
+      /** Of one pass of the model. */
+      readonly blocks: number;
+    }
+  | {
+      /** What is being done. */
+      readonly stage: "step";
+      /** From 0. */
+      readonly step: number;
+      /** Of the run. */
+      readonly steps: number;
+      /** Noise level after the step. */
+      readonly sigma: number;
+      /** Of the step. */
+      readonly elapsedMs: number;
+    }
+  | {
+      /** What is being done. */
+      readonly stage: "decode";
+    };
 
+/** What every pipeline can be asked for. */
 export interface BaseRequest {
+  /** What to draw. */
   readonly prompt: string;
   /** In pixels, multiples of 16. */
   readonly width?: number | undefined;
+  /** In pixels, multiples of 16. */
   readonly height?: number | undefined;
+  /** Model steps; the model's default when left out. */
   readonly steps?: number | undefined;
+  /** Of the noise; 0 by default. */
   readonly seed?: number | bigint | undefined;
+  /** Which generation of PyTorch's streams; "torch-cpu" by default. */
   readonly rng?: RngKind | undefined;
   /** Images of one prompt; the noise of all is drawn in one call, as diffusers does for a batch. */
   readonly count?: number | undefined;
@@ -31,7 +72,9 @@ export interface BaseRequest {
   readonly sigmas?: readonly number[] | undefined;
   /** A solver or its name; default "euler". */
   readonly solver?: Solver | string | undefined;
+  /** Stops the run within a block; everything it holds is released. */
   readonly signal?: AbortSignal | undefined;
+  /** Called as the run goes on. */
   readonly onProgress?: ((progress: PipelineProgress) => void) | undefined;
 }
 

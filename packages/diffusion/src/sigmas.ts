@@ -4,16 +4,30 @@ import { ShapeError } from "@wick/tensor";
 
 /** How a schedule moves the even grid towards noise. */
 export type Shift =
-  | { readonly kind: "none" }
+  | {
+      /** Which formula. */
+      readonly kind: "none";
+    }
   /** s → a s / (1 + (a - 1) s) */
-  | { readonly kind: "static"; readonly shift: number }
+  | {
+      /** Which formula. */
+      readonly kind: "static";
+      /** a of the formula; 1 changes nothing. */
+      readonly shift: number;
+    }
   /** mu grows linearly with the number of image tokens; s → e^mu / (e^mu + 1/s - 1), or mu / (mu + 1/s - 1) for "linear". */
   | {
+      /** Which formula. */
       readonly kind: "dynamic";
+      /** Which formula mu enters. */
       readonly form: "exponential" | "linear";
+      /** mu at baseTokens. */
       readonly baseShift: number;
+      /** mu at maxTokens. */
       readonly maxShift: number;
+      /** Image tokens where mu is baseShift. */
       readonly baseTokens: number;
+      /** Image tokens where mu is maxShift. */
       readonly maxTokens: number;
     };
 
@@ -52,7 +66,9 @@ export function shiftSigma(sigma: number, shift: Shift, tokens: number, rounding
 
 /** How a schedule is made. */
 export interface SigmaOptions {
+  /** The schedule has one value more: it ends in 0. */
   readonly steps: number;
+  /** What moves the values towards more noise. */
   readonly shift: Shift;
   /** Image tokens, for dynamic shifts. */
   readonly tokens?: number;

@@ -7,6 +7,7 @@ export type Velocity = (x: Tensor, sigma: number) => Promise<Tensor>;
 
 /** What a solver carries from step to step. */
 export interface SolverState {
+  /** Latents at the current noise level. */
   readonly x: Tensor;
   /** Predicted data of the previous step, for multistep solvers. */
   readonly previous?: Tensor;
@@ -14,8 +15,11 @@ export interface SolverState {
 
 /** What a solver is given for one step. */
 export interface SolverStep {
+  /** From 0. */
   readonly index: number;
+  /** The whole schedule. */
   readonly sigmas: readonly number[];
+  /** The model, guidance included. */
   readonly velocity: Velocity;
   /** Standard normals of x's shape, for stochastic solvers. */
   readonly noise: () => Tensor;
@@ -23,9 +27,11 @@ export interface SolverStep {
 
 /** One step from a noise level to the next. */
 export interface Solver {
+  /** As requests call it. */
   readonly name: string;
   /** Model evaluations per step (the last step may need fewer). */
   readonly evaluations: number;
+  /** Draws noise in its steps. */
   readonly stochastic: boolean;
   /** From sigmas[index] to sigmas[index + 1]; the result belongs to the caller, `state` stays the caller's too. */
   step(state: SolverState, step: SolverStep): Promise<SolverState>;

@@ -19,12 +19,19 @@ import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
 /** Sizes of a CLIP text model, as in its config.json. */
 export interface ClipConfig {
+  /** Rows of the token table. */
   readonly vocabSize: number;
+  /** Longest text, in tokens. */
   readonly positions: number;
+  /** Of the hidden states. */
   readonly width: number;
+  /** Of the feed-forward's hidden layer. */
   readonly ffnWidth: number;
+  /** Transformer layers. */
   readonly layers: number;
+  /** Attention heads. */
   readonly heads: number;
+  /** Of the layer norms. */
   readonly eps: number;
   /**
    * The token whose first place is pooled. "largest" takes the largest id of a text, as transformers does for the released
@@ -55,7 +62,9 @@ export interface ClipOutput {
 
 /** Token and position embeddings. */
 export class ClipEmbeddings extends Module {
+  /** One row per token id. */
   readonly token_embedding: Embedding;
+  /** One row per position. */
   readonly position_embedding: Embedding;
   constructor(cfg: ClipConfig) {
     super();
@@ -75,9 +84,13 @@ export class ClipEmbeddings extends Module {
 
 /** Causal self-attention. */
 export class ClipAttention extends Module {
+  /** Keys. */
   readonly k_proj: Linear;
+  /** Values. */
   readonly v_proj: Linear;
+  /** Queries. */
   readonly q_proj: Linear;
+  /** Back from the heads. */
   readonly out_proj: Linear;
   readonly #heads: number;
   readonly #attention: AttentionFunction;
@@ -101,7 +114,9 @@ const geluQuickAfter = epilogue((y) => y.geluQuick());
 
 /** The feed-forward part of a layer. */
 export class ClipMlp extends Module {
+  /** To the hidden width. */
   readonly fc1: Linear;
+  /** Back to the model's width. */
   readonly fc2: Linear;
   constructor({ width, ffnWidth }: ClipConfig) {
     super();
@@ -116,9 +131,13 @@ export class ClipMlp extends Module {
 
 /** One layer: attention and feed-forward part, each after its norm. */
 export class ClipLayer extends Module {
+  /** Causal attention. */
   readonly self_attn: ClipAttention;
+  /** Before attention. */
   readonly layer_norm1: LayerNorm;
+  /** The feed-forward. */
   readonly mlp: ClipMlp;
+  /** Before the feed-forward. */
   readonly layer_norm2: LayerNorm;
   constructor(cfg: ClipConfig) {
     super();
@@ -136,8 +155,14 @@ export class ClipLayer extends Module {
 
 /** CLIP's text model, named as in transformers. */
 export class ClipTextEncoder extends Module {
+  /** Tokens and positions. */
   readonly embeddings: ClipEmbeddings;
-  readonly encoder: { readonly layers: readonly ClipLayer[] };
+  /** The stack, nested as in the checkpoint. */
+  readonly encoder: {
+    /** In the order they run. */
+    readonly layers: readonly ClipLayer[];
+  };
+  /** After the last layer. */
   readonly final_layer_norm: LayerNorm;
   readonly #cfg: ClipConfig;
   constructor(cfg: ClipConfig) {
@@ -147,6 +172,7 @@ export class ClipTextEncoder extends Module {
     this.final_layer_norm = new LayerNorm(cfg.width, { eps: cfg.eps });
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): ClipConfig {
     return this.#cfg;
   }

@@ -45,7 +45,9 @@ export interface QwenPromptOptions {
 
 /** Z-Image: the user's turn of a chat, all hidden states after the layers that `model` has (build one less: `{ layers: 35 }`). */
 export class QwenPromptEncoder {
+  /** With the chat template. */
   readonly tokenizer: QwenTokenizer;
+  /** Loaded before it encodes. */
   readonly model: Qwen3;
   readonly #options: QwenPromptOptions;
   constructor(tokenizer: QwenTokenizer, model: Qwen3, options: QwenPromptOptions = {}) {
@@ -80,7 +82,9 @@ export interface T5PromptOptions {
 
 /** FLUX.1: every row of the last hidden state; pads attend and are attended. */
 export class T5PromptEncoder {
+  /** T5's. */
   readonly tokenizer: Tokenizer;
+  /** Loaded before it encodes. */
   readonly model: T5Encoder;
   readonly #maxLength: number;
   readonly #padTo: number;
@@ -109,7 +113,9 @@ export class T5PromptEncoder {
 
 /** FLUX.1: the pooled output. CLIP reads 77 tokens only, so longer prompts are cut unless `truncate` is false. */
 export class ClipPromptEncoder {
+  /** CLIP's. */
   readonly tokenizer: Tokenizer;
+  /** Loaded before it encodes. */
   readonly model: ClipTextEncoder;
   constructor(tokenizer: Tokenizer, model: ClipTextEncoder) {
     this.tokenizer = tokenizer;

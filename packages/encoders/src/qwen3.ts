@@ -22,14 +22,23 @@ import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
 /** Sizes of a Qwen3 model, as in its config.json. */
 export interface Qwen3Config {
+  /** Rows of the token table. */
   readonly vocabSize: number;
+  /** Of the hidden states. */
   readonly width: number;
+  /** Of the feed-forward's hidden layer. */
   readonly ffnWidth: number;
+  /** Transformer layers of the released model. */
   readonly layers: number;
+  /** Query heads. */
   readonly heads: number;
+  /** Key and value heads. */
   readonly kvHeads: number;
+  /** Of each head; heads · headWidth may exceed the width. */
   readonly headWidth: number;
+  /** Base of the rotary frequencies. */
   readonly ropeTheta: number;
+  /** Of the RMS norms. */
   readonly eps: number;
 }
 
@@ -48,11 +57,17 @@ export const qwen3_4b: Qwen3Config = {
 
 /** Causal grouped attention with norms of queries and keys. */
 export class Qwen3Attention extends Module {
+  /** Queries. */
   readonly q_proj: Linear;
+  /** Keys. */
   readonly k_proj: Linear;
+  /** Values. */
   readonly v_proj: Linear;
+  /** Back from the heads. */
   readonly o_proj: Linear;
+  /** Of queries, per head. */
   readonly q_norm: RmsNorm;
+  /** Of keys, per head. */
   readonly k_norm: RmsNorm;
   readonly #cfg: Qwen3Config;
   readonly #attention: AttentionFunction;
@@ -80,8 +95,11 @@ export class Qwen3Attention extends Module {
 
 /** The SwiGLU part of a layer. */
 export class Qwen3Mlp extends Module {
+  /** Goes through SiLU. */
   readonly gate_proj: Linear;
+  /** Multiplied by the gate. */
   readonly up_proj: Linear;
+  /** Back to the model's width. */
   readonly down_proj: Linear;
   constructor({ width, ffnWidth }: Qwen3Config) {
     super();
@@ -103,9 +121,13 @@ export class Qwen3Mlp extends Module {
 
 /** One layer: attention and feed-forward part, each after its norm. */
 export class Qwen3Layer extends Module {
+  /** Before attention. */
   readonly input_layernorm: RmsNorm;
+  /** Causal grouped-query attention. */
   readonly self_attn: Qwen3Attention;
+  /** Before the feed-forward. */
   readonly post_attention_layernorm: RmsNorm;
+  /** The feed-forward. */
   readonly mlp: Qwen3Mlp;
   constructor(cfg: Qwen3Config) {
     super();
@@ -137,7 +159,9 @@ export interface Qwen3RunOptions {
 
 /** Qwen3 without its language head, named as in transformers. */
 export class Qwen3 extends Module {
+  /** One row per token id. */
   readonly embed_tokens: Embedding;
+  /** In the order they run. */
   readonly layers: readonly Qwen3Layer[];
   /** Present only when all layers are built. */
   readonly norm: RmsNorm | undefined;
@@ -150,6 +174,7 @@ export class Qwen3 extends Module {
     this.#cfg = cfg;
   }
 
+  /** The sizes it was made with. */
   get config(): Qwen3Config {
     return this.#cfg;
   }

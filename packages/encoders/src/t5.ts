@@ -20,16 +20,23 @@ import { type TokenIds, tokenTensor } from "./token-ids.ts";
 
 /** Sizes of a T5 encoder, as in its config.json. */
 export interface T5Config {
+  /** Rows of the token table. */
   readonly vocabSize: number;
+  /** Of the hidden states. */
   readonly width: number;
+  /** Of each attention head. */
   readonly headWidth: number;
+  /** Of the feed-forward's hidden layers. */
   readonly ffnWidth: number;
+  /** Blocks of the encoder. */
   readonly layers: number;
+  /** Attention heads. */
   readonly heads: number;
   /** Rows of the relative bias table; half of them for keys after the query. */
   readonly buckets: number;
   /** Distances from here on share the last bucket. */
   readonly maxDistance: number;
+  /** Of the RMS norms. */
   readonly eps: number;
 }
 
@@ -63,9 +70,13 @@ export function t5Bucket(distance: number, { buckets, maxDistance }: Pick<T5Conf
 
 /** Self-attention with relative position biases and without a scale. */
 export class T5Attention extends Module {
+  /** Queries. */
   readonly q: Linear;
+  /** Keys. */
   readonly k: Linear;
+  /** Values. */
   readonly v: Linear;
+  /** Back from the heads. */
   readonly o: Linear;
   /** In the first block only, for all of them. */
   readonly relative_attention_bias: Embedding | undefined;
@@ -91,8 +102,11 @@ export class T5Attention extends Module {
 
 /** The gated GELU part of a layer. */
 export class T5GatedFeedForward extends Module {
+  /** Goes through GELU. */
   readonly wi_0: Linear;
+  /** Multiplied by the gate. */
   readonly wi_1: Linear;
+  /** Back to the model's width. */
   readonly wo: Linear;
   constructor({ width, ffnWidth }: T5Config) {
     super();
@@ -114,7 +128,9 @@ export class T5GatedFeedForward extends Module {
 
 /** Attention after its norm, beside a skip connection. */
 export class T5SelfAttentionLayer extends Module {
+  /** Attention with a relative position bias. */
   readonly SelfAttention: T5Attention;
+  /** Before attention. */
   readonly layer_norm: RmsNorm;
   constructor(cfg: T5Config, first: boolean) {
     super();
@@ -129,7 +145,9 @@ export class T5SelfAttentionLayer extends Module {
 
 /** The feed-forward part after its norm, beside a skip connection. */
 export class T5FeedForwardLayer extends Module {
+  /** The feed-forward, under its old name. */
   readonly DenseReluDense: T5GatedFeedForward;
+  /** Before the feed-forward. */
   readonly layer_norm: RmsNorm;
   constructor(cfg: T5Config) {
     super();
@@ -144,6 +162,7 @@ export class T5FeedForwardLayer extends Module {
 
 /** One layer of the encoder. */
 export class T5Block extends Module {
+  /** Attention, then feed-forward. */
   readonly layer: readonly [T5SelfAttentionLayer, T5FeedForwardLayer];
   constructor(cfg: T5Config, first: boolean) {
     super();
@@ -160,7 +179,9 @@ export class T5Block extends Module {
 export class T5Stack extends Module {
   /** The same table as `shared`: a checkpoint has it under either name, or under both. */
   readonly embed_tokens: Embedding;
+  /** In the order they run. */
   readonly block: readonly T5Block[];
+  /** After the last block. */
   readonly final_layer_norm: RmsNorm;
   constructor(cfg: T5Config, embedTokens: Embedding) {
     super();
@@ -172,7 +193,9 @@ export class T5Stack extends Module {
 
 /** T5's encoder, named as in transformers. */
 export class T5Encoder extends Module {
+  /** The token table. */
   readonly shared: Embedding;
+  /** The stack, which uses the same table. */
   readonly encoder: T5Stack;
   readonly #cfg: T5Config;
   constructor(cfg: T5Config) {
@@ -181,6 +204,7 @@ export class T5Encoder extends Module {
     this.encoder = new T5Stack(cfg, this.shared);
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): T5Config {
     return this.#cfg;
   }

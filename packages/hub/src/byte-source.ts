@@ -6,11 +6,13 @@ import { ReadRangeError } from "./errors.ts";
 export interface ByteSource {
   /** What error messages call it: a path or a URL. */
   readonly name: string;
+  /** Of the whole source. */
   readonly sizeBytes: number;
   /** Path on the local disk when the bytes lie there. */
   readonly localPath?: string;
   /** Resolves to exactly `lengthBytes` bytes from `offsetBytes` on. */
   read(offsetBytes: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array>;
+  /** Gives up the file or connection; pending reads may fail. */
   close(): Promise<void>;
 }
 

@@ -3,6 +3,7 @@
 
 /** Base of every error of the hub package; `op` names the call that failed. */
 export class HubError extends Error {
+  /** The call that failed. */
   readonly op: string;
   constructor(op: string, detail: string, options?: ErrorOptions) {
     super(`${op}: ${detail}`, options);
@@ -31,6 +32,7 @@ export class AmbiguousPathError extends HubError {}
 export class NetworkError extends HubError {}
 /** The server answered with a status that has no class of its own. */
 export class HttpStatusError extends HubError {
+  /** What the server answered. */
   readonly status: number;
   constructor(op: string, detail: string, status: number) {
     super(op, detail);

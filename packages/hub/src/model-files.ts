@@ -5,6 +5,7 @@ import { isGlob, matchGlob } from "./glob.ts";
 
 /** One file of a repository or folder; `path` is relative and uses forward slashes. */
 export interface FileEntry {
+  /** From the repository's root, with forward slashes. */
   readonly path: string;
   /** Absent where a server's listing does not say. */
   readonly sizeBytes?: number;
@@ -14,19 +15,25 @@ export interface FileEntry {
 
 /** Bytes of one file so far; during a resume `loadedBytes` starts where the earlier download stopped. */
 export interface ByteProgress {
+  /** Path in the repository. */
   readonly file: string;
+  /** Of this file. */
   readonly loadedBytes: number;
+  /** Of this file. */
   readonly totalBytes: number;
 }
 
 /** What every call that moves bytes accepts. */
 export interface ReadOptions {
+  /** Stops the transfer; what has arrived stays for the next one. */
   signal?: AbortSignal;
+  /** Called as bytes arrive. */
   onProgress?: (progress: ByteProgress) => void;
 }
 
 /** How `open` gets at a file of a repository: `download` it into the cache, or read `ranges` over HTTP as they are asked for. */
 export interface OpenOptions extends ReadOptions {
+  /** "download" by default where there is a cache. */
   via?: "download" | "ranges";
 }
 

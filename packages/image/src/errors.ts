@@ -2,6 +2,7 @@
 
 /** Base of every error of the image package; `op` names the call that failed. */
 export class ImageError extends Error {
+  /** The call that failed. */
   readonly op: string;
   constructor(op: string, detail: string, options?: ErrorOptions) {
     super(`${op}: ${detail}`, options);

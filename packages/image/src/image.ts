@@ -3,8 +3,11 @@ import { ImageSizeError } from "./errors.ts";
 
 /** An RGB picture; `rgb` has width * height * 3 bytes, row by row. */
 export interface Image {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
+  /** Red, green, blue of every pixel, from the top left, row by row. */
   readonly rgb: Uint8Array;
   /** Straight (not premultiplied) opacity, width * height bytes, where the picture has any. */
   readonly alpha?: Uint8Array;

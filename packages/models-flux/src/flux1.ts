@@ -31,50 +31,70 @@ import { cat, type Device, type Epilogue, epilogue, hold, ShapeError, scope, Ten
 export interface FluxConfig {
   /** Features of an image token: 2 x 2 latent pixels, and whatever a variant puts beside them. */
   readonly inChannels: number;
+  /** Features that come out per image token. */
   readonly outChannels: number;
   /** Width of the pooled text vector (CLIP). */
   readonly vectorWidth: number;
   /** Width of the text tokens (T5). */
   readonly textWidth: number;
+  /** Of the tokens inside. */
   readonly width: number;
+  /** Width of the feed-forwards over `width`. */
   readonly mlpRatio: number;
+  /** Attention heads. */
   readonly heads: number;
+  /** Blocks with weights of their own for text and image. */
   readonly doubleBlocks: number;
+  /** Blocks over the joined tokens. */
   readonly singleBlocks: number;
   /** Head width given to the axes image index, row, column; adds up to width / heads. */
   readonly ropeAxes: readonly number[];
+  /** Base of the rotary frequencies. */
   readonly ropeTheta: number;
   /** Takes a guidance number (distilled guidance). */
   readonly guidance: boolean;
+  /** Of all norms. */
   readonly eps: number;
+  /** Of the sinusoidal embedding. */
   readonly timestepWidth: number;
+  /** Factor on sigma before the sinusoid. */
   readonly timestepScale: number;
 }
 
 /** Parts a researcher may replace. */
 export interface FluxParts {
+  /** What attends in every block; the fused kernel by default. */
   readonly attention?: AttentionFunction;
 }
 
 /** What adaLN does before and after a branch; each [b, 1, d]. */
 export interface ShiftScaleGate {
+  /** Added after scaling. */
   readonly shift: Tensor;
+  /** 1 + scale multiplies the normalised tokens. */
   readonly scale: Tensor;
+  /** Multiplies what the branch adds. */
   readonly gate: Tensor;
 }
 /** Image and text tokens on their way through the double blocks. */
 export interface Streams {
+  /** [b, lImg, d] */
   readonly img: Tensor;
+  /** [b, lTxt, d] */
   readonly txt: Tensor;
 }
 /** Modulation of one stream. */
 export interface StreamModulation {
+  /** Around attention. */
   readonly attn: ShiftScaleGate;
+  /** Around the feed-forward. */
   readonly mlp: ShiftScaleGate;
 }
 /** Modulation of both streams. */
 export interface DoubleModulation {
+  /** Of image tokens. */
   readonly img: StreamModulation;
+  /** Of text tokens. */
   readonly txt: StreamModulation;
 }
 /** Position of one token: image index, row, column. */
@@ -88,6 +108,7 @@ const geluAfter = epilogue((y) => y.gelu());
 
 /** adaLN: shift, scale and gate, once or twice, from the condition vector. */
 export class Modulation extends Module {
+  /** From the condition vector to all sets at once. */
   readonly lin: Linear;
   readonly #sets: number;
   constructor(width: number, sets: 1 | 2) {
@@ -107,7 +128,9 @@ export class Modulation extends Module {
 
 /** RMS norm of every head of q and k. */
 export class QkNorm extends Module {
+  /** Of queries, per head. */
   readonly query_norm: RmsNorm;
+  /** Of keys, per head. */
   readonly key_norm: RmsNorm;
   constructor({ width, heads, eps }: FluxConfig) {
     super();
@@ -115,7 +138,15 @@ export class QkNorm extends Module {
     this.key_norm = new RmsNorm(width / heads, { eps, name: "scale" });
   }
   /** q, k [b, n, l, k] → the same shapes */
-  forward(q: Tensor, k: Tensor): { q: Tensor; k: Tensor } {
+  forward(
+    q: Tensor,
+    k: Tensor,
+  ): {
+    /** [b, n, l, k] */
+    q: Tensor;
+    /** [b, n, l, k] */
+    k: Tensor;
+  } {
     return { q: this.query_norm.forward(q), k: this.key_norm.forward(k) };
   }
 }
@@ -140,8 +171,11 @@ function attend(attention: AttentionFunction, { q, k, v }: Qkv, { cos, sin }: Ro
 
 /** Projections and norms of one stream's attention. */
 export class SelfAttention extends Module {
+  /** Queries, keys and values in one product. */
   readonly qkv: Linear;
+  /** Of queries and keys. */
   readonly norm: QkNorm;
+  /** Back from the heads. */
   readonly proj: Linear;
   readonly #heads: number;
   constructor(cfg: FluxConfig) {
@@ -159,15 +193,25 @@ export class SelfAttention extends Module {
 
 /** Text and image with weights of their own, attending to each other. */
 export class DoubleStreamBlock extends Module {
+  /** Modulation of image tokens. */
   readonly img_mod: Modulation;
+  /** Before attention. */
   readonly img_norm1: LayerNorm;
+  /** Projections of image tokens. */
   readonly img_attn: SelfAttention;
+  /** Before the feed-forward. */
   readonly img_norm2: LayerNorm;
+  /** Feed-forward of image tokens. */
   readonly img_mlp: Sequential;
+  /** Modulation of text tokens. */
   readonly txt_mod: Modulation;
+  /** Before attention. */
   readonly txt_norm1: LayerNorm;
+  /** Projections of text tokens. */
   readonly txt_attn: SelfAttention;
+  /** Before the feed-forward. */
   readonly txt_norm2: LayerNorm;
+  /** Feed-forward of text tokens. */
   readonly txt_mlp: Sequential;
   readonly #attention: AttentionFunction;
 
@@ -232,8 +276,11 @@ export class SingleStreamBlock extends Module {
   readonly linear1: Linear;
   /** Columns attention, MLP. */
   readonly linear2: Linear;
+  /** Of queries and keys. */
   readonly norm: QkNorm;
+  /** Before both branches. */
   readonly pre_norm: LayerNorm;
+  /** Around both branches. */
   readonly modulation: Modulation;
   readonly #heads: number;
   readonly #attention: AttentionFunction;
@@ -266,8 +313,11 @@ export class SingleStreamBlock extends Module {
 
 /** Modulated norm and the projection back to latents. */
 export class LastLayer extends Module {
+  /** Before the projection. */
   readonly norm_final: LayerNorm;
+  /** To the features of an image token. */
   readonly linear: Linear;
+  /** Shift and scale from the condition vector. */
   readonly adaLN_modulation: Sequential;
   constructor({ width, outChannels, eps }: FluxConfig) {
     super();
@@ -292,8 +342,11 @@ export interface FluxContext {
 
 /** Modulations of all blocks at one noise level, computed ahead: then the weights that make them need not stay. Owned by the caller. */
 export interface FluxModulations {
+  /** The condition vector [b, d], for the last layer. */
   readonly vec: Tensor;
+  /** One per double block. */
   readonly double: readonly DoubleModulation[];
+  /** One per single block. */
   readonly single: readonly ShiftScaleGate[];
 }
 
@@ -307,24 +360,35 @@ export interface FluxCondition {
   readonly guidance?: readonly number[] | undefined;
 }
 
+/** All that one forward pass takes. */
 export interface FluxInputs extends FluxCondition {
   /** [b, lImg, inChannels] */
   readonly img: Tensor;
+  /** One per image token. */
   readonly imgPositions: readonly Position[];
   /** [b, lTxt, textWidth] */
   readonly txt: Tensor;
+  /** One per text token. */
   readonly txtPositions: readonly Position[];
 }
 
 /** The FLUX.1 transformer, named as its authors name it. */
 export class Flux extends Module {
+  /** Image tokens to the width. */
   readonly img_in: Linear;
+  /** Noise level to the condition vector. */
   readonly time_in: MlpEmbedder;
+  /** Pooled text to the condition vector. */
   readonly vector_in: MlpEmbedder;
+  /** Guidance number to the condition vector; absent in schnell. */
   readonly guidance_in: MlpEmbedder | undefined;
+  /** Text tokens to the width. */
   readonly txt_in: Linear;
+  /** In the order they run. */
   readonly double_blocks: readonly DoubleStreamBlock[];
+  /** In the order they run, after the double blocks. */
   readonly single_blocks: readonly SingleStreamBlock[];
+  /** To velocities. */
   readonly final_layer: LastLayer;
   readonly #cfg: FluxConfig;
 
@@ -340,6 +404,7 @@ export class Flux extends Module {
     this.final_layer = new LastLayer(cfg);
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): FluxConfig {
     return this.#cfg;
   }

@@ -35,7 +35,12 @@ function modulesOf(model: Flux): [string, Module][] {
 }
 
 /** The two parts of a model for `load`; together they are all of it. */
-export function splitModulation(model: Flux): { readonly modulation: Module; readonly trunk: Module } {
+export function splitModulation(model: Flux): {
+  /** What makes modulations from the condition. */
+  readonly modulation: Module;
+  /** Everything else. */
+  readonly trunk: Module;
+} {
   const modules = modulesOf(model);
   return {
     modulation: new ModelPart(

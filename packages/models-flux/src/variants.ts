@@ -12,8 +12,11 @@ export type PictureRole = "start" | "reference" | "hole" | "control";
 
 /** What requests to a release leave out. */
 export interface FluxDefaults {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
+  /** Model steps. */
   readonly steps: number;
   /** 0 for models without a guidance number. */
   readonly guidance: number;
@@ -21,12 +24,17 @@ export interface FluxDefaults {
 
 /** A release of FLUX.1: what its pipeline takes and does. */
 export interface FluxVariant {
+  /** As `variant` of `flux()` calls it. */
   readonly name: string;
+  /** Of the transformer. */
   readonly config: FluxConfig;
+  /** Of the noise schedule. */
   readonly shift: Shift;
+  /** What a request's picture is for. */
   readonly picture: PictureRole;
   /** Longest prompt in T5 tokens; shorter ones are filled up to this. */
   readonly maxTextTokens: number;
+  /** What requests leave out. */
   readonly defaults: FluxDefaults;
 }
 

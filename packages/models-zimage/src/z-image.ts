@@ -27,30 +27,43 @@ import {
 } from "@wick/nn";
 import { cat, type Device, epilogue, hold, ShapeError, scope, stack, type Tensor } from "@wick/tensor";
 
+/** Sizes of the transformer, as in its config.json. */
 export interface ZImageConfig {
+  /** Of the tokens. */
   readonly width: number;
+  /** Attention heads. */
   readonly heads: number;
+  /** Blocks over image and caption together. */
   readonly layers: number;
+  /** Blocks over each alone, before that. */
   readonly refinerLayers: number;
+  /** Of the feed-forward's hidden layers. */
   readonly ffnWidth: number;
+  /** Of the autoencoder. */
   readonly latentChannels: number;
+  /** Side of an image token, in latent pixels. */
   readonly patch: number;
   /** Width of the text encoder's hidden states. */
   readonly captionWidth: number;
   /** Width of the timestep condition. */
   readonly conditionWidth: number;
+  /** Of the timestep embedder's hidden layer. */
   readonly timestepWidth: number;
+  /** Factor on t before the sinusoid. */
   readonly timestepScale: number;
   /** Head width given to the axes caption position, row, column. */
   readonly ropeAxes: readonly number[];
   /** Positions each axis has room for. */
   readonly ropeLengths: readonly number[];
+  /** Base of the rotary frequencies. */
   readonly ropeTheta: number;
+  /** Of the RMS norms. */
   readonly eps: number;
 }
 
 /** Parts a researcher may replace. */
 export interface ZImageParts {
+  /** What attends in every block; the fused kernel by default. */
   readonly attention?: AttentionFunction;
 }
 
@@ -58,12 +71,19 @@ export interface ZImageParts {
 const sequenceMultiple = 32;
 const roundUp = (n: number): number => Math.ceil(n / sequenceMultiple) * sequenceMultiple;
 
+/** Self-attention with RMS norms of queries and keys per head, and rotary positions. */
 export class ZImageAttention extends Module {
+  /** Queries. */
   readonly to_q: Linear;
+  /** Keys. */
   readonly to_k: Linear;
+  /** Values. */
   readonly to_v: Linear;
+  /** Back from the heads. */
   readonly to_out: readonly [Linear];
+  /** Of queries, per head. */
   readonly norm_q: RmsNorm;
+  /** Of keys, per head. */
   readonly norm_k: RmsNorm;
   readonly #heads: number;
   readonly #attention: AttentionFunction;
@@ -90,8 +110,11 @@ export class ZImageAttention extends Module {
 
 /** SwiGLU: w2(silu(w1 x) · w3 x). */
 export class ZImageFeedForward extends Module {
+  /** Goes through SiLU. */
   readonly w1: Linear;
+  /** Back to the block's width. */
   readonly w2: Linear;
+  /** Multiplied by the gate. */
   readonly w3: Linear;
   constructor({ width, ffnWidth }: ZImageConfig) {
     super();
@@ -113,11 +136,17 @@ export class ZImageFeedForward extends Module {
 
 /** Sandwich norm (before and after each branch); scale and gate from the condition, without shift. */
 export class ZImageBlock extends Module {
+  /** The attention branch. */
   readonly attention: ZImageAttention;
+  /** The feed-forward branch. */
   readonly feed_forward: ZImageFeedForward;
+  /** Before attention. */
   readonly attention_norm1: RmsNorm;
+  /** After attention, before the gate. */
   readonly attention_norm2: RmsNorm;
+  /** Before the feed-forward. */
   readonly ffn_norm1: RmsNorm;
+  /** After the feed-forward, before the gate. */
   readonly ffn_norm2: RmsNorm;
   /** Absent in the context refiner, whose gates and scales are 1. */
   readonly adaLN_modulation: readonly [Linear] | undefined;
@@ -149,9 +178,13 @@ export class ZImageBlock extends Module {
   }
 }
 
+/** Tokens to velocities of their patches. */
 export class ZImageFinalLayer extends Module {
+  /** Before the projection. */
   readonly norm_final: LayerNorm;
+  /** To the values of a patch. */
   readonly linear: Linear;
+  /** Scale from the condition. */
   readonly adaLN_modulation: Sequential;
   constructor({ width, conditionWidth, latentChannels, patch }: ZImageConfig) {
     super();
@@ -173,6 +206,7 @@ export class ZImageFinalLayer extends Module {
 
 /** Sinusoid, Linear, SiLU, Linear. */
 export class TimestepEmbedder extends Module {
+  /** Linear, SiLU, Linear. */
   readonly mlp: Sequential;
   readonly #cfg: ZImageConfig;
   constructor(cfg: ZImageConfig) {
@@ -205,20 +239,39 @@ export interface ZImageContext {
   readonly lengths: Tensor | undefined;
   /** Tables for the image tokens and for [image, caption]. */
   readonly imageRope: RopeTable;
+  /** Over [image, caption]. */
   readonly jointRope: RopeTable;
+  /** Image tokens per column. */
   readonly rows: number;
+  /** Image tokens per row. */
   readonly columns: number;
 }
 
+/** The Z-Image transformer, named as its authors name it. */
 export class ZImage extends Module {
-  readonly all_x_embedder: { readonly "2-1": Linear };
-  readonly all_final_layer: { readonly "2-1": ZImageFinalLayer };
+  /** Patches to tokens, by patch size. */
+  readonly all_x_embedder: {
+    /** Patches of 2 x 2 latent pixels, one frame. */
+    readonly "2-1": Linear;
+  };
+  /** Tokens to velocities, by patch size. */
+  readonly all_final_layer: {
+    /** Patches of 2 x 2 latent pixels, one frame. */
+    readonly "2-1": ZImageFinalLayer;
+  };
+  /** Blocks over image tokens alone. */
   readonly noise_refiner: readonly ZImageBlock[];
+  /** Blocks over caption tokens alone, without modulation. */
   readonly context_refiner: readonly ZImageBlock[];
+  /** Time to the condition. */
   readonly t_embedder: TimestepEmbedder;
+  /** Hidden states of the text encoder to tokens. */
   readonly cap_embedder: Sequential;
+  /** Fills image sequences. */
   readonly x_pad_token: Parameter;
+  /** Fills captions. */
   readonly cap_pad_token: Parameter;
+  /** Blocks over both. */
   readonly layers: readonly ZImageBlock[];
   readonly #cfg: ZImageConfig;
 
@@ -236,6 +289,7 @@ export class ZImage extends Module {
     this.layers = repeat(cfg.layers, block(true));
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): ZImageConfig {
     return this.#cfg;
   }

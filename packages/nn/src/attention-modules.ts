@@ -9,36 +9,52 @@ import { applyRope, type RopeTable } from "./rope.ts";
 
 /** Sizes and parts of an attention module. */
 export interface AttentionConfig {
+  /** Of the tokens. */
   readonly width: number;
+  /** Query heads. */
   readonly heads: number;
   /** Fewer key and value heads than query heads: grouped-query attention (arXiv:2305.13245). */
   readonly kvHeads?: number;
   /** width / heads by default. */
   readonly headWidth?: number;
+  /** Biases in to_q, to_k and to_v; false by default. */
   readonly qkvBias?: boolean;
+  /** A bias in to_out; false by default. */
   readonly outBias?: boolean;
   /** Norm of queries and keys per head: an eps for RMS norm, or one's own modules; none by default. */
-  readonly qkNorm?: number | (() => Module & { forward(x: Tensor): Tensor });
+  readonly qkNorm?: number | (() => HeadNorm);
   /** Pairs of the rotary embedding: neighbours (FLUX, Z-Image), or the two halves of a head (Qwen, LLaMA). */
   readonly interleaved?: boolean;
+  /** What attends; the fused kernel by default. */
   readonly attention?: AttentionFunction;
+}
+
+/** A norm over the last dimension, for queries and keys. */
+export interface HeadNorm extends Module {
+  /** x [b, n, l, headWidth] → the same shape */
+  forward(x: Tensor): Tensor;
 }
 
 /** What one call of an attention module takes beside its tokens. */
 export interface AttendOptions extends AttentionOptions {
+  /** Turns queries and keys by their positions; none by default. */
   readonly rope?: RopeTable | undefined;
 }
 
-type Norm = Module & { forward(x: Tensor): Tensor };
-
 /** Queries, keys and values of one stream, by names of diffusers: to_q, to_k, to_v, to_out.0, norm_q, norm_k. */
 export class SelfAttention extends Module {
+  /** Queries. */
   readonly to_q: Linear;
+  /** Keys. */
   readonly to_k: Linear;
+  /** Values. */
   readonly to_v: Linear;
+  /** Back from the heads to the width of the tokens. */
   readonly to_out: readonly [Linear];
-  readonly norm_q: Norm | undefined;
-  readonly norm_k: Norm | undefined;
+  /** Of queries, per head. */
+  readonly norm_q: HeadNorm | undefined;
+  /** Of keys, per head. */
+  readonly norm_k: HeadNorm | undefined;
   readonly #config: AttentionConfig;
   constructor(config: AttentionConfig) {
     super();
@@ -86,7 +102,9 @@ export class SelfAttention extends Module {
 
 /** Two streams with weights of their own that attend to both: first's tokens come first in the joined sequence. */
 export class JointAttention extends Module {
+  /** Of the first stream. */
   readonly first: SelfAttention;
+  /** Of the second stream. */
   readonly second: SelfAttention;
   constructor(config: AttentionConfig) {
     super();

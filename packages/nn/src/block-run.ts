@@ -17,6 +17,7 @@ export function runBlocks<T>(run: BlockRun<T>): T {
 
 /** What happens around the blocks of a pass that may pause. */
 export interface BlockDriver {
+  /** Ends the run before the next block. */
   readonly signal?: AbortSignal | undefined;
   /** Awaited before `block` runs: the place to bring its weights in. */
   readonly before?: ((block: Module, index: number) => void | Promise<void>) | undefined;

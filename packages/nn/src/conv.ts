@@ -5,10 +5,15 @@ import { type Parameter, param } from "./parameter.ts";
 
 /** How a convolution moves over its input; PyTorch's names and defaults. */
 export interface ConvLayerOptions {
+  /** Step of the window; 1 by default. */
   readonly stride?: Pair;
+  /** Zeros at both ends; 0 by default. */
   readonly padding?: Pair;
+  /** Distance between the window's taps; 1 by default. */
   readonly dilation?: Pair;
+  /** Groups of channels that do not mix; 1 by default. */
   readonly groups?: number;
+  /** True by default. */
   readonly bias?: boolean;
 }
 
@@ -56,10 +61,15 @@ export class ConvTranspose2d extends Module {
 
 /** One number each: the only direction of a sequence. */
 export interface Conv1dLayerOptions {
+  /** Step of the window; 1 by default. */
   readonly stride?: number;
+  /** Zeros at both ends; 0 by default. */
   readonly padding?: number;
+  /** Distance between the window's taps; 1 by default. */
   readonly dilation?: number;
+  /** Groups of channels that do not mix; 1 by default. */
   readonly groups?: number;
+  /** True by default. */
   readonly bias?: boolean;
 }
 

@@ -16,7 +16,9 @@ const activations: Readonly<Record<FusedActivation, Epilogue>> = {
 
 /** What may differ in an Mlp. */
 export interface MlpOptions {
+  /** Between the layers; "gelu", the tanh form, by default. */
   readonly activation?: FusedActivation;
+  /** Biases in both layers; true by default. */
   readonly bias?: boolean;
   /** Names of the two layers in the checkpoint: "0" and "2" (as torch's Sequential) by default. */
   readonly names?: readonly [first: string, second: string];
@@ -49,9 +51,20 @@ export class Mlp extends Module {
 
 /** What may differ in a SwiGlu. */
 export interface SwiGluOptions {
+  /** Biases in all layers; false by default. */
   readonly bias?: boolean;
   /** Names in the checkpoint: w1, w3, w2 by default (LLaMA, Z-Image); gate_proj, up_proj, down_proj in Qwen. */
-  readonly names?: { readonly gate: string; readonly up: string; readonly down: string };
+  readonly names?: SwiGluNames;
+}
+
+/** What a checkpoint calls the three layers of a SwiGlu. */
+export interface SwiGluNames {
+  /** The layer that goes through SiLU. */
+  readonly gate: string;
+  /** The layer that the gate multiplies. */
+  readonly up: string;
+  /** The layer back to the block's width. */
+  readonly down: string;
 }
 
 /** down(silu(gate(x)) · up(x)). */
@@ -59,7 +72,7 @@ export class SwiGlu extends Module {
   readonly #gate: Linear;
   readonly #up: Linear;
   readonly #down: Linear;
-  readonly #names: NonNullable<SwiGluOptions["names"]>;
+  readonly #names: SwiGluNames;
   constructor(width: number, hidden: number, { bias = false, names = { gate: "w1", up: "w3", down: "w2" } }: SwiGluOptions = {}) {
     super();
     this.#gate = new Linear(width, hidden, { bias });

@@ -5,6 +5,7 @@ import { type Parameter, param } from "./parameter.ts";
 
 /** A low-rank change of a Linear layer; the layer that it is attached to releases its tensors. */
 export interface LowRank {
+  /** Of the adapter it belongs to. */
   readonly name: string;
   /** [rank, in] */
   readonly down: Tensor;

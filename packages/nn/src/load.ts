@@ -17,10 +17,15 @@ import { anyGlob } from "./path-glob.ts";
 
 /** How far a load has come; bytes are those of the checkpoint. */
 export interface LoadProgress {
+  /** Of the weight that has just been loaded. */
   readonly name: string;
+  /** Of this weight, from 0. */
   readonly index: number;
+  /** All weights of the plan. */
   readonly count: number;
+  /** Read so far, in the checkpoint's format. */
   readonly loadedBytes: number;
+  /** Of all weights, in the checkpoint's format. */
   readonly totalBytes: number;
 }
 
@@ -33,26 +38,35 @@ export interface LoadOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors the checkpoint may have beyond the model: a pattern, or globs over names. */
   readonly allowUnused?: RegExp | readonly string[] | undefined;
+  /** Stops loading; what was loaded is released. */
   readonly signal?: AbortSignal | undefined;
+  /** Called after each weight. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
 /** A tensor whose shape is not the parameter's. */
 export interface Misshapen {
+  /** Path of the parameter, which is the tensor's name. */
   readonly name: string;
+  /** Shape of the parameter. */
   readonly wanted: Shape;
+  /** Shape in the checkpoint. */
   readonly found: Shape;
 }
 
 /** How a checkpoint and a model differ. */
 export interface LoadReport {
+  /** Parameters that the checkpoint does not have. */
   readonly missing: readonly string[];
+  /** Tensors that no parameter takes. */
   readonly unused: readonly string[];
+  /** Tensors of another shape than their parameter. */
   readonly misshapen: readonly Misshapen[];
 }
 
 /** A checkpoint whose names or shapes are not the model's; `report` has all of them, the message the first few. */
 export class CheckpointMismatchError extends WeightsError {
+  /** Every name that differs. */
   readonly report: LoadReport;
   constructor(detail: string, report: LoadReport) {
     super("load", detail);
@@ -62,8 +76,11 @@ export class CheckpointMismatchError extends WeightsError {
 
 /** One parameter to fill and where its bytes are. */
 export interface PlannedWeight {
+  /** Where it goes. */
   readonly site: ParameterSite;
+  /** Where it comes from. */
   readonly entry: WeightEntry;
+  /** Format on the device. */
   readonly dtype: DType;
 }
 

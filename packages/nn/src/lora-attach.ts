@@ -14,14 +14,19 @@ export interface AttachOptions extends LoraOptions {
   readonly scale?: number;
   /** Format of the adapter's matrices on the device; f32 by default. */
   readonly dtype?: "f32" | "f16" | "bf16";
+  /** Stops reading; nothing stays attached. */
   readonly signal?: AbortSignal;
 }
 
 /** An adapter that is attached to a model; disposing of it detaches it. */
 export interface AttachedLora extends Disposable {
+  /** For `detachLora` and `setLoraScale`. */
   readonly name: string;
+  /** What of the file is in use, and what is not. */
   readonly coverage: LoraCoverage;
+  /** Factor on the whole change; may be set between forward passes. */
   scale: number;
+  /** Takes the adapter off and releases it. */
   detach(): void;
 }
 

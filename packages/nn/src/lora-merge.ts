@@ -20,6 +20,7 @@ export interface LoraOptions {
 
 /** A checkpoint with an adapter merged in. */
 export interface LoraWeightSource extends WeightSource {
+  /** What of the adapter file is in use, and what is not. */
   readonly coverage: LoraCoverage;
 }
 

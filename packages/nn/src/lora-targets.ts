@@ -40,7 +40,9 @@ export interface LoraPart {
 
 /** All changes by weight, in our names. */
 export interface LoraPlan {
+  /** Changes of each weight, by its path. */
   readonly parts: ReadonlyMap<string, readonly LoraPart[]>;
+  /** What of the file is in use, and what is not. */
   readonly coverage: LoraCoverage;
 }
 

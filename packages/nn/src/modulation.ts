@@ -11,6 +11,7 @@ export interface ModulationOptions {
   readonly conditionWidth?: number;
   /** SiLU before the projection, as in FLUX; Z-Image has none in its blocks. */
   readonly activate?: boolean;
+  /** True by default. */
   readonly bias?: boolean;
   /** The projection's name in the checkpoint; "lin" by default (FLUX). */
   readonly name?: string;

@@ -23,6 +23,7 @@ export abstract class Module {
     for (const [, m] of namedModules(this)) m.releaseExtras();
     for (const [, p] of namedParameters(this)) p.unload();
   }
+  /** The same as `unload()`, for `using`. */
   [Symbol.dispose](): void {
     this.unload();
   }
@@ -50,7 +51,9 @@ export function* namedParameters(part: unknown): Generator<[path: string, parame
 
 /** One place where a parameter stands in a tree. */
 export interface ParameterSite {
+  /** Names of the fields from the model down, joined by dots. */
   readonly path: string;
+  /** The parameter at this place. */
   readonly parameter: Parameter;
   /** The innermost module around it. */
   readonly owner: Module | undefined;
@@ -80,12 +83,14 @@ export class Sequential extends Module {
     super();
     this.#stages = stages;
   }
+  /** In the order they run. */
   get stages(): readonly Stage[] {
     return this.#stages;
   }
   override children(): Iterable<readonly [string, unknown]> {
     return Object.entries(this.#stages);
   }
+  /** x → through all stages, in order */
   forward(x: Tensor): Tensor {
     return x.pipe(...this.#stages);
   }

@@ -5,7 +5,9 @@ import { type Parameter, param } from "./parameter.ts";
 
 /** Layer norm over the last dimension; without `affine` it has no parameters, as DiT blocks use it before modulation. */
 export class LayerNorm extends Module {
+  /** [width]; absent without `affine`. */
   readonly weight: Parameter | undefined;
+  /** [width]; absent without `affine` or with `bias: false`. */
   readonly bias: Parameter | undefined;
   readonly #eps: number;
   constructor(width: number, { eps = 1e-5, affine = true, bias = affine }: { eps?: number; affine?: boolean; bias?: boolean } = {}) {
@@ -73,7 +75,9 @@ export class BatchNorm extends Module {
   readonly running_mean: Parameter;
   /** [c] */
   readonly running_var: Parameter;
+  /** [channels]; absent without `affine`. */
   readonly weight: Parameter | undefined;
+  /** [channels]; absent without `affine`. */
   readonly bias: Parameter | undefined;
   readonly #eps: number;
   constructor(channels: number, { eps = 1e-5, affine = true }: { eps?: number; affine?: boolean } = {}) {

@@ -22,6 +22,7 @@ export class Parameter extends Tensor {
   unload(): void {
     this.unbind_();
   }
+  /** Releases the data; the parameter can be loaded again. */
   override dispose(): void {
     this.unload();
   }

@@ -6,6 +6,7 @@ import { type Device, ShapeError, type Tensor } from "@wick/tensor";
 export interface RopeTable {
   /** [b or 1, 1, l, k/2] f32, to broadcast over heads. */
   readonly cos: Tensor;
+  /** Of the same shape. */
   readonly sin: Tensor;
 }
 
@@ -13,6 +14,7 @@ export interface RopeTable {
 export interface RopeAxes {
   /** Head width given to each position axis; each even, adding up to the head width. */
   readonly widths: readonly number[];
+  /** Base of the frequencies. */
   readonly theta: number;
 }
 

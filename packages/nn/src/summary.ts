@@ -8,6 +8,7 @@ import { Parameter } from "./parameter.ts";
 export interface SummaryNode {
   /** The name in its parent; the class name at the root. */
   readonly name: string;
+  /** From the root down, joined by dots. */
   readonly path: string;
   /** The class, or "" for containers and parameters. */
   readonly type: string;
@@ -17,8 +18,11 @@ export interface SummaryNode {
   readonly dtype?: DType;
   /** Number of values, shared parameters counted at their first place. */
   readonly parameters: number;
+  /** Of all weights inside, by format. */
   readonly bytesByDtype: Readonly<Partial<Record<DType, number>>>;
+  /** Of all weights inside. */
   readonly bytes: number;
+  /** What is directly inside. */
   readonly children: readonly SummaryNode[];
 }
 

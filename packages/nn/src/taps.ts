@@ -6,7 +6,9 @@ import { anyGlob } from "./path-glob.ts";
 
 /** One call of a tapped module. */
 export interface TapSite {
+  /** Of the module in the model. */
   readonly path: string;
+  /** The module whose output this is. */
   readonly module: Module;
   /** The arguments of `forward`. */
   readonly inputs: readonly unknown[];
@@ -70,6 +72,7 @@ function tapAll(modules: readonly [string, Module][], tap: (output: unknown, sit
 
 /** What modules returned during a run; owns its tensors until it is disposed of. */
 export class Captured<R> {
+  /** What the captured function returned. */
   readonly result: R;
   /** By path, one entry per call, with the tensors replaced by handles of their own. */
   readonly calls: ReadonlyMap<string, readonly unknown[]>;
@@ -84,6 +87,7 @@ export class Captured<R> {
       throw new TensorError("capture", `no output was captured at ${path}; captured were ${[...this.calls.keys()].join(", ") || "none"}`);
     return calls.at(-1) as T;
   }
+  /** Releases every captured tensor. */
   [Symbol.dispose](): void {
     release(this.calls);
   }

@@ -9,6 +9,7 @@ import { Module } from "./module.ts";
 export interface TimestepOptions {
   /** Factor on t before the sinusoid; 1000 for FLUX and Z-Image. */
   readonly scale?: number;
+  /** Longest period of the sinusoids; 10,000 by default. */
   readonly maxPeriod?: number;
 }
 
@@ -35,7 +36,9 @@ export function timestepEmbedding(
 
 /** Linear, SiLU, Linear, named as FLUX names them. */
 export class MlpEmbedder extends Module {
+  /** From the embedding to the model's width. */
   readonly in_layer: Linear;
+  /** After SiLU, width to width. */
   readonly out_layer: Linear;
   constructor(inWidth: number, width: number) {
     super();

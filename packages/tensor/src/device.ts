@@ -11,12 +11,15 @@ import { Tensor } from "./tensor.ts";
 
 /** Anything that draws normals and uniforms, in f32 or as the bits of a narrow format (PyTorch has a stream per dtype); see `random.ts`. */
 export interface RandomSource {
+  /** `n` standard normal values. */
   randn(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
+  /** `n` values evenly from 0 up to 1. */
   rand(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
 }
 
 /** Where tensors live and ops run; made by `cpu()`, `webgpu()` or `dryRun()`. */
 export class Device {
+  /** What does the work. */
   readonly backend: Backend;
   #live = 0;
   #peak = 0;
@@ -30,12 +33,15 @@ export class Device {
   get kind(): "cpu" | "webgpu" {
     return this.backend.kind;
   }
+  /** Human-readable, e.g. "webgpu (llvmpipe, vulkan)". */
   get description(): string {
     return this.backend.description;
   }
+  /** What decides which kernels run. */
   get capabilities(): Capabilities {
     return this.backend.capabilities;
   }
+  /** The description. */
   toString(): string {
     return this.backend.description;
   }
@@ -48,6 +54,7 @@ export class Device {
   get peakBytes(): number {
     return this.#peak;
   }
+  /** Starts `peakBytes` again from what is live now. */
   resetPeak(): void {
     this.#peak = this.#live;
     this.backend.resetPeak();
@@ -106,12 +113,15 @@ export class Device {
     this.#checkBlocks(shape, dtype);
     return new Tensor(this, dtype, contiguousLayout(shape), Storage.allocate(this, shape, dtype, label), label);
   }
+  /** A tensor of zeros; f32 unless `dtype` says otherwise. */
   zeros(shape: Shape, dtype: PlainDType = "f32"): Tensor {
     return this.full(shape, 0, dtype);
   }
+  /** A tensor of ones; f32 unless `dtype` says otherwise. */
   ones(shape: Shape, dtype: PlainDType = "f32"): Tensor {
     return this.full(shape, 1, dtype);
   }
+  /** A tensor of one value, rounded to `dtype`; f32 by default. */
   full(shape: Shape, value: number, dtype: PlainDType = "f32"): Tensor {
     const out = this.empty(shape, dtype, "full");
     this.backend.kernels.fill(out.view, {}, { value });
@@ -161,9 +171,11 @@ export class Device {
   async idle(): Promise<void> {
     await this.backend.idle();
   }
+  /** Submits what is recorded without waiting for it. */
   flush(): void {
     this.backend.flush();
   }
+  /** What the backend has allocated, by label. */
   memory(): MemoryReport {
     return this.backend.memory();
   }
@@ -172,11 +184,13 @@ export class Device {
     return this.backend.profile(fn);
   }
 
+  /** Ends the device: its memory is freed, pending reads are rejected, its tensors cannot be used any more. */
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.backend.destroy();
   }
+  /** The same as `destroy()`, for `using`. */
   [Symbol.dispose](): void {
     this.destroy();
   }

@@ -2,6 +2,7 @@
 
 /** Base of all typed errors; `op` is the operation a reader can grep for. */
 export class TensorError extends Error {
+  /** The call that failed. */
   readonly op: string;
   constructor(op: string, detail: string, options?: ErrorOptions) {
     super(`${op}: ${detail}`, options);

@@ -55,5 +55,5 @@ export { type CudaCard, type CudaRandomDType, TorchCudaGenerator, torchCuda } fr
 export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
-export { leakedTensors, type Stage, Tensor } from "./tensor.ts";
+export { leakedTensors, type Sorted, type Stage, Tensor } from "./tensor.ts";
 export { webgpu } from "./webgpu.ts";

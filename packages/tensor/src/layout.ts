@@ -4,6 +4,7 @@ import { broadcastShapes, formatShape, rowMajor, type Shape, sizeOf } from "./sh
 
 /** How a view's elements lie in their buffer. */
 export interface Layout {
+  /** Sizes of the dimensions. */
   readonly shape: Shape;
   /** In elements; 0 for a broadcast dimension, negative for a flipped one. */
   readonly strides: readonly number[];

@@ -3,13 +3,17 @@ import type { OpTiming } from "./backends/backend.ts";
 
 /** All runs of one op in a profile. */
 export interface OpSummary {
+  /** Name of the kernel. */
   readonly op: string;
+  /** Launches. */
   readonly count: number;
+  /** Device time of all launches. */
   readonly elapsedMs: number;
   /** Part of the whole profile's time, 0…1. */
   readonly share: number;
   /** 0 where the kernel does not state its work. */
   readonly gflopsPerSecond: number;
+  /** 0 where the kernel does not state its traffic. */
   readonly gigabytesPerSecond: number;
 }
 

@@ -10,7 +10,9 @@ const BLOCK_THREADS = 256;
 
 /** The card whose thread count shapes large draws, e.g. { sms: 108, threadsPerSm: 2048 } for an A100. */
 export interface CudaCard {
+  /** Multiprocessors of the card. */
   readonly sms: number;
+  /** Most resident threads per multiprocessor. */
   readonly threadsPerSm: number;
 }
 
@@ -58,7 +60,9 @@ function boxMuller(x: number, y: number): readonly [number, number] {
 
 /** torch.Generator("cuda"): the same draws as a card with as many processors. */
 export class TorchCudaGenerator {
+  /** The seed, modulo 2^64. */
   readonly seed: bigint;
+  /** Whose launch sizes decide the order of the values. */
   readonly card: CudaCard | undefined;
   /** Where in the stream the next draw begins, as `torch.cuda` counts it. */
   private offset: number;
@@ -90,7 +94,12 @@ export class TorchCudaGenerator {
   }
 
   /** Seed and offset, which are the whole state; `torchCuda(seed, card, offset)` continues from it. */
-  state(): { readonly seed: bigint; readonly offset: number } {
+  state(): {
+    /** The seed, modulo 2^64. */
+    readonly seed: bigint;
+    /** Where the next draw begins. */
+    readonly offset: number;
+  } {
     return { seed: this.seed, offset: this.offset };
   }
 

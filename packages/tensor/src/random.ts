@@ -24,6 +24,7 @@ const STATE_BYTES = 5056;
 
 /** torch.Generator("cpu"): the same draws, bit for bit. */
 export class TorchCpuGenerator {
+  /** Which generation of PyTorch's streams it gives. */
   readonly stream: TorchCpuStream;
   /** The seed the generator started from, modulo 2^64. */
   readonly seed: bigint;

@@ -34,7 +34,10 @@ type Sync<F extends () => unknown> = [ReturnType<F>] extends [never]
     ? "scope() is synchronous: do the await outside it"
     : unknown;
 
-/** Runs `fn`; releases every tensor it made except those it returns (in arrays, maps or plain objects). A throw releases all of them. */
+/**
+ * Runs `fn`; releases every tensor it made except those it returns (in arrays, maps or plain objects). A throw releases all of them.
+ * @typeParam F What is run: not an async function, which the types refuse.
+ */
 export function scope<F extends () => unknown>(fn: F & Sync<F>): ReturnType<F> {
   const made = new Set<Tensor>();
   open.push(made);
@@ -115,6 +118,7 @@ export class Held<T> {
       disown(t);
     }
   }
+  /** What is owned; valid until it is replaced or released. */
   get value(): T {
     return this.#value;
   }
@@ -131,6 +135,7 @@ export class Held<T> {
     this.#released = true;
     return this.#value;
   }
+  /** Releases every tensor in the value, unless `release()` gave it away. */
   [Symbol.dispose](): void {
     if (this.#released) return;
     this.#released = true;

@@ -45,8 +45,21 @@ import { adopt, scope } from "./scope.ts";
 import { checkShape, dimIndex, formatShape, rowMajor, type Shape, sizeOf, type Tuple } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
 
+/** Values in order, and where they were. */
+export interface Sorted {
+  /** In their own dtype. */
+  readonly values: Tensor;
+  /** i32 positions along the sorted dimension. */
+  readonly indices: Tensor;
+}
+
 /** Anything that maps one tensor to one tensor: a layer, or a plain function. */
-export type Stage = { forward(x: Tensor): Tensor } | ((x: Tensor) => Tensor);
+export type Stage =
+  | {
+      /** x → the stage's output */
+      forward(x: Tensor): Tensor;
+    }
+  | ((x: Tensor) => Tensor);
 
 /** Releases tensors that nobody owns when the collector finds them, and counts them (see `leakedTensors`). */
 const orphans = new FinalizationRegistry<Storage>((storage) => {
@@ -59,7 +72,9 @@ export const leakedTensors = (): number => leaked;
 
 /** Numbers of one dtype and shape on a device; a handle on memory that views share. */
 export class Tensor {
+  /** Tells tensors from other objects. */
   readonly isTensor = true;
+  /** How the values lie in memory. */
   readonly layout: Layout;
   /** Where this came from, for messages and reports: a parameter's path, or the op that made it. */
   label: string | undefined;
@@ -98,12 +113,15 @@ export class Tensor {
   }
 
   // --- what it is ---
+  /** Sizes of the dimensions, outermost first. */
   get shape(): Shape {
     return this.layout.shape;
   }
+  /** Format of the values. */
   get dtype(): DType {
     return this.#dtype;
   }
+  /** Number of dimensions. */
   get rank(): number {
     return this.layout.shape.length;
   }
@@ -115,9 +133,11 @@ export class Tensor {
   get byteLength(): number {
     return bytesOf(this.#dtype, this.size);
   }
+  /** Where the values are; throws DisposedError before a parameter is loaded. */
   get device(): Device {
     return this.#device ?? this.#noData();
   }
+  /** True once this handle was released. */
   get isDisposed(): boolean {
     return this.#disposed;
   }
@@ -125,6 +145,7 @@ export class Tensor {
   get hasData(): boolean {
     return this.#storage !== undefined && !this.#disposed;
   }
+  /** Label, dtype and shape, e.g. "img_in.weight bf16 [3072, 64]". */
   toString(): string {
     return `${this.label ? `${this.label} ` : ""}${this.#dtype} ${formatShape(this.shape)}`;
   }
@@ -139,12 +160,14 @@ export class Tensor {
   }
 
   // --- lifetime ---
+  /** Releases this handle; the memory is freed with the last one. */
   dispose(): void {
     if (this.#disposed || !this.#storage) return;
     this.#disposed = true;
     orphans.unregister(this);
     this.#storage.release();
   }
+  /** The same as `dispose()`, for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -229,14 +252,17 @@ export class Tensor {
   }
 
   // --- composition ---
+  /** Through functions and modules from left to right. */
   pipe(...stages: readonly Stage[]): Tensor {
     return stages.reduce<Tensor>((x, s) => (typeof s === "function" ? s(x) : s.forward(x)), this);
   }
 
   // --- elementwise, broadcasting as NumPy ---
+  /** x + y */
   add(y: Tensor | number): Tensor {
     return binary("add", this, y);
   }
+  /** x - y */
   sub(y: Tensor | number): Tensor {
     return binary("sub", this, y);
   }
@@ -244,6 +270,7 @@ export class Tensor {
   rsub(y: number): Tensor {
     return binary("sub", this, y, true);
   }
+  /** x · y */
   mul(y: Tensor | number): Tensor {
     return binary("mul", this, y);
   }
@@ -255,6 +282,7 @@ export class Tensor {
   rdiv(y: number): Tensor {
     return binary("div", this, y, true);
   }
+  /** The quotient rounded down. */
   floorDiv(y: Tensor | number): Tensor {
     return binary("floorDiv", this, y);
   }
@@ -262,15 +290,19 @@ export class Tensor {
   remainder(y: Tensor | number): Tensor {
     return binary("rem", this, y);
   }
+  /** x to the power of y. */
   pow(y: Tensor | number): Tensor {
     return binary("pow", this, y);
   }
+  /** The smaller of both; NaN wins. */
   minimum(y: Tensor | number): Tensor {
     return binary("min", this, y);
   }
+  /** The larger of both; NaN wins. */
   maximum(y: Tensor | number): Tensor {
     return binary("max", this, y);
   }
+  /** The angle of (y, this), this being the ordinate, as torch.atan2. */
   atan2(y: Tensor | number): Tensor {
     return binary("atan2", this, y);
   }
@@ -278,18 +310,23 @@ export class Tensor {
   eq(y: Tensor | number): Tensor {
     return binary("eq", this, y);
   }
+  /** u8: 1 where unequal. */
   ne(y: Tensor | number): Tensor {
     return binary("ne", this, y);
   }
+  /** u8: 1 where x < y. */
   lt(y: Tensor | number): Tensor {
     return binary("lt", this, y);
   }
+  /** u8: 1 where x ≤ y. */
   le(y: Tensor | number): Tensor {
     return binary("le", this, y);
   }
+  /** u8: 1 where x > y. */
   gt(y: Tensor | number): Tensor {
     return binary("gt", this, y);
   }
+  /** u8: 1 where x ≥ y. */
   ge(y: Tensor | number): Tensor {
     return binary("ge", this, y);
   }
@@ -297,9 +334,11 @@ export class Tensor {
   and(y: Tensor | number): Tensor {
     return binary("and", this, y);
   }
+  /** As `and`. */
   or(y: Tensor | number): Tensor {
     return binary("or", this, y);
   }
+  /** As `and`. */
   xor(y: Tensor | number): Tensor {
     return binary("xor", this, y);
   }
@@ -307,84 +346,111 @@ export class Tensor {
   not(): Tensor {
     return unary("not", this);
   }
+  /** u8: 1 where NaN. */
   isNan(): Tensor {
     return unary("isNan", this);
   }
+  /** u8: 1 where infinite. */
   isInf(): Tensor {
     return unary("isInf", this);
   }
+  /** u8: 1 where neither NaN nor infinite. */
   isFinite(): Tensor {
     return unary("isFinite", this);
   }
+  /** -x */
   neg(): Tensor {
     return unary("neg", this);
   }
+  /** |x| */
   abs(): Tensor {
     return unary("abs", this);
   }
+  /** -1, 0 or 1. */
   sign(): Tensor {
     return unary("sign", this);
   }
+  /** e to the power of x. */
   exp(): Tensor {
     return unary("exp", this);
   }
+  /** e to the power of x, less 1, exact near 0. */
   expm1(): Tensor {
     return unary("expm1", this);
   }
+  /** The natural logarithm. */
   log(): Tensor {
     return unary("log", this);
   }
+  /** log(1 + x), exact near 0. */
   log1p(): Tensor {
     return unary("log1p", this);
   }
+  /** The logarithm to base 2. */
   log2(): Tensor {
     return unary("log2", this);
   }
+  /** The square root. */
   sqrt(): Tensor {
     return unary("sqrt", this);
   }
+  /** 1 / √x */
   rsqrt(): Tensor {
     return unary("rsqrt", this);
   }
+  /** x² */
   square(): Tensor {
     return unary("square", this);
   }
+  /** 1 / x */
   reciprocal(): Tensor {
     return unary("recip", this);
   }
+  /** The sine, of radians. */
   sin(): Tensor {
     return unary("sin", this);
   }
+  /** The cosine, of radians. */
   cos(): Tensor {
     return unary("cos", this);
   }
+  /** The tangent, of radians. */
   tan(): Tensor {
     return unary("tan", this);
   }
+  /** The inverse sine, in radians. */
   asin(): Tensor {
     return unary("asin", this);
   }
+  /** The inverse cosine, in radians. */
   acos(): Tensor {
     return unary("acos", this);
   }
+  /** The inverse tangent, in radians. */
   atan(): Tensor {
     return unary("atan", this);
   }
+  /** The hyperbolic sine. */
   sinh(): Tensor {
     return unary("sinh", this);
   }
+  /** The hyperbolic cosine. */
   cosh(): Tensor {
     return unary("cosh", this);
   }
+  /** The hyperbolic tangent. */
   tanh(): Tensor {
     return unary("tanh", this);
   }
+  /** 1 / (1 + e^-x) */
   sigmoid(): Tensor {
     return unary("sigmoid", this);
   }
+  /** max(x, 0) */
   relu(): Tensor {
     return unary("relu", this);
   }
+  /** x · sigmoid(x) */
   silu(): Tensor {
     return unary("silu", this);
   }
@@ -400,15 +466,19 @@ export class Tensor {
   geluQuick(): Tensor {
     return unary("geluQuick", this);
   }
+  /** log(1 + e^x) */
   softplus(): Tensor {
     return unary("softplus", this);
   }
+  /** The error function. */
   erf(): Tensor {
     return unary("erf", this);
   }
+  /** Rounded down. */
   floor(): Tensor {
     return unary("floor", this);
   }
+  /** Rounded up. */
   ceil(): Tensor {
     return unary("ceil", this);
   }
@@ -416,9 +486,11 @@ export class Tensor {
   round(): Tensor {
     return unary("round", this);
   }
+  /** Rounded towards 0. */
   trunc(): Tensor {
     return unary("trunc", this);
   }
+  /** No less than `min` and no more than `max`; either may be left out. */
   clamp(min?: number, max?: number): Tensor {
     return clamp(this, min, max);
   }
@@ -449,12 +521,15 @@ export class Tensor {
   }
 
   // --- reductions; dims: one, several or (default) all ---
+  /** The sum; integers give i32. */
   sum(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("sum", this, dims, options));
   }
+  /** The arithmetic mean. */
   mean(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("mean", this, dims, options));
   }
+  /** The product. */
   prod(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("prod", this, dims, options));
   }
@@ -462,6 +537,7 @@ export class Tensor {
   max(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("max", this, dims, options));
   }
+  /** Values only; see argmin. NaN wins. */
   min(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("min", this, dims, options));
   }
@@ -469,6 +545,7 @@ export class Tensor {
   argmax(dim?: number, options?: ReduceOptions): Tensor {
     return scope(() => reduce("argmax", this, dim, options));
   }
+  /** i32 position of the first smallest value along `dim`, or in the flattened tensor. */
   argmin(dim?: number, options?: ReduceOptions): Tensor {
     return scope(() => reduce("argmin", this, dim, options));
   }
@@ -476,9 +553,11 @@ export class Tensor {
   var(dims?: Dims, options?: ReduceOptions & { correction?: number }): Tensor {
     return scope(() => reduce("var", this, dims, options));
   }
+  /** The standard deviation; as `var`. */
   std(dims?: Dims, options?: ReduceOptions & { correction?: number }): Tensor {
     return scope(() => reduce("var", this, dims, options).sqrt());
   }
+  /** log of the sum of e^x, without overflow. */
   logSumExp(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("logSumExp", this, dims, options));
   }
@@ -490,12 +569,15 @@ export class Tensor {
   any(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("any", this, dims, options));
   }
+  /** u8: 1 if all values are nonzero. */
   all(dims?: Dims, options?: ReduceOptions): Tensor {
     return scope(() => reduce("all", this, dims, options));
   }
+  /** Running sums along `dim`. */
   cumsum(dim: number): Tensor {
     return scope(() => scan("sum", this, dim));
   }
+  /** Running products along `dim`. */
   cumprod(dim: number): Tensor {
     return scope(() => scan("prod", this, dim));
   }
@@ -509,6 +591,7 @@ export class Tensor {
   linear(weight: Tensor, bias?: Tensor, then?: Epilogue): Tensor {
     return scope(() => linear(this, weight, bias, then));
   }
+  /** x [b, c, h, w], weight [o, c/groups, kh, kw] → [b, o, h', w']. */
   conv2d(weight: Tensor, options?: ConvOptions): Tensor {
     return scope(() => conv2d(this, weight, options));
   }
@@ -519,9 +602,11 @@ export class Tensor {
   ): Tensor {
     return scope(() => asOneRow(conv2d, this, weight, rest, { stride: [1, stride], padding: [0, padding], dilation: [1, dilation] }));
   }
+  /** x [b, c, h, w], weight [c, o/groups, kh, kw] → [b, o, h', w']. */
   convTranspose2d(weight: Tensor, options?: ConvTransposeOptions): Tensor {
     return scope(() => convTranspose2d(this, weight, options));
   }
+  /** x [b, c, l], weight [c, o/groups, k] → [b, o, l']. */
   convTranspose1d(
     weight: Tensor,
     {
@@ -535,9 +620,11 @@ export class Tensor {
     const fixed = { stride: [1, stride], padding: [0, padding], dilation: [1, dilation], outputPadding: [0, outputPadding] } as const;
     return scope(() => asOneRow(convTranspose2d, this, weight, rest, fixed));
   }
+  /** The largest value of each window: x [b, c, h, w] → [b, c, h', w']. */
   maxPool2d(kernel: Pair, options?: PoolOptions): Tensor {
     return scope(() => pool2d("max", this, kernel, options));
   }
+  /** The mean of each window: x [b, c, h, w] → [b, c, h', w']. */
   avgPool2d(kernel: Pair, options?: PoolOptions): Tensor {
     return scope(() => pool2d("avg", this, kernel, options));
   }
@@ -547,18 +634,23 @@ export class Tensor {
   }
 
   // --- rows ---
+  /** e^x divided by its sum along `dim`. */
   softmax(dim = -1): Tensor {
     return scope(() => softmax(this, dim, false));
   }
+  /** The logarithm of `softmax`. */
   logSoftmax(dim = -1): Tensor {
     return scope(() => softmax(this, dim, true));
   }
+  /** Mean 0 and variance 1 over the last dimension, in f32. */
   layerNorm(options: NormOptions): Tensor {
     return scope(() => rowNorm("layer", this, options));
   }
+  /** Divided by the root of the mean square over the last dimension, in f32. */
   rmsNorm(options: NormOptions): Tensor {
     return scope(() => rowNorm("rms", this, options));
   }
+  /** Mean 0 and variance 1 over each group of channels: x [b, c, ...] → the same shape. */
   groupNorm(groups: number, options: NormOptions): Tensor {
     return scope(() => groupNorm(this, groups, options));
   }
@@ -566,6 +658,7 @@ export class Tensor {
   attend(k: Tensor, v: Tensor, options?: AttentionOptions): Tensor {
     return scope(() => scaledDotProductAttention(this, k, v, options));
   }
+  /** Turns pairs of the last dimension: x [..., l, k], cos and sin broadcast to [..., l, k/2]; `interleaved` pairs neighbours, else halves. */
   rope(cos: Tensor, sin: Tensor, { interleaved }: { interleaved: boolean }): Tensor {
     return scope(() => rope(this, cos, sin, interleaved));
   }
@@ -604,6 +697,7 @@ export class Tensor {
       throw new ShapeError("unflatten", `[${sizes.join(", ")}] does not make dimension ${d} of ${this}`);
     return this.reshape([...this.shape.slice(0, d), ...filled, ...this.shape.slice(d + 1)]);
   }
+  /** A new dimension of size 1 before `dim`. */
   unsqueeze(dim: number): Tensor {
     return this.viewAs(unsqueezeLayout(this.layout, dimIndex("unsqueeze", dim, this.rank + 1, String(this))));
   }
@@ -614,12 +708,14 @@ export class Tensor {
     if (this.shape[d] !== 1) throw new ShapeError("squeeze", `dimension ${d} is not 1: ${this}`);
     return this.viewAs(squeezeLayout(this.layout, d));
   }
+  /** All dimensions in a new order. */
   permute(...order: readonly number[]): Tensor {
     const dims = order.map((d) => dimIndex("permute", d, this.rank, String(this)));
     if (dims.length !== this.rank || new Set(dims).size !== this.rank)
       throw new ShapeError("permute", `[${order.join(", ")}] does not order the dimensions of ${this}`);
     return this.viewAs(permuteLayout(this.layout, dims));
   }
+  /** Two dimensions change places. */
   transpose(a: number, b: number): Tensor {
     const [i, j] = [dimIndex("transpose", a, this.rank, String(this)), dimIndex("transpose", b, this.rank, String(this))];
     return this.viewAs(
@@ -709,6 +805,7 @@ export class Tensor {
   contiguous(): Tensor {
     return contiguous(this);
   }
+  /** A contiguous copy in memory of its own. */
   copy(): Tensor {
     return copyOf(this);
   }
@@ -734,9 +831,11 @@ export class Tensor {
       return grown.expand(grown.shape.with(d + 1, n)).reshape(this.shape.with(d, this.shape[d]! * n));
     });
   }
+  /** As torch.nn.functional.pad: [before, after] pairs from the last dimension backwards. */
   pad(amounts: readonly number[], options?: PadOptions): Tensor {
     return scope(() => pad(this, amounts, options));
   }
+  /** Shifted cyclically along `dim`. */
   roll(shift: number, dim: number): Tensor {
     return scope(() => roll(this, shift, dim));
   }
@@ -744,29 +843,37 @@ export class Tensor {
   tril(diagonal = 0): Tensor {
     return scope(() => triangle(this, diagonal, true));
   }
+  /** On and above the diagonal of the last two dimensions. */
   triu(diagonal = 0): Tensor {
     return scope(() => triangle(this, diagonal, false));
   }
+  /** A copy whose part from `starts` on (one per dimension) is replaced by `src`. */
   sliceAssign(starts: readonly number[], src: Tensor): Tensor {
     return scope(() => sliceAssign(this, starts, src));
   }
+  /** This and others one after the other along `dim`. */
   cat(others: readonly Tensor[], dim: number): Tensor {
     return scope(() => cat([this, ...others], dim));
   }
 
   // --- by index ---
+  /** out[…, i, …] = x[…, index[…, i, …], …] along `dim`. */
   gather(dim: number, index: Tensor): Tensor {
     return scope(() => gather(this, dim, index));
   }
+  /** A copy with `src` written at `index` along `dim`; later equal indices win. */
   scatter(dim: number, index: Tensor, src: Tensor): Tensor {
     return scope(() => scatter(this, dim, index, src, false));
   }
+  /** A copy with `src` added at `index` along `dim`, in index order. */
   scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor {
     return scope(() => scatter(this, dim, index, src, true));
   }
+  /** Whole slices along `dim`: index [n] → n in place of `dim`. */
   indexSelect(dim: number, index: Tensor): Tensor {
     return scope(() => indexSelect(this, dim, index));
   }
+  /** A copy with `src`'s slices added at `index` along `dim`, in index order. */
   indexAdd(dim: number, index: Tensor, src: Tensor): Tensor {
     return scope(() => indexAdd(this, dim, index, src));
   }
@@ -774,16 +881,19 @@ export class Tensor {
   embedding(ids: Tensor): Tensor {
     return scope(() => embedding(this, ids));
   }
+  /** i32 positions in stable order along `dim`; NaN counts as the largest value. */
   argsort(dim = -1, { descending = false } = {}): Tensor {
     return scope(() => argsort(this, dim, descending));
   }
-  sort(dim = -1, { descending = false } = {}): { values: Tensor; indices: Tensor } {
+  /** In stable order along `dim`, with the positions the values had. */
+  sort(dim = -1, { descending = false } = {}): Sorted {
     return scope(() => {
       const indices = argsort(this, dim, descending);
       return { values: this.rank === 0 ? this.copy() : gather(this, dim, indices), indices };
     });
   }
-  topk(k: number, dim = -1): { values: Tensor; indices: Tensor } {
+  /** The k largest along `dim`, largest first. */
+  topk(k: number, dim = -1): Sorted {
     return scope(() => {
       const { values, indices } = this.sort(dim, { descending: true });
       return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };

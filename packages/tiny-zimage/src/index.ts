@@ -34,17 +34,25 @@ const files: Readonly<Record<TinyZImageFile, URL>> = {
 
 /** What the package offers: the model's place, its files, what it can draw and how to sample it. */
 export interface TinyZImage {
+  /** As its model card calls it. */
   readonly name: string;
   /** Folder of the model: a file: URL in Node. Bundled code reads single `files` instead, whose names a bundler may change. */
   readonly modelUrl: URL;
+  /** Every file by its path in the folder. */
   readonly files: Readonly<Record<TinyZImageFile, URL>>;
+  /** What it can draw. */
   readonly names: readonly TinyZImageName[];
   /** Settings it was made for. prediction = positive + guidance * (positive - negative). */
   readonly defaults: {
+    /** The only width it was trained on. */
     readonly widthPixels: number;
+    /** The only height it was trained on. */
     readonly heightPixels: number;
+    /** Model steps. */
     readonly steps: number;
+    /** Scale of classifier-free guidance. */
     readonly guidance: number;
+    /** What guidance steers away from. */
     readonly negativePrompt: string;
   };
 }

@@ -10,15 +10,19 @@ import { diffusersTiles, runTiled } from "./tiling.ts";
 
 /** Sizes of an AutoencoderKL, as in its config.json. */
 export interface AutoencoderKlConfig {
+  /** 3 for RGB. */
   readonly imageChannels: number;
+  /** Of the latents. */
   readonly latentChannels: number;
   /** Channels per level, from the image inwards; each level but the last halves rows and columns. */
   readonly channels: readonly number[];
   /** Residual blocks per encoder level; the decoder has one more. */
   readonly blocksPerLevel: number;
+  /** Of the group norms. */
   readonly groups: number;
   /** model latents = (z - shift) · scale */
   readonly scale: number;
+  /** Taken from z before scaling. */
   readonly shift: number;
 }
 
@@ -38,10 +42,15 @@ const siluAfter = epilogue((y) => y.silu());
 
 /** Two convolutions with group norms beside a skip connection: x [b, c, h, w] → [b, out, h, w]. */
 export class ResnetBlock extends Module {
+  /** Before the first convolution. */
   readonly norm1: GroupNorm;
+  /** To the block's channels. */
   readonly conv1: Conv2d;
+  /** Before the second convolution. */
   readonly norm2: GroupNorm;
+  /** Channels to channels. */
   readonly conv2: Conv2d;
+  /** On the skip connection where channels change. */
   readonly conv_shortcut: Conv2d | undefined;
   constructor(inChannels: number, outChannels: number, groups: number) {
     super();
@@ -69,10 +78,15 @@ export class ResnetBlock extends Module {
 
 /** Self-attention over all pixels with one head as wide as the channels. */
 export class PixelAttention extends Module {
+  /** Before the projections. */
   readonly group_norm: GroupNorm;
+  /** Queries. */
   readonly to_q: Linear;
+  /** Keys. */
   readonly to_k: Linear;
+  /** Values. */
   readonly to_v: Linear;
+  /** Before the skip connection is added. */
   readonly to_out: readonly [Linear];
   readonly #attention: AttentionFunction;
   constructor(channels: number, groups: number, attention: AttentionFunction = fusedAttention) {
@@ -95,7 +109,9 @@ export class PixelAttention extends Module {
 }
 
 export class MidBlock extends Staged {
+  /** Before and after attention. */
   readonly resnets: readonly [ResnetBlock, ResnetBlock];
+  /** Between them. */
   readonly attentions: readonly [PixelAttention];
   constructor(channels: number, groups: number) {
     super();
@@ -110,6 +126,7 @@ export class MidBlock extends Staged {
 
 /** Convolution with stride 2 after padding one zero row and column at the bottom and right (not symmetric). */
 export class Downsample extends Module {
+  /** With stride 2. */
   readonly conv: Conv2d;
   constructor(channels: number) {
     super();
@@ -127,6 +144,7 @@ export class Downsample extends Module {
 
 /** Nearest neighbour to twice the size, then a convolution. */
 export class Upsample extends Module {
+  /** After enlarging. */
   readonly conv: Conv2d;
   constructor(channels: number) {
     super();
@@ -143,7 +161,9 @@ export class Upsample extends Module {
 }
 
 export class DownBlock extends Staged {
+  /** In the order they run. */
   readonly resnets: readonly ResnetBlock[];
+  /** After them; absent in the last block. */
   readonly downsamplers: readonly [Downsample] | undefined;
   constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
     super();
@@ -157,7 +177,9 @@ export class DownBlock extends Staged {
 }
 
 export class UpBlock extends Staged {
+  /** In the order they run. */
   readonly resnets: readonly ResnetBlock[];
+  /** After them; absent in the last block. */
   readonly upsamplers: readonly [Upsample] | undefined;
   constructor(inChannels: number, outChannels: number, cfg: AutoencoderKlConfig, last: boolean) {
     super();
@@ -171,10 +193,15 @@ export class UpBlock extends Staged {
 }
 
 export class Encoder extends Staged {
+  /** From the image's channels. */
   readonly conv_in: Conv2d;
+  /** From the image inwards. */
   readonly down_blocks: readonly DownBlock[];
+  /** At the smallest size. */
   readonly mid_block: MidBlock;
+  /** Before SiLU and the last convolution. */
   readonly conv_norm_out: GroupNorm;
+  /** To mean and log-variance. */
   readonly conv_out: Conv2d;
   constructor(cfg: AutoencoderKlConfig) {
     super();
@@ -199,10 +226,15 @@ export class Encoder extends Staged {
 }
 
 export class Decoder extends Staged {
+  /** From the latent channels. */
   readonly conv_in: Conv2d;
+  /** At the smallest size. */
   readonly mid_block: MidBlock;
+  /** From the latents outwards. */
   readonly up_blocks: readonly UpBlock[];
+  /** Before SiLU and the last convolution. */
   readonly conv_norm_out: GroupNorm;
+  /** To the image's channels. */
   readonly conv_out: Conv2d;
   constructor(cfg: AutoencoderKlConfig) {
     super();
@@ -228,7 +260,9 @@ export class Decoder extends Staged {
 
 /** Mean and standard deviation of the latent distribution, each [b, latent, h, w]. */
 export interface Moments {
+  /** Of the latent distribution. */
   readonly mean: Tensor;
+  /** Its standard deviation. */
   readonly std: Tensor;
 }
 
@@ -248,7 +282,9 @@ export interface EncodeOptions extends RunOptions {
 
 /** The FLUX.1 and Z-Image autoencoder, by config. All methods take f32, f16 or bf16 and compute in that format (f32 sums). */
 export class AutoencoderKl extends Autoencoder {
+  /** Image to moments. */
   override readonly encoder: Encoder;
+  /** Latents to image. */
   override readonly decoder: Decoder;
   readonly #cfg: AutoencoderKlConfig;
   constructor(cfg: AutoencoderKlConfig = flux1Autoencoder) {
@@ -259,6 +295,7 @@ export class AutoencoderKl extends Autoencoder {
     this.decoder = new Decoder(cfg);
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): AutoencoderKlConfig {
     return this.#cfg;
   }

@@ -10,12 +10,15 @@ import { runFeathered } from "./tiling.ts";
 
 /** Sizes of an AutoencoderTiny, as in its config.json. */
 export interface AutoencoderTinyConfig {
+  /** 3 for RGB. */
   readonly imageChannels: number;
+  /** Of the latents. */
   readonly latentChannels: number;
   /** Channels of all hidden layers. */
   readonly width: number;
   /** Blocks per level, in order of execution; levels are a factor of 2 apart. */
   readonly encoderBlocks: readonly number[];
+  /** As encoderBlocks, from the latents outwards. */
   readonly decoderBlocks: readonly number[];
 }
 
@@ -33,7 +36,14 @@ const reluAfter = epilogue((y) => y.relu());
 /** Three convolutions with a residual connection. */
 export class TinyBlock extends Module {
   /** Numbered as in a sequence whose odd entries are activations. */
-  readonly conv: { readonly 0: Conv2d; readonly 2: Conv2d; readonly 4: Conv2d };
+  readonly conv: {
+    /** First convolution. */
+    readonly 0: Conv2d;
+    /** Second convolution. */
+    readonly 2: Conv2d;
+    /** Third convolution. */
+    readonly 4: Conv2d;
+  };
   constructor(width: number) {
     super();
     const conv = () => new Conv2d(width, width, 3, { padding: 1 });
@@ -62,6 +72,7 @@ export class TinyUpsample extends Module {
 type TinyLayer = Conv2d | TinyBlock | TinyUpsample;
 
 export class TinyEncoder extends Staged {
+  /** Numbered as in the checkpoint. */
   readonly layers: readonly TinyLayer[];
   constructor({ imageChannels, latentChannels, width, encoderBlocks }: AutoencoderTinyConfig) {
     super();
@@ -111,7 +122,9 @@ const autoOverlap = 0.125;
 
 /** TAESD: a small, lossy autoencoder for previews and little memory. */
 export class AutoencoderTiny extends Autoencoder {
+  /** Image to latents. */
   override readonly encoder: TinyEncoder;
+  /** Latents to image. */
   override readonly decoder: TinyDecoder;
   readonly #cfg: AutoencoderTinyConfig;
   constructor(cfg: AutoencoderTinyConfig = taef1) {
@@ -122,6 +135,7 @@ export class AutoencoderTiny extends Autoencoder {
     this.decoder = new TinyDecoder(cfg);
     this.#cfg = cfg;
   }
+  /** The sizes it was made with. */
   get config(): AutoencoderTinyConfig {
     return this.#cfg;
   }

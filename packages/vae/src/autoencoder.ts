@@ -20,12 +20,15 @@ import { checkTiles, decodeGrid, encodeGrid, runCut, type Tiler } from "./tiling
 
 /** Facts of an autoencoder that tiling and memory plans need. */
 export interface AutoencoderTraits {
+  /** 3 for RGB. */
   readonly imageChannels: number;
+  /** Of the latents. */
   readonly latentChannels: number;
   /** Image rows per latent row. */
   readonly factor: number;
   /** Part of a tile that automatic tiling shares with the next one. */
   readonly overlap: number;
+  /** How tiles are run and joined. */
   readonly tiler: Tiler;
   /** The same network without weights. */
   readonly twin: () => Autoencoder;
@@ -33,7 +36,9 @@ export interface AutoencoderTraits {
 
 /** What all image autoencoders share: tiles, batches and memory around an encoder and a decoder. */
 export abstract class Autoencoder extends Module {
+  /** Image to latents, or to their moments. */
   abstract readonly encoder: Staged;
+  /** Latents to image. */
   abstract readonly decoder: Staged;
   readonly #traits: AutoencoderTraits;
   readonly #plans = new Map<string, Plan>();

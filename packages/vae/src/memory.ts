@@ -28,7 +28,9 @@ export interface RunOptions {
 
 /** Of an image, in pixels. */
 export interface ImageSize {
+  /** In pixels. */
   readonly height: number;
+  /** In pixels. */
   readonly width: number;
 }
 

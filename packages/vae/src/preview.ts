@@ -5,6 +5,7 @@ import { ShapeError, scope, type Tensor } from "@wick/tensor";
 export interface RgbFactors {
   /** One row [red, green, blue] per latent channel. */
   readonly weights: readonly (readonly [number, number, number])[];
+  /** Added to the weighted sum. */
   readonly bias: readonly [number, number, number];
 }
 

@@ -10,6 +10,7 @@ export const stageOf = (module: Module & { forward(x: Tensor): Tensor }): Stage 
 
 /** A module that is its stages in order. */
 export abstract class Staged extends Module {
+  /** In the order they run. */
   abstract get stages(): readonly Stage[];
   /** `run` to the end. */
   forward(x: Tensor): Tensor {

@@ -13,7 +13,9 @@ const words =
 
 /** One turn of a conversation. */
 export interface ChatMessage {
+  /** "system", "user" or "assistant". */
   readonly role: string;
+  /** The text. */
   readonly content: string;
 }
 

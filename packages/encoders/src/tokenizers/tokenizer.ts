@@ -25,6 +25,7 @@ export interface EncodeOptions {
 
 /** Options of a batch: `pad: "longest"` fills up to the longest text of the batch. */
 export interface EncodeBatchOptions extends Omit<EncodeOptions, "pad"> {
+  /** As for one text, or "longest": up to the longest of the batch. */
   readonly pad?: boolean | "longest";
 }
 

@@ -81,10 +81,15 @@ export const flux1Names: NameFamily = {
 
 /** What a FLUX.1 checkpoint (under our names) is, from its tensors alone; Kontext and Krea look like dev. */
 export interface Flux1Kind {
+  /** Which input layer it has. */
   readonly variant: "dev" | "schnell" | "fill" | "control";
+  /** Features of an image token. */
   readonly inChannels: number;
+  /** Takes a guidance number. */
   readonly guidance: boolean;
+  /** As many as the checkpoint has. */
   readonly doubleBlocks: number;
+  /** As many as the checkpoint has. */
   readonly singleBlocks: number;
 }
 

@@ -38,32 +38,52 @@ export interface TextEncoder {
 
 /** Weights that come and go; LazyModel is one. */
 export interface Weights {
+  /** True while they are on the device. */
   readonly isLoaded: boolean;
+  /** Brings them to the device, unless they are there. */
   ensure(device: Device, options?: EnsureOptions): Promise<unknown>;
+  /** Lets them go. */
   release(): void;
 }
 
 /** What turns a prompt into tensors. */
 export interface TextStage {
+  /** Prompts to tensors. */
   readonly encoder: TextEncoder;
+  /** What it needs on the device. */
   readonly weights: Weights;
 }
 
 /** The transformer whole, and in the two parts that `precomputeModulation` loads one after the other; all fill `model`. */
 export interface TransformerStage {
+  /** The network that all three fill. */
   readonly model: Flux;
+  /** All weights. */
   readonly whole: Weights;
+  /** Those that make modulations. */
   readonly modulation: Weights;
+  /** The rest. */
   readonly trunk: Weights;
 }
 
 /** The parts a pipeline runs; `flux()` makes them from files. */
 export interface FluxPipelineParts {
+  /** Which release it is. */
   readonly variant: FluxVariant;
   /** Absent: requests must bring embeddings. */
-  readonly text: { readonly t5: TextStage; readonly clip: TextStage } | undefined;
+  readonly text:
+    | {
+        /** Tokens of the prompt. */
+        readonly t5: TextStage;
+        /** The pooled vector. */
+        readonly clip: TextStage;
+      }
+    | undefined;
+  /** The denoiser. */
   readonly transformer: TransformerStage;
+  /** Pictures to latents and back. */
   readonly vae: LazyModel<AutoencoderKl>;
+  /** What requests leave out. */
   readonly defaults: FluxDefaults;
   /** Keep all weights on the device between stages and images. */
   readonly keepLoaded: boolean;
@@ -100,7 +120,9 @@ interface Prepared {
 
 /** Prompts and pictures to pictures with FLUX.1; `flux()` makes one. */
 export class FluxPipeline {
+  /** Where it computes. */
   readonly device: Device;
+  /** What it runs. */
   readonly parts: FluxPipelineParts;
   constructor(device: Device, parts: FluxPipelineParts) {
     this.device = device;

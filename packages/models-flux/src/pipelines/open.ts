@@ -16,6 +16,7 @@ import { openText } from "./open-text.ts";
 
 /** Where a FLUX.1 model lies and how it is loaded. */
 export interface OpenFluxOptions {
+  /** A repository or folder, in diffusers layout or with the authors' single file. */
   readonly files: ModelFiles;
   /** Where parts come from that `files` lacks: text encoders and tokenizers, the VAE. A repository in diffusers layout. */
   readonly companions?: ModelFiles | undefined;
@@ -41,6 +42,7 @@ export interface OpenFluxOptions {
   readonly precomputeModulation?: boolean | undefined;
   /** What requests leave out. */
   readonly defaults?: Partial<FluxDefaults> | undefined;
+  /** Stops opening. */
   readonly signal?: AbortSignal | undefined;
   /** Bytes of files on their way. */
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
@@ -48,7 +50,9 @@ export interface OpenFluxOptions {
 
 /** Options of every read. */
 export interface Reading {
+  /** Stops reading. */
   readonly signal?: AbortSignal;
+  /** Called as bytes arrive. */
   readonly onProgress?: (progress: ByteProgress) => void;
 }
 

@@ -29,6 +29,7 @@ export interface FluxEmbeddings {
 
 /** What a FLUX.1 pipeline is asked for. */
 export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
+  /** What to draw; required unless there are embeddings. */
   readonly prompt?: string | undefined;
   /** Instead of a prompt. */
   readonly embeddings?: FluxEmbeddings | undefined;
@@ -38,6 +39,7 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
   readonly trueCfg?: number | undefined;
   /** What trueCfg steers away from; default "". */
   readonly negativePrompt?: string | undefined;
+  /** Instead of a negative prompt. */
   readonly negativeEmbeddings?: FluxEmbeddings | undefined;
   /**
    * dev, schnell, Krea: what to start from. Kontext: what to edit. Fill: what to fill. Depth, Canny: the map to follow.
@@ -84,29 +86,46 @@ const requestKeys: readonly (keyof FluxRequest)[] = [
 
 /** A valid request, in numbers. */
 export interface FluxPlan {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
+  /** Pictures. */
   readonly count: number;
   /** Of the latents: [count, c, h, w]. */
   readonly shape: readonly [number, number, number, number];
   /** Tokens per column and row of the picture. */
   readonly rows: number;
+  /** Tokens per row of the picture. */
   readonly columns: number;
+  /** Decreasing noise levels, one more than steps. */
   readonly sigmas: readonly number[];
+  /** How each step is taken. */
   readonly solver: Solver;
+  /** The guidance number, for models that take one. */
   readonly guidance: readonly [number] | undefined;
   /** Above 1 when a negative prompt is used. */
   readonly trueCfg: number;
   /** Size of Kontext's reference in pixels. */
-  readonly reference: { readonly width: number; readonly height: number } | undefined;
+  readonly reference:
+    | {
+        /** In pixels. */
+        readonly width: number;
+        /** In pixels. */
+        readonly height: number;
+      }
+    | undefined;
 }
 
 /** What a plan depends on besides the request. */
 export interface PlanContext {
+  /** Which release it is. */
   readonly variant: FluxVariant;
+  /** Of the transformer. */
   readonly config: FluxConfig;
   /** Pixels per latent pixel. */
   readonly factor: number;
+  /** Of the autoencoder. */
   readonly latentChannels: number;
 }
 

@@ -11,7 +11,9 @@ import { ZImage } from "../z-image.ts";
 import type { ZImageDefaults } from "./request.ts";
 import { ZImagePipeline } from "./z-image-pipeline.ts";
 
+/** Where a Z-Image pipeline comes from, in which formats, and how much memory it may take. */
 export interface OpenZImageOptions {
+  /** A repository or folder in diffusers layout. */
   readonly files: ModelFiles;
   /** Format of the transformer's weights on the device; default as stored. */
   readonly dtype?: DType | DTypePolicy | undefined;
@@ -27,6 +29,7 @@ export interface OpenZImageOptions {
   readonly stream?: boolean | undefined;
   /** What requests leave out; default 1024 x 1024, 8 steps, guidance 0. */
   readonly defaults?: Partial<ZImageDefaults> | undefined;
+  /** Stops opening. */
   readonly signal?: AbortSignal | undefined;
   /** Bytes of files on their way. */
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;

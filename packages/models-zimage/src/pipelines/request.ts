@@ -20,6 +20,7 @@ import type { Image } from "@wick/image";
 import { ShapeError, type Tensor } from "@wick/tensor";
 import { checkZImagePositions, type ZImageConfig } from "../z-image.ts";
 
+/** What a Z-Image pipeline is asked for. */
 export interface ZImageRequest extends Omit<BaseRequest, "prompt"> {
   /** One prompt, or a batch of them: the pictures of the first come first. */
   readonly prompt?: string | readonly string[] | undefined;
@@ -75,15 +76,21 @@ const requestKeys: readonly (keyof ZImageRequest)[] = [
 
 /** Defaults of a released model. */
 export interface ZImageDefaults {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
+  /** Model steps. */
   readonly steps: number;
+  /** 0 is off. */
   readonly guidance: number;
 }
 
 /** One side of guidance: texts with their token ids, or embeddings. */
 export interface ZImageCaptions {
+  /** Token ids of each caption. */
   readonly ids: readonly (readonly number[])[] | undefined;
+  /** Hidden states of each caption [l, captionWidth]. */
   readonly embeds: readonly Tensor[] | undefined;
   /** Tokens of each caption. */
   readonly lengths: readonly number[];
@@ -91,15 +98,21 @@ export interface ZImageCaptions {
 
 /** A valid request, in numbers. */
 export interface ZImageJob {
+  /** In pixels. */
   readonly width: number;
+  /** In pixels. */
   readonly height: number;
   /** Of the latents: [prompts · count, c, h/8, w/8]. */
   readonly shape: readonly [number, number, number, number];
   /** Pictures per prompt. */
   readonly count: number;
+  /** Decreasing noise levels, one more than steps. */
   readonly sigmas: readonly number[];
+  /** How each step is taken. */
   readonly solver: Solver;
+  /** Scale and limits of classifier-free guidance. */
   readonly guidance: Guidance;
+  /** What to draw. */
   readonly positive: ZImageCaptions;
   /** When guidance is on. */
   readonly negative: ZImageCaptions | undefined;

@@ -33,10 +33,21 @@ import { planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type
 /** The parts a pipeline runs; `zImage()` makes them from a repository. */
 export interface ZImageParts {
   /** Absent: requests must bring embeddings. */
-  readonly text: { readonly tokenizer: QwenTokenizer; readonly encoder: LazyModel<Qwen3> } | undefined;
+  readonly text:
+    | {
+        /** With the chat template. */
+        readonly tokenizer: QwenTokenizer;
+        /** Prompts to hidden states. */
+        readonly encoder: LazyModel<Qwen3>;
+      }
+    | undefined;
+  /** The denoiser. */
   readonly transformer: LazyModel<ZImage>;
+  /** Pictures to latents and back. */
   readonly vae: LazyModel<AutoencoderKl>;
+  /** Of the noise schedule. */
   readonly shift: Shift;
+  /** What requests leave out. */
   readonly defaults: ZImageDefaults;
   /** Keep all weights on the device between stages and images. */
   readonly keepLoaded: boolean;
@@ -46,6 +57,7 @@ export interface ZImageParts {
 
 /** A request in numbers, and the device memory that it takes. */
 export interface ZImagePlan extends ZImageJob {
+  /** By stage. */
   readonly memory: MemoryPlan;
 }
 
@@ -72,8 +84,11 @@ interface Start {
   readonly mask: Tensor | undefined;
 }
 
+/** Prompt to picture: text encoder, denoising loop, autoencoder, each with its weights on the device only while it runs. */
 export class ZImagePipeline {
+  /** Where it computes. */
   readonly device: Device;
+  /** What it runs. */
   readonly parts: ZImageParts;
   constructor(device: Device, parts: ZImageParts) {
     this.device = device;

@@ -5,13 +5,17 @@ import type { KernelTable } from "../ops/table.ts";
 
 /** A piece of device memory; only the backend that made it looks inside. */
 export interface DeviceBuffer {
+  /** As asked for; what is allocated may be more. */
   readonly byteLength: number;
 }
 
 /** Operand of a kernel: memory, element format and how to walk it. Quantized views are contiguous rows, or their transpose. */
 export interface View {
+  /** The memory. */
   readonly buffer: DeviceBuffer;
+  /** Format of the elements. */
   readonly dtype: DType;
+  /** How the elements lie in it. */
   readonly layout: Layout;
 }
 
@@ -24,18 +28,29 @@ export interface MemoryReport {
   /** Highest live + pooled since creation or the last `resetPeak`. */
   readonly peakBytes: number;
   /** Live bytes by buffer label, largest first. */
-  readonly byLabel: readonly { readonly label: string; readonly bytes: number; readonly count: number }[];
+  readonly byLabel: readonly {
+    /** Of the buffers. */
+    readonly label: string;
+    /** Of all buffers with this label. */
+    readonly bytes: number;
+    /** Buffers with this label. */
+    readonly count: number;
+  }[];
 }
 
 /** Time of one op in a profile. */
 export interface OpTiming {
+  /** Name of the kernel. */
   readonly op: string;
+  /** Of the buffer it wrote. */
   readonly label: string;
   /** Device time, in microseconds; start is relative to the first op. */
   readonly startMicros: number;
+  /** Device time, in microseconds. */
   readonly elapsedMicros: number;
   /** Floating-point operations and bytes moved, from the shapes; 0 when the kernel does not say. */
   readonly flops: number;
+  /** Read and written, from the shapes; 0 when the kernel does not say. */
   readonly bytes: number;
 }
 
@@ -43,7 +58,9 @@ export interface OpTiming {
 export interface Capabilities {
   /** "plain" | "subgroups" | "matrix" on WebGPU; "js" | "wasm" | … on the CPU. */
   readonly tier: string;
+  /** Arithmetic in f16. */
   readonly f16: boolean;
+  /** Threads that run kernels; 1 on a GPU, whose own parallelism is not counted. */
   readonly threads: number;
   /** Largest single binding the kernels may use; larger tensors are split inside. */
   readonly maxBindingBytes: number;
@@ -53,9 +70,11 @@ export interface Capabilities {
 
 /** What a device runs on: memory, kernels and a queue; the whole contract of a backend. */
 export interface Backend {
+  /** What the device is. */
   readonly kind: "cpu" | "webgpu";
   /** Human-readable, e.g. "webgpu (llvmpipe, vulkan)". */
   readonly description: string;
+  /** What decides which kernels run. */
   readonly capabilities: Capabilities;
   /** One function per op; recording only, never waiting. */
   readonly kernels: KernelTable;
@@ -72,7 +91,9 @@ export interface Backend {
   flush(): void;
   /** Submits and resolves when everything recorded has run and staging memory of writes is released. */
   idle(): Promise<void>;
+  /** What is allocated now, and the most there was. */
   memory(): MemoryReport;
+  /** Starts `peakBytes` again from what is allocated now. */
   resetPeak(): void;
   /** Frees pooled memory that no tensor uses. */
   trim(): void;

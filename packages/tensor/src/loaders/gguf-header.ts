@@ -8,7 +8,9 @@ type GgufScalar = string | number | bigint | boolean;
 
 /** A value with its type spelled out. */
 export interface TypedGgufValue {
+  /** Of the value, or of each element of a list. */
   readonly type: ScalarType;
+  /** One value or a list. */
   readonly value: GgufScalar | readonly GgufScalar[];
 }
 

@@ -9,6 +9,7 @@ export interface HttpOptions {
   readonly retries?: number;
   /** Before the first further try, doubled each time; default 200 ms. */
   readonly retryDelayMs?: number;
+  /** Ends opening and every later read. */
   readonly signal?: AbortSignal;
 }
 

@@ -6,23 +6,53 @@ import { WeightsError } from "../errors.ts";
 export type Recipe =
   | string
   /** Rows of several tensors one after the other; `of` gives their relative row counts (default: equal), which only `invert` needs. */
-  | { readonly cat: readonly string[]; readonly of?: readonly number[] }
+  | {
+      /** Their names, in order. */
+      readonly cat: readonly string[];
+      /** Relative row counts of the parts, or how many equal parts. */
+      readonly of?: readonly number[];
+    }
   /** Part `part` of a tensor whose rows are divided as `of` says: into so many equal parts, or by these proportions. */
-  | { readonly split: string; readonly part: number; readonly of: number | readonly number[] }
+  | {
+      /** Their name. */
+      readonly split: string;
+      /** Which part, from 0. */
+      readonly part: number;
+      /** Relative row counts of the parts, or how many equal parts. */
+      readonly of: number | readonly number[];
+    }
   /** The second half of the rows first. */
-  | { readonly swapHalves: string }
+  | {
+      /** Their name. */
+      readonly swapHalves: string;
+    }
   /** [a, b] as [b, a]. Read as a whole into memory. */
-  | { readonly transpose: string }
+  | {
+      /** Their name. */
+      readonly transpose: string;
+    }
   /** The same values with dimensions of size 1 added or dropped at one end, from rank `from` (or already `to`) to rank `to`. */
-  | { readonly reshape: string; readonly from: number; readonly to: number; readonly ones: "before" | "after" };
+  | {
+      /** Their name. */
+      readonly reshape: string;
+      /** Rank of theirs. */
+      readonly from: number;
+      /** Rank of ours. */
+      readonly to: number;
+      /** Where the dimensions of size 1 are. */
+      readonly ones: "before" | "after";
+    };
 
 /** Our names on the left, how to get them from theirs on the right. */
 export type NameRules = Readonly<Record<string, Recipe>>;
 
 /** A range of rows in relative units: rows start/total … end/total of the tensor. */
 export interface RowRange {
+  /** First row, in units of `total`. */
   readonly start: number;
+  /** After the last row, in units of `total`. */
   readonly end: number;
+  /** Units that the whole tensor has. */
   readonly total: number;
 }
 
@@ -108,12 +138,15 @@ function catOf(theirs: string, of: number | readonly number[], parts: readonly s
 
 /** Where rows of one of their tensors end up in ours. */
 export interface Trace {
+  /** Our name. */
   readonly ours: string;
   /** Rows of theirs that ours takes; all when absent. */
   readonly theirRows?: RowRange;
   /** Rows of ours they become; all when absent. */
   readonly ourRows?: RowRange;
+  /** The halves of the rows change places. */
   readonly swapHalves?: boolean;
+  /** [a, b] becomes [b, a]. */
   readonly transpose?: boolean;
 }
 

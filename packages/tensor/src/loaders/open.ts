@@ -19,6 +19,7 @@ export type WeightFile = string | URL | Blob | ByteSource;
 export interface OpenOptions extends ScaledF8Options {
   /** PyTorch files only: the part to open, by dotted path, e.g. "state_dict". */
   readonly at?: string;
+  /** Ends opening and every later read. */
   readonly signal?: AbortSignal;
 }
 

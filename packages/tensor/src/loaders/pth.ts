@@ -20,7 +20,9 @@ const MAX_REPEATS = 65_536;
 
 /** `at` picks a part of nested dicts by dotted path, e.g. "state_dict"; the names then start below it. */
 export interface PthOptions {
+  /** A part of nested dicts by dotted path, e.g. "state_dict"; the names then start below it. */
   readonly at?: string;
+  /** Ends opening. */
   readonly signal?: AbortSignal;
 }
 

@@ -191,10 +191,13 @@ export function renameAll(source: WeightSource, fn: (name: string) => string | u
 
 /** A way of naming a model's tensors: how to recognise it, and how to get from it to our names. */
 export interface Dialect {
+  /** For messages: "diffusers". */
   readonly name: string;
   /** True if a checkpoint (without prefix) is of this dialect. */
   readonly matches: (entries: ReadonlyMap<string, Pick<WeightEntry, "shape">>) => boolean;
+  /** How our tensors are made of its tensors. */
   readonly rules: NameRules;
+  /** Patterns of its names that are left out. */
   readonly drop?: readonly string[];
 }
 
@@ -215,7 +218,13 @@ export interface NameFamily {
 /**
  * A checkpoint of any published layout under our names. Throws WeightsError, with the first names it found, when no dialect matches.
  */
-export function translate(source: WeightSource, family: NameFamily): WeightSource & { readonly dialect: string } {
+export function translate(
+  source: WeightSource,
+  family: NameFamily,
+): WeightSource & {
+  /** Name of the layout that was found. */
+  readonly dialect: string;
+} {
   const bare = stripPrefix(source, ...family.prefixes);
   const dialect = detectDialect(bare, family.dialects);
   if (!dialect) {

@@ -3,11 +3,15 @@ import { SourceError } from "./source.ts";
 
 /** Takes bytes in order. */
 export interface ByteSink {
+  /** Appends bytes; resolves when they may be reused. */
   write(bytes: Uint8Array): Promise<void>;
 }
 
 /** A sink that keeps what it gets; `bytes()` joins it. */
-export function memorySink(): ByteSink & { bytes(): Uint8Array<ArrayBuffer> } {
+export function memorySink(): ByteSink & {
+  /** Everything written so far. */
+  bytes(): Uint8Array<ArrayBuffer>;
+} {
   const parts: Uint8Array[] = [];
   return {
     async write(bytes) {

@@ -8,11 +8,13 @@ export class SourceError extends TensorError {}
 export interface ByteSource {
   /** For error messages: a path, a URL or a given name. */
   readonly name: string;
+  /** Of the whole source. */
   readonly sizeBytes: number;
   /** Exactly `length` bytes from `offset`; rejects with SourceError when they cannot be had, with the signal's reason when aborted. */
   read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
   /** Fills `into` from `offset`; sources that would otherwise allocate for every read have it. */
   readInto?(offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** Gives up the file or connection; pending reads may fail. */
   close(): Promise<void>;
 }
 

@@ -5,6 +5,7 @@ import { formatShape, type Shape, sizeOf } from "../shape.ts";
 
 /** What a checkpoint's header says of one tensor. */
 export interface WeightEntry {
+  /** As the checkpoint spells it. */
   readonly name: string;
   /** Of the bytes that `stream` yields. */
   readonly dtype: DType;
@@ -22,11 +23,13 @@ export interface WeightEntry {
 export interface StreamOptions {
   /** Largest piece, in bytes; pieces hold whole elements or blocks. Default 16 MiB. */
   readonly chunkBytes?: number;
+  /** Stops the stream. */
   readonly signal?: AbortSignal;
 }
 
 /** An opened checkpoint. Only headers were read; `close` releases the files. */
 export interface WeightSource {
+  /** All tensors by name, known from the header. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
   /** The file's own notes: safetensors `__metadata__`, GGUF key-values. */
   readonly metadata: ReadonlyMap<string, unknown>;
@@ -34,6 +37,7 @@ export interface WeightSource {
   stream(name: string, options?: StreamOptions): AsyncIterable<Uint8Array>;
   /** Bytes begin…end of what `stream` yields, whole elements or blocks; only sources that can seek have it. See `streamSlice`. */
   streamSlice?(name: string, begin: number, end: number, options?: StreamOptions): AsyncIterable<Uint8Array>;
+  /** Closes the files; streams that are open fail. */
   close(): Promise<void>;
 }
 
@@ -56,7 +60,12 @@ export async function* streamSlice(
 }
 
 /** The entry called `name`; throws WeightsError naming the file and near names when there is none. */
-export function entryOf<E extends { readonly name: string }>(entries: ReadonlyMap<string, E>, name: string, where: string): E {
+export function entryOf<
+  E extends {
+    /** Of the tensor. */
+    readonly name: string;
+  },
+>(entries: ReadonlyMap<string, E>, name: string, where: string): E {
   const entry = entries.get(name);
   if (entry) return entry;
   const tail = name.slice(name.lastIndexOf(".") + 1);

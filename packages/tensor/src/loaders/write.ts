@@ -12,9 +12,13 @@ import { ZipWriter } from "./zip-writer.ts";
 
 /** A tensor to write: its bytes, little-endian row-major in `dtype`, are asked for when its turn comes. */
 export interface WritableTensor {
+  /** As it shall be spelled in the file. */
   readonly name: string;
+  /** Format in the file. */
   readonly dtype: DType;
+  /** Sizes of the dimensions. */
   readonly shape: Shape;
+  /** Called once, when the tensor's turn comes: row-major bytes in `dtype`. */
   readonly bytes: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 

@@ -13,16 +13,22 @@ const pair = (p: Pair): readonly [number, number] => (typeof p === "number" ? [p
 
 /** How a convolution moves over its input; PyTorch's names and defaults. */
 export interface ConvOptions {
+  /** Step of the window; 1 by default. */
   readonly stride?: Pair;
+  /** Zeros at both ends; 0 by default. */
   readonly padding?: Pair;
+  /** Distance between the window's taps; 1 by default. */
   readonly dilation?: Pair;
+  /** Groups of channels that do not mix; 1 by default. */
   readonly groups?: number;
   /** [out channels]. */
   readonly bias?: Tensor | undefined;
+  /** Fused into the product; sees the biased result. */
   readonly then?: Epilogue | undefined;
 }
 /** How a transposed convolution moves; PyTorch's names and defaults. */
 export interface ConvTransposeOptions extends ConvOptions {
+  /** Rows and columns added at one end of the result; 0 by default. */
   readonly outputPadding?: Pair;
 }
 
@@ -116,7 +122,9 @@ export function asOneRow<O extends ConvOptions>(
 
 /** How a pooling window moves; PyTorch's names and defaults. */
 export interface PoolOptions {
+  /** Step of the window; its size by default. */
   readonly stride?: Pair;
+  /** Cells at both ends that count as nothing (max) or zero (average); 0 by default. */
   readonly padding?: Pair;
   /** avg only: whether zeros of the padding count in the divisor (torch's count_include_pad). */
   readonly countPad?: boolean;
@@ -143,7 +151,9 @@ export function pool2d(
 
 /** How `interpolate` resamples; PyTorch's names. */
 export interface ResampleOptions {
+  /** How values between the samples are made. */
   readonly mode?: "nearest" | "bilinear";
+  /** Corner samples stay at the corners; false by default. */
   readonly alignCorners?: boolean;
 }
 

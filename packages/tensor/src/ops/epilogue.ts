@@ -11,52 +11,68 @@ import { type BinaryOp, binaryNode, castNode, constNode, type ExprNode, inputNod
 
 /** One f32 value of an epilogue under construction. */
 export class Value {
+  /** The expression so far. */
   readonly node: ExprNode;
   constructor(node: ExprNode) {
     this.node = castNode(node, "f32");
   }
+  /** this + y */
   add(y: Value | number): Value {
     return this.#binary("add", y);
   }
+  /** this - y */
   sub(y: Value | number): Value {
     return this.#binary("sub", y);
   }
+  /** this · y */
   mul(y: Value | number): Value {
     return this.#binary("mul", y);
   }
+  /** this / y */
   div(y: Value | number): Value {
     return this.#binary("div", y);
   }
+  /** The smaller of both. */
   minimum(y: Value | number): Value {
     return this.#binary("min", y);
   }
+  /** The larger of both. */
   maximum(y: Value | number): Value {
     return this.#binary("max", y);
   }
+  /** -this */
   neg(): Value {
     return this.unary("neg");
   }
+  /** e to this. */
   exp(): Value {
     return this.unary("exp");
   }
+  /** The hyperbolic tangent. */
   tanh(): Value {
     return this.unary("tanh");
   }
+  /** 1 / (1 + e^-this) */
   sigmoid(): Value {
     return this.unary("sigmoid");
   }
+  /** max(this, 0) */
   relu(): Value {
     return this.unary("relu");
   }
+  /** this · sigmoid(this) */
   silu(): Value {
     return this.unary("silu");
   }
+  /** The tanh approximation. */
   gelu(): Value {
     return this.unary("gelu");
   }
+  /** The exact form. */
   geluErf(): Value {
     return this.unary("geluErf");
   }
+  /** this · sigmoid(1.702 this) */
   geluQuick(): Value {
     return this.unary("geluQuick");
   }
@@ -71,7 +87,9 @@ export class Value {
 
 /** An expression over an op's result (input 0) and further tensors; make one with `epilogue`. */
 export interface Epilogue {
+  /** Over the op's result (input 0) and the operands (1, 2, …). */
   readonly expr: ExprNode;
+  /** Broadcast to the op's output. */
   readonly operands: readonly Tensor[];
 }
 

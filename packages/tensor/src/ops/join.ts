@@ -56,7 +56,9 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
 export type PadMode = "constant" | "reflect" | "replicate";
 /** What padding is filled with. */
 export interface PadOptions {
+  /** What is put there; "constant" by default. */
   readonly mode?: PadMode;
+  /** For "constant"; 0 by default. */
   readonly value?: number;
 }
 

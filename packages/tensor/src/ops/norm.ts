@@ -29,7 +29,9 @@ export interface NormOptions {
   readonly weight?: Tensor | undefined;
   /** [d], any float dtype. */
   readonly bias?: Tensor | undefined;
+  /** Added to the variance before its root. */
   readonly eps: number;
+  /** Fused into the norm; sees the weighted and biased result. */
   readonly then?: Epilogue | undefined;
 }
 

@@ -4,6 +4,7 @@ import { chooseLimits, wantedFeatures } from "./limits.ts";
 
 /** Which adapter to open, and how. */
 export interface WebGpuOptions {
+  /** Which of several GPUs; the system's choice by default. */
   readonly powerPreference?: "low-power" | "high-performance";
   /** Part of an adapter's name (Node only); an unknown name is an error that lists the adapters. */
   readonly adapter?: string;
@@ -17,6 +18,7 @@ export interface WebGpuOptions {
   readonly robustness?: boolean;
   /** Lower limits than the adapter's, in bytes: for tests of splitting and of memory exhaustion. */
   readonly maxBufferBytes?: number;
+  /** Largest binding the kernels may use; the adapter's by default. Lower values are for tests of splitting. */
   readonly maxBindingBytes?: number;
   /** Total bytes that may be allocated at once; beyond it allocation throws OutOfMemoryError. */
   readonly memoryLimitBytes?: number;
@@ -24,6 +26,7 @@ export interface WebGpuOptions {
   readonly immediates?: boolean;
   /** Time the ops by the GPU's clock where it has one (default true); otherwise by the host's clock, one submission per op. */
   readonly timestamps?: boolean;
+  /** Of the device, in driver messages. */
   readonly label?: string;
   /** An implementation of WebGPU to use instead of looking for one. */
   readonly gpu?: GPU;
