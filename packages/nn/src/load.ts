@@ -12,6 +12,7 @@ import {
   WeightsError,
 } from "@wick/tensor";
 import { type DTypePolicy, policyFor } from "./dtype-policy.ts";
+import { foreignLayout } from "./foreign-formats.ts";
 import { type Module, type ParameterSite, parameterSites } from "./module.ts";
 import { anyGlob } from "./path-glob.ts";
 
@@ -203,8 +204,15 @@ function describeReport(model: string, { missing, unused, misshapen }: LoadRepor
     ...section("missing from the checkpoint", missing),
     ...section("in the checkpoint but not in the model", unused),
     ...section("of another shape", shapes),
-    ...(missing.length > 0 && unused.length > 0 ? ["  if the names follow another layout, rename them: remap(source, rules)"] : []),
+    ...remedy(missing, unused),
   ].join("\n");
+}
+
+function remedy(missing: readonly string[], unused: readonly string[]): string[] {
+  const layout = foreignLayout(unused);
+  if (layout) return [`  the file is quantized as ${layout}, which is not read; take a bf16, fp8 or GGUF file of the model`];
+  if (missing.length > 0 && unused.length > 0) return ["  if the names follow another layout, rename them: remap(source, rules)"];
+  return [];
 }
 
 function section(what: string, lines: readonly string[]): string[] {

@@ -93,6 +93,17 @@ test("long lists are cut after five names", async () => {
   `);
 });
 
+test.each([
+  ["bitsandbytes 4-bit (NF4, FP4)", "head.weight.quant_state.bitsandbytes__nf4"],
+  ["Nunchaku SVDQuant", "head.wscales"],
+  ["GPTQ or AWQ", "head.qzeros"],
+])("a checkpoint quantized as %s is named as such, with the files to take instead", async (layout, name) => {
+  const [model, device] = [new Toy(), memoryDevice()];
+  const source = await memoryWeights({ ...weightsFor(model), [name]: ramp([4]) });
+  await expect(load(model, source, device)).rejects.toThrow(`quantized as ${layout}, which is not read; take a bf16, fp8 or GGUF file`);
+  expect(device.liveBytes).toBe(0);
+});
+
 test("allowed extra tensors pass, by pattern or glob", async () => {
   const [model, device] = [new Toy(), memoryDevice()];
   const source = await memoryWeights({ ...weightsFor(model), "extra.alpha": ramp([1]) });

@@ -1,7 +1,6 @@
 // The bytes of a GGUF version 3 header: typed key-values and tensor descriptions (ggml docs/gguf.md).
 import { FormatError } from "../errors.ts";
-import type { Shape } from "../shape.ts";
-import { ggufValueTypes } from "./gguf-types.ts";
+import { type GgufTensorDescription, type GgufTypedArray, ggufValueTypes } from "./gguf-types.ts";
 
 type ScalarType = Exclude<keyof typeof ggufValueTypes, "array">;
 type GgufScalar = string | number | bigint | boolean;
@@ -19,18 +18,6 @@ export interface TypedGgufValue {
  * bigints i64; typed arrays keep theirs; lists take the type of their first element.
  */
 export type GgufMetadata = Readonly<Record<string, GgufScalar | readonly GgufScalar[] | GgufTypedArray | TypedGgufValue>>;
-type GgufTypedArray =
-  | Uint8Array
-  | Int8Array
-  | Uint16Array
-  | Int16Array
-  | Uint32Array
-  | Int32Array
-  | Float32Array
-  | Float64Array
-  | BigInt64Array
-  | BigUint64Array;
-
 const arrayTypes: readonly (readonly [new (n: number) => GgufTypedArray, ScalarType])[] = [
   [Uint8Array, "u8"],
   [Int8Array, "i8"],
@@ -44,15 +31,8 @@ const arrayTypes: readonly (readonly [new (n: number) => GgufTypedArray, ScalarT
   [BigUint64Array, "u64"],
 ];
 
-interface Description {
-  readonly name: string;
-  readonly shape: Shape;
-  readonly type: number;
-  readonly offset: number;
-}
-
 /** Magic, counts, key-values and tensor descriptions; the caller pads to the alignment. Throws FormatError for values without a GGUF type. */
-export function encodeGgufHeader(op: string, tensors: readonly Description[], metadata: GgufMetadata): Uint8Array {
+export function encodeGgufHeader(op: string, tensors: readonly GgufTensorDescription[], metadata: GgufMetadata): Uint8Array {
   const out = new ByteWriter();
   const keys = Object.entries(metadata);
   out.u32(0x46554747).u32(3).u64(tensors.length).u64(keys.length);

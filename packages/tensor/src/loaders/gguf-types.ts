@@ -1,6 +1,8 @@
 // GGUF's numbers for element types and key-value types (ggml: include/ggml.h, include/gguf.h; gguf-py: gguf/constants.py).
+
 import type { DType } from "../dtype.ts";
 import { dtypeInfo } from "../dtype.ts";
+import type { Shape } from "../shape.ts";
 import { type StoredFormat, storedFormats } from "./edge-dtypes.ts";
 
 interface GgmlType {
@@ -78,3 +80,24 @@ export const ggufValueTypes = {
   i64: 11,
   f64: 12,
 } as const;
+
+/** Arrays of numbers in key-values. */
+export type GgufTypedArray =
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | BigUint64Array;
+
+/** How the header describes a tensor: PyTorch's order of dimensions, ggml's number of the type, offset in bytes after the header. */
+export interface GgufTensorDescription {
+  readonly name: string;
+  readonly shape: Shape;
+  readonly type: number;
+  readonly offset: number;
+}

@@ -1,8 +1,7 @@
 // GGUF versions 2 and 3: typed key-values, tensor descriptions, then aligned tensor bytes. Types are decided tensor by tensor.
 // Format: ggml docs/gguf.md. Dimensions are stored innermost first and are reversed here to PyTorch's order.
 import { FormatError } from "../errors.ts";
-import type { Shape } from "../shape.ts";
-import { ggmlTypeById, ggufValueTypes, otherGgmlTypes } from "./gguf-types.ts";
+import { type GgufTensorDescription, type GgufTypedArray, ggmlTypeById, ggufValueTypes, otherGgmlTypes } from "./gguf-types.ts";
 import { HeaderReader } from "./header-reader.ts";
 import type { ByteSource } from "./source.ts";
 import { type StoredTensor, storedTensor, storedWeights } from "./stored-weights.ts";
@@ -21,19 +20,7 @@ const MAX_DIMENSIONS = 8;
 const MAX_ARRAY_DEPTH = 4;
 
 /** A value of a key: numbers, text, truth, i64 and u64 as bigint, numeric arrays as typed arrays. */
-export type GgufValue = number | bigint | boolean | string | readonly GgufValue[] | NumericArray;
-type NumericArray =
-  | Uint8Array
-  | Int8Array
-  | Uint16Array
-  | Int16Array
-  | Uint32Array
-  | Int32Array
-  | Float32Array
-  | Float64Array
-  | BigInt64Array
-  | BigUint64Array;
-
+export type GgufValue = number | bigint | boolean | string | readonly GgufValue[] | GgufTypedArray;
 /** True if the first bytes of a file are those of GGUF. */
 export const looksLikeGguf = (first: Uint8Array): boolean =>
   first.length >= 4 && first[0] === 0x47 && first[1] === 0x47 && first[2] === 0x55 && first[3] === 0x46;
@@ -52,13 +39,6 @@ export async function openGguf(source: ByteSource, options: { signal?: AbortSign
   }
 }
 
-interface Description {
-  readonly name: string;
-  readonly shape: Shape;
-  readonly type: number;
-  readonly offset: number;
-}
-
 async function readHeader(source: ByteSource, signal?: AbortSignal) {
   const reader = new HeaderReader(OP, source, signal);
   await readVersion(reader, source);
@@ -66,7 +46,7 @@ async function readHeader(source: ByteSource, signal?: AbortSignal) {
   const keyCount = await count(reader, source, "key-value count", MAX_KEY_VALUES);
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < keyCount; i++) await readKeyValue(reader, source, metadata);
-  const descriptions: Description[] = [];
+  const descriptions: GgufTensorDescription[] = [];
   for (let i = 0; i < tensorCount; i++) descriptions.push(await readDescription(reader, source));
   const alignment = alignmentOf(metadata, source);
   const dataStart = Math.ceil(reader.offset / alignment) * alignment;
@@ -108,7 +88,7 @@ async function readKeyValue(reader: HeaderReader, source: ByteSource, into: Map<
 interface ScalarKind {
   readonly bytes: number;
   readonly read: (view: DataView, at: number) => number | bigint | boolean;
-  readonly array?: (bytes: ArrayBuffer) => NumericArray;
+  readonly array?: (bytes: ArrayBuffer) => GgufTypedArray;
 }
 
 const T = ggufValueTypes;
@@ -151,7 +131,7 @@ async function readArray(reader: HeaderReader, source: ByteSource, key: string, 
   return out;
 }
 
-async function readDescription(reader: HeaderReader, source: ByteSource): Promise<Description> {
+async function readDescription(reader: HeaderReader, source: ByteSource): Promise<GgufTensorDescription> {
   const name = await text(reader, source, "a tensor name", MAX_NAME_BYTES);
   const rank = await reader.u32(`rank of ${name}`);
   if (rank > MAX_DIMENSIONS) throw new FormatError(OP, `${rank} dimensions: ${name} in ${source.name}`);
@@ -166,7 +146,12 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>, source: ByteSourc
   throw new FormatError(OP, `general.alignment must be a power of two: ${String(alignment)} in ${source.name}`);
 }
 
-function checkTensors(source: ByteSource, found: readonly Description[], dataStart: number, alignment: number): Map<string, StoredTensor> {
+function checkTensors(
+  source: ByteSource,
+  found: readonly GgufTensorDescription[],
+  dataStart: number,
+  alignment: number,
+): Map<string, StoredTensor> {
   const tensors = new Map<string, StoredTensor>();
   for (const d of found) {
     const where = `${d.name} in ${source.name}`;
