@@ -116,6 +116,31 @@ describe.each(variants)("%s", (_name, options) => {
     await pair.expectSame("matmul", pair.output([6, 5], "f32"), { a, b: pair.tensor([8, 5]) }, {});
   });
 
+  it.each([
+    ["f32", "f32"],
+    ["f32", "f16"],
+    ["f16", "f16"],
+    ["bf16", "bf16"],
+    ["f16", "bf16"],
+  ] as PlainDType[][])("a product large enough for the tier's own kernel: %s @ %s", async (da, db) => {
+    for (const [m, k, n] of [
+      [130, 136, 140],
+      [129, 150, 141],
+    ] as const) {
+      for (const transposed of [true, false]) {
+        const a = pair.tensor(
+          [m, k],
+          da,
+          Float32Array.from(noise(m * k, 3), (v) => v * (da === "bf16" ? 1e6 : 1)),
+        );
+        const b = transposed ? pair.tensor([n, k], db, undefined, swap) : pair.tensor([k, n], db);
+        const bias = pair.tensor([n], "f32", undefined, (l) => expandLayout("t", l, [m, n]));
+        const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
+        await pair.expectSame("matmul", pair.output([m, n], "f32"), { a, b, operands: [bias] }, { epilogue }, 2e-6);
+      }
+    }
+  });
+
   it("a sliced operand", async () => {
     const a = pair.tensor([10, 40], "f32", undefined, (l) => narrowLayout(l, 1, 3, 16));
     const b = pair.tensor([20, 12], "f32", undefined, (l) => narrowLayout(l, 0, 4, 16));

@@ -11,6 +11,7 @@ import { type DeviceTraits, traitsOf } from "./limits.ts";
 import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
 import { PipelineCache } from "./pipelines.ts";
 import { Readback, uploadWords } from "./readback.ts";
+import { trustedTraits } from "./self-test.ts";
 
 export type { DeviceTraits } from "./limits.ts";
 export type { WebGpuOptions } from "./open.ts";
@@ -18,7 +19,11 @@ export type { WebGpuOptions } from "./open.ts";
 /** Opens a WebGPU device; throws DeviceError when there is no adapter (the message says what to install). */
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
   const opened = await openDevice(options);
-  return new WebGpuBackend(opened, traitsOf(opened.device, opened.info, opened.software, options), options);
+  const traits = traitsOf(opened.device, opened.info, opened.software, options);
+  const { traits: trusted, note } = await trustedTraits(opened, traits, options, (t) => new WebGpuBackend(opened, t, options));
+  const backend = new WebGpuBackend(opened, trusted, options);
+  backend.tierNote = note;
+  return backend;
 }
 
 const gibibyte = 2 ** 30;

@@ -19,6 +19,7 @@ export interface DeviceTraits extends Capabilities {
   /** The fastest tier the adapter's features would allow. */
   readonly offeredTier: Tier;
   readonly software: boolean;
+  /** Lanes of a subgroup; 0 where it varies or there are none. */
   readonly subgroupSize: number;
   readonly matrix: MatrixConfig | undefined;
   readonly immediates: boolean;
@@ -61,6 +62,7 @@ export function chooseLimits(limits: GPUSupportedLimits, options: WebGpuOptions)
 }
 
 interface MatrixInfo {
+  readonly subgroupMinSize?: number;
   readonly subgroupMaxSize?: number;
   readonly subgroupMatrixConfigs?: readonly { M: number; N: number; K: number; componentType: string; resultComponentType: string }[];
 }
@@ -79,9 +81,10 @@ export function traitsOf(device: GPUDevice, info: GPUAdapterInfo, software: bool
   const { limits } = device;
   const has = (f: string): boolean => device.features.has(f as GPUFeatureName);
   const f16 = has("shader-f16");
-  const matrix = has(matrixFeature) ? pickMatrixConfig(info as MatrixInfo, f16) : undefined;
+  const matrix = options.matrix ?? (has(matrixFeature) ? pickMatrixConfig(info as MatrixInfo, f16) : undefined);
+  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info as MatrixInfo;
+  const fixed = has("subgroups") && subgroupMinSize === subgroupMaxSize;
   const best: Tier = matrix ? "matrix" : has("subgroups") ? "subgroups" : "plain";
-  const subgroupSize = (info as MatrixInfo).subgroupMaxSize ?? 0;
   return {
     // Only the plain kernels exist so far; what the adapter could do beyond them is said in `offeredTier`.
     tier: "plain",
@@ -91,7 +94,7 @@ export function traitsOf(device: GPUDevice, info: GPUAdapterInfo, software: bool
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.POSITIVE_INFINITY),
     maxBufferBytes: Math.min(limits.maxBufferSize, options.maxBufferBytes ?? Number.POSITIVE_INFINITY),
     software,
-    subgroupSize,
+    subgroupSize: options.matrix?.subgroupSize ?? (matrix || fixed ? subgroupMaxSize : 0),
     matrix,
     immediates: options.immediates !== false && ((limits as { maxImmediateSize?: number }).maxImmediateSize ?? 0) >= 64,
     timestamps: options.timestamps !== false && has("timestamp-query"),

@@ -1,6 +1,6 @@
 // How a device is found: navigator.gpu in browsers, Dawn (the optional npm package "webgpu") in Node, with the flags it needs.
 import { DeviceError } from "../../errors.ts";
-import { chooseLimits, wantedFeatures } from "./limits.ts";
+import { chooseLimits, type MatrixConfig, wantedFeatures } from "./limits.ts";
 
 /** Which adapter to open, and how. */
 export interface WebGpuOptions {
@@ -14,6 +14,8 @@ export interface WebGpuOptions {
   readonly tier?: "plain";
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
+  /** Overrides the adapter's subgroup matrix shape and subgroup size (for compile checks of other vendors' shapes). */
+  readonly matrix?: MatrixConfig & { readonly subgroupSize: number };
   /** Keep the driver's bounds checks (default: off in Node; browsers always check). */
   readonly robustness?: boolean;
   /** Lower limits than the adapter's, in bytes: for tests of splitting and of memory exhaustion. */

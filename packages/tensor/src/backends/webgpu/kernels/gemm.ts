@@ -1,73 +1,25 @@
-// The plain tier of matrix multiplication: register tiles without barriers for software drivers, workgroup-memory tiles for GPUs,
+// Choice of matrix kernel, and the plain tier: register tiles without barriers for software drivers, workgroup-memory tiles for GPUs,
 // and a kernel for few rows. f32 accumulation; operands of any format come through their `k4` and `r4` functions.
-import { foldGrid } from "../encoder.ts";
 import type { DeviceTraits } from "../limits.ts";
-import type { ProgramSpec } from "../pipelines.ts";
-import { formatFunctions } from "../wgsl/formats.ts";
-import { mathFunctions } from "../wgsl/math.ts";
 import type { Finish } from "./finish.ts";
+import { matrixTile, wantsMatrixTile } from "./gemm-matrix.ts";
+import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
+import { broadcastTile, wantsBroadcast } from "./gemm-subgroups.ts";
 import type { MatrixSource } from "./matmul.ts";
-
-export interface GemmSize {
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  readonly batch: number;
-}
-
-export interface Gemm {
-  readonly key: string;
-  readonly grid: readonly [number, number, number];
-  spec(): ProgramSpec;
-}
-
-const times = <T>(n: number, f: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => f(i));
 
 /** The fastest kernel that this device's tier allows for the size and formats. */
 export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
+  if (wantsMatrixTile(traits, size, a, b)) return matrixTile(traits, traits.matrix!, size, a, b, finish);
+  if (wantsBroadcast(traits, size, a, b, finish)) return broadcastTile(traits.subgroupSize, size, a, b, finish);
   if (!traits.software && size.m <= 4 && a.along === "k" && b.along === "k") return fewRows(size, a, b, finish);
   if (traits.software || traits.maxInvocations < 256) return registerTile(size, a, b, finish);
   return workgroupTile(size, a, b, finish);
 }
 
-/** Bindings, parameters and functions that all kernels of the family share. */
-export function gemmSpec(
-  label: string,
-  workgroup: number,
-  a: MatrixSource,
-  b: MatrixSource,
-  finish: Finish,
-  extra: string,
-  body: string,
-): ProgramSpec {
-  const text = `${a.text}${b.text}${finish.text}\n${extra}`;
-  const functions = mathFunctions(text + body);
-  return {
-    label,
-    bindings: [{ name: "a", type: a.type }, { name: "b", type: b.type }, ...finish.specs],
-    params: ["m", "n", "k", "row", "n0", ...a.params, ...b.params, ...finish.params],
-    workgroup: [workgroup],
-    declarations: formatFunctions(functions + text + body) + functions + text,
-    body,
-  };
-}
-
-const withBatch = (tiles: number, batch: number): [number, number, number] => {
-  const [x, y] = foldGrid(tiles);
-  return [x, y, batch];
-};
-
-/** Statements that store four neighbouring results of one row, within p.m and p.n. */
-export function storeRow(finish: Finish, row: string, column: string, value: string): string {
-  if (finish.quad) return `if (${row} < p.m && ${column} < p.n) { put4(((z * p.m) + ${row}) * p.row + p.n0 + ${column}, ${value}); }`;
-  const lanes = ["x", "y", "z", "w"].map((l, j) => `if (${column} + ${j}u < p.n) { put(o + ${j}u, v.${l}); }`);
-  return `if (${row} < p.m) { let v = ${value}; let o = ((z * p.m) + ${row}) * p.row + p.n0 + ${column}; ${lanes.join(" ")} }`;
-}
-
 /** Each thread owns a tile of `rows` x 4·`columns` results and reads its operands from memory: fastest where barriers are slow. */
 function registerTile(size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
   // Large tiles take software drivers long to compile: they must have work to do.
-  const large = size.m >= 8 && 2 * size.m * size.n * size.k * size.batch >= 5e7;
+  const large = a.quad && b.quad && finish.quad && size.m >= 8 && 2 * size.m * size.n * size.k * size.batch >= 5e7;
   const rows = large ? 8 : Math.min(4, size.m);
   const columns = large && size.n >= 512 ? 2 : 1;
   const rowTiles = Math.ceil(size.m / rows);

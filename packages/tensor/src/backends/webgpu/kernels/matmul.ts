@@ -1,11 +1,12 @@
 // Matrix multiplication: what is common to all kernels of the family — operands as text, splitting by rows and columns, choice of kernel.
-import { bytesOf, isQuantized, type QuantDType } from "../../../dtype.ts";
+import { bytesOf, type DType, isQuantized, type QuantDType } from "../../../dtype.ts";
 import { UnsupportedError } from "../../../errors.ts";
 import { type Layout, narrowLayout } from "../../../layout.ts";
 import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
+import type { GpuBuffer } from "../buffers.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
@@ -84,6 +85,7 @@ export interface MatrixSource {
   readonly params: readonly string[];
   readonly values: readonly number[];
   readonly key: string;
+  readonly dtype: DType;
   /** "k": four values along k come in one load; "r": along the rows (columns of b). */
   readonly along: "k" | "r";
   /** Four values come as one vector load. */
@@ -101,7 +103,7 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
   const batch = offsetFunction(`${name}_batch`, view.layout, 0, rank - 2);
   const along = strides[rank - 1] === 1 || shape[rank - 1] === 1 ? "k" : "r";
   const step = along === "k" ? strides[rank - 2]! : strides[rank - 1]!;
-  const common = { bound, batch, along, params: [`${name}_o`, `${name}_step`, ...batch.params] } as const;
+  const common = { bound, batch, along, dtype: view.dtype, params: [`${name}_o`, `${name}_step`, ...batch.params] } as const;
   if (isQuantized(view.dtype)) {
     const rowBytes = bytesOf(view.dtype, step || shape[rank - 1]!);
     const text = (): string =>
@@ -170,7 +172,7 @@ function multiply(ctx: KernelContext, out: View, a: View, b: View, attrs: { epil
     for (let m0 = 0; m0 < piece.m; m0 += limit) rowsPiece(ctx, out, a, b, attrs, operands, piece, m0, Math.min(limit, piece.m - m0));
     return;
   }
-  withFinish(ctx, "matmul", out, n, 2, attrs, operands, (o, finish) => columns(ctx, a, b, { ...piece }, finish(o)));
+  withFinish(ctx, "matmul", out, n, 3, attrs, operands, (o, finish) => columns(ctx, a, b, { ...piece }, finish(o)));
 }
 
 /** The product into f32 memory, then the epilogue as a map: for operands that cannot be cut by rows. */
@@ -253,7 +255,7 @@ function rowsOf(
   operands: readonly View[],
   piece: Piece,
 ): void {
-  withFinish(ctx, "matmul", out, piece.n, 2, attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
+  withFinish(ctx, "matmul", out, piece.n, 3, attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
 }
 
 /** Cuts b by its columns until a piece fits a binding; pieces that are not contiguous along k are copied transposed. */
@@ -288,13 +290,22 @@ function product(ctx: KernelContext, a: View, b: View, piece: Piece, finish: Fin
   const sb = matrixSource(ctx, "b", transposed(b), n);
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
+  const largest = gemm.scaled ? maxMagnitude(ctx, a) : undefined;
   ctx.record({
     op: "matmul",
     program,
-    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings],
+    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings, ...(largest ? [bindView(ctx, "matmul", largest).binding] : [])],
     params: [piece.m, n, piece.k, piece.n, n0, ...sa.values, ...sb.values, ...finish.values],
     grid: gemm.grid,
     flops: 2 * piece.m * n * piece.k * piece.batch,
     bytes: bytesOfView(a) + bytesOfView(b),
   });
+  if (largest) ctx.drop(largest.buffer);
+}
+
+/** The largest |a|, one f32. */
+function maxMagnitude(ctx: KernelContext, a: View): View & { readonly buffer: GpuBuffer } {
+  const out = scratchView(ctx, "f32", [], "largest magnitude");
+  ctx.kernels.reduce(out, { x: a }, { kind: "norm", reduceRank: a.layout.shape.length, correction: 0, p: Number.POSITIVE_INFINITY });
+  return out;
 }

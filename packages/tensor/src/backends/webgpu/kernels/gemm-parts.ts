@@ -1,0 +1,61 @@
+// What all matrix kernels share: their interface to the dispatcher, declarations, and how they store results.
+import { foldGrid } from "../encoder.ts";
+import type { BindingSpec, ProgramSpec } from "../pipelines.ts";
+import { formatFunctions } from "../wgsl/formats.ts";
+import { mathFunctions } from "../wgsl/math.ts";
+import type { Finish } from "./finish.ts";
+import type { MatrixSource } from "./matmul.ts";
+
+export interface GemmSize {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch: number;
+}
+
+export interface Gemm {
+  readonly key: string;
+  readonly grid: readonly [number, number, number];
+  /** The kernel takes the largest magnitude of a as a last binding: a's values are brought into f16's range by a power of two. */
+  readonly scaled?: boolean;
+  spec(): ProgramSpec;
+}
+
+export const times = <T>(n: number, f: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => f(i));
+
+/** Bindings, parameters and functions that all kernels of the family share. */
+export function gemmSpec(
+  label: string,
+  workgroup: number,
+  a: MatrixSource,
+  b: MatrixSource,
+  finish: Finish,
+  extra: string,
+  body: string,
+  more: Pick<ProgramSpec, "enable" | "builtins"> & { readonly last?: BindingSpec } = {},
+): ProgramSpec {
+  const { last, ...rest } = more;
+  const text = `${a.text}${b.text}${finish.text}\n${extra}`;
+  const functions = mathFunctions(text + body);
+  return {
+    label,
+    bindings: [{ name: "a", type: a.type }, { name: "b", type: b.type }, ...finish.specs, ...(last ? [last] : [])],
+    params: ["m", "n", "k", "row", "n0", ...a.params, ...b.params, ...finish.params],
+    workgroup: [workgroup],
+    declarations: formatFunctions(functions + text + body) + functions + text,
+    body,
+    ...rest,
+  };
+}
+
+export const withBatch = (tiles: number, batch: number): [number, number, number] => {
+  const [x, y] = foldGrid(tiles);
+  return [x, y, batch];
+};
+
+/** Statements that store four neighbouring results of one row, within p.m and p.n. */
+export function storeRow(finish: Finish, row: string, column: string, value: string): string {
+  if (finish.quad) return `if (${row} < p.m && ${column} < p.n) { put4(((z * p.m) + ${row}) * p.row + p.n0 + ${column}, ${value}); }`;
+  const lanes = ["x", "y", "z", "w"].map((l, j) => `if (${column} + ${j}u < p.n) { put(o + ${j}u, v.${l}); }`);
+  return `if (${row} < p.m) { let v = ${value}; let o = ((z * p.m) + ${row}) * p.row + p.n0 + ${column}; ${lanes.join(" ")} }`;
+}
