@@ -13,10 +13,10 @@ import { version } from "../version.ts";
 interface DeviceFacts {
   readonly description: string;
   readonly tier: string;
-  /** Why a faster family of kernels is not in use. */
   /** A WebGPU adapter that is the CPU after all. */
   readonly software: boolean;
-  readonly tierNote?: string | undefined;
+  /** Why this family of kernels is in use and no faster one. */
+  readonly tierReason?: string | undefined;
   readonly f16: boolean;
   readonly threads: number;
   readonly maxBindingBytes: number;
@@ -62,7 +62,7 @@ export async function doctor(options: CommonOptions): Promise<void> {
     ["processor", `${machine.processor}, ${formatBytes(machine.memoryBytes)} memory (${formatBytes(machine.freeMemoryBytes)} free)`],
     ["cpu device", deviceLine(processor)],
     ["gpu device", gpu ? deviceLine(gpu) : "none"],
-    ...(gpu?.tierNote ? [["", gpu.tierNote]] : []),
+    ...(gpu?.tierReason ? [["", `${gpu.tier} kernels: ${gpu.tierReason}`]] : []),
     ...(gpu?.features ? [["features", gpu.features.join(", ")]] : []),
     ...Object.entries(gpu?.limits ?? {}).map(([name, value]) => [name, String(value)]),
     ...(process.platform === "linux" ? [["vulkan drivers", drivers.join(", ") || "none"]] : []),
@@ -116,14 +116,15 @@ async function factsOf(device: Device): Promise<DeviceFacts> {
   try {
     const { tier, f16, threads, maxBindingBytes } = device.capabilities;
     const trial = await tryProduct(device);
-    const { tierNote, device: raw } = device.backend as { tierNote?: string; device?: GPUDevice };
+    const { tierReason } = device.capabilities as { readonly tierReason?: string };
+    const { device: raw } = device.backend as { device?: GPUDevice };
     const limits = raw && Object.fromEntries(shownLimits.map((name) => [name, raw.limits[name]]));
     const features = raw && [...raw.features].sort();
     return {
       description: device.description,
       tier,
       software: isSoftware(device),
-      tierNote,
+      tierReason,
       f16,
       threads,
       maxBindingBytes,

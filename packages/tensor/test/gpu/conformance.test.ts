@@ -1,10 +1,11 @@
 // Every op against PyTorch on WebGPU. Software drivers compile each kernel for a long time, so a spread of
-// rows runs by default; WICK_CONFORMANCE=all runs all of them.
+// rows runs by default; WICK_CONFORMANCE=all runs all of them, WICK_TIER=plain|subgroups|matrix forces a tier.
 import { type Device, webgpu } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { families, readFamily } from "../conformance/goldens.ts";
 import { runRow } from "../conformance/run.ts";
 import { sampleRows } from "../conformance/sample.ts";
+import { forcedTier } from "./pair.ts";
 
 /** f32 sums are ordered for parallel hardware, so the gate is 4e-6 where the CPU's (which sums in f64) is 1e-6. */
 const factor = 4;
@@ -13,7 +14,7 @@ const all = process.env["WICK_CONFORMANCE"] === "all";
 describe("WebGPU", () => {
   let device: Device;
   beforeAll(async () => {
-    device = await webgpu();
+    device = await webgpu(forcedTier);
   });
   afterAll(() => device.destroy());
 

@@ -4,6 +4,7 @@ import { expect } from "vitest";
 import type { Backend, View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import type { Tier } from "../../src/backends/webgpu/limits.ts";
 import { bytesOf, type DType, isFloat, type PlainDType } from "../../src/dtype.ts";
 import { decodeBytes, encodeValues } from "../../src/encode.ts";
 import { contiguousLayout, type Layout } from "../../src/layout.ts";
@@ -23,6 +24,9 @@ type Operands<T> = {
       ? readonly Both[]
       : T[K];
 };
+
+/** WICK_TIER=plain|subgroups|matrix runs the tests on that tier instead of the one the adapter would get. */
+export const forcedTier = process.env["WICK_TIER"] ? { tier: process.env["WICK_TIER"] as Tier } : {};
 
 /** Deterministic values, uniform in -1…1. */
 export function noise(count: number, seed = 1): Float32Array {
@@ -48,7 +52,7 @@ export class Pair {
   }
 
   static async open(options: WebGpuOptions = {}): Promise<Pair> {
-    return new Pair(await createWebGpuBackend({ robustness: true, ...options }));
+    return new Pair(await createWebGpuBackend({ robustness: true, ...forcedTier, ...options }));
   }
 
   /** A tensor of values (default: noise), as `change` of its contiguous layout sees it. */

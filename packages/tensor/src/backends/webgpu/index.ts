@@ -19,11 +19,14 @@ export type { WebGpuOptions } from "./open.ts";
 /** Opens a WebGPU device; throws DeviceError when there is no adapter (the message says what to install). */
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
   const opened = await openDevice(options);
-  const traits = traitsOf(opened.device, opened.info, opened.software, options);
-  const { traits: trusted, note } = await trustedTraits(opened, traits, options, (t) => new WebGpuBackend(opened, t, options));
-  const backend = new WebGpuBackend(opened, trusted, options);
-  backend.tierNote = note;
-  return backend;
+  try {
+    const wanted = traitsOf(opened.device, opened.info, opened.software, options);
+    const traits = await trustedTraits(opened, wanted, options, (t) => new WebGpuBackend(opened, t, options));
+    return new WebGpuBackend(opened, traits, options);
+  } catch (error) {
+    opened.device.destroy();
+    throw error;
+  }
 }
 
 const gibibyte = 2 ** 30;
@@ -35,8 +38,6 @@ export class WebGpuBackend implements Backend {
   readonly kernels: KernelTable;
   /** The underlying device, for programs that share it. */
   readonly device: GPUDevice;
-  /** Why a faster tier than the one in use was turned down, for diagnosis; undefined if none was. */
-  tierNote: string | undefined;
   private readonly pool: BufferPool;
   private readonly cache: PipelineCache;
   private readonly recorder: Recorder;
@@ -48,7 +49,6 @@ export class WebGpuBackend implements Backend {
     const { device, info, driver, software } = opened;
     this.device = device;
     this.capabilities = traits;
-    if (traits.offeredTier !== "plain") this.tierNote = `the adapter offers ${traits.offeredTier}; only the plain kernels exist so far`;
     this.description = `webgpu (${info.description || info.device || info.architecture || info.vendor || "unnamed adapter"}, ${driver})`;
     this.pool = new BufferPool(device, {
       maxBufferBytes: traits.maxBufferBytes,

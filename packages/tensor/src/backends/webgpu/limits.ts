@@ -1,4 +1,5 @@
 // What the adapter can do and what we ask of it: features, limits, capability tier, sizes of work.
+import { DeviceError } from "../../errors.ts";
 import type { Capabilities } from "../backend.ts";
 import type { WebGpuOptions } from "./open.ts";
 
@@ -10,17 +11,24 @@ export interface MatrixConfig {
   readonly input: "f16" | "f32";
 }
 
-export type Tier = "plain" | "subgroups" | "matrix";
+/** Families of kernels, slowest first: plain WGSL; subgroup operations; subgroup matrices (tensor cores). */
+export const tiers = ["plain", "subgroups", "matrix"] as const;
+export type Tier = (typeof tiers)[number];
 
 /** Everything a kernel generator asks about the device. */
 export interface DeviceTraits extends Capabilities {
   /** The kernels in use. */
   readonly tier: Tier;
-  /** The fastest tier the adapter's features would allow. */
+  /** The highest tier the adapter's features allow. */
   readonly offeredTier: Tier;
+  /** Why this tier and no higher one. */
+  readonly tierReason: string;
   readonly software: boolean;
-  /** Lanes of a subgroup; 0 where it varies or there are none. */
+  /** Lanes of every subgroup in kernels that ask for it by `pinSubgroups`; 0 where the size varies or there are no subgroups. */
   readonly subgroupSize: number;
+  /** The size varies on this adapter: kernels that rely on `subgroupSize` must fix it (`ProgramSpec.subgroupSize`). */
+  readonly pinSubgroups: boolean;
+  /** Subgroup matrices the adapter multiplies, if any. */
   readonly matrix: MatrixConfig | undefined;
   readonly immediates: boolean;
   readonly timestamps: boolean;
@@ -76,25 +84,49 @@ export function pickMatrixConfig(info: MatrixInfo, f16: boolean): MatrixConfig |
   return best && { m: best.M, n: best.N, k: best.K, input: best.componentType as "f16" | "f32" };
 }
 
+type Has = (feature: string) => boolean;
+
+const matrixOf = (info: MatrixInfo, has: Has, { matrix }: WebGpuOptions): MatrixConfig | undefined =>
+  matrix ?? (has(matrixFeature) ? pickMatrixConfig(info, has("shader-f16")) : undefined);
+
+/** The subgroup size kernels can count on, and whether they must ask for it. */
+function subgroupLanes(info: MatrixInfo, has: Has, { matrix }: WebGpuOptions): Pick<DeviceTraits, "subgroupSize" | "pinSubgroups"> {
+  if (matrix) return { subgroupSize: matrix.subgroupSize, pinSubgroups: false };
+  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info;
+  if (!has("subgroups")) return { subgroupSize: 0, pinSubgroups: false };
+  if (subgroupMinSize === subgroupMaxSize) return { subgroupSize: subgroupMaxSize, pinSubgroups: false };
+  return has("subgroup-size-control") ? { subgroupSize: subgroupMaxSize, pinSubgroups: true } : { subgroupSize: 0, pinSubgroups: false };
+}
+
+/** The tier asked for, or the highest one that is fast on its kind of adapter; throws DeviceError when the adapter lacks the one asked for. */
+function preferredTier(offered: Tier, software: boolean, forced: Tier | undefined): Pick<DeviceTraits, "tier" | "tierReason"> {
+  if (forced) {
+    if (tiers.indexOf(forced) > tiers.indexOf(offered))
+      throw new DeviceError("webgpu", `the adapter has no ${forced} tier, only up to ${offered}; leave the option "tier" out`);
+    return { tier: forced, tierReason: 'set by the option "tier"' };
+  }
+  if (software && offered === "matrix")
+    return { tier: "subgroups", tierReason: "subgroup matrices are slower than subgroups on a software adapter" };
+  return { tier: offered, tierReason: offered === "matrix" ? "the highest tier there is" : "the highest tier the adapter offers" };
+}
+
 /** Describes an opened device to the kernel generators. */
 export function traitsOf(device: GPUDevice, info: GPUAdapterInfo, software: boolean, options: WebGpuOptions): DeviceTraits {
   const { limits } = device;
   const has = (f: string): boolean => device.features.has(f as GPUFeatureName);
   const f16 = has("shader-f16");
-  const matrix = options.matrix ?? (has(matrixFeature) ? pickMatrixConfig(info as MatrixInfo, f16) : undefined);
-  const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info as MatrixInfo;
-  const fixed = has("subgroups") && subgroupMinSize === subgroupMaxSize;
-  const best: Tier = matrix ? "matrix" : has("subgroups") ? "subgroups" : "plain";
+  const lanes = subgroupLanes(info as MatrixInfo, has, options);
+  const matrix = lanes.subgroupSize > 0 ? matrixOf(info as MatrixInfo, has, options) : undefined;
+  const offeredTier: Tier = matrix ? "matrix" : has("subgroups") ? "subgroups" : "plain";
   return {
-    // Only the plain kernels exist so far; what the adapter could do beyond them is said in `offeredTier`.
-    tier: "plain",
-    offeredTier: best,
+    ...preferredTier(offeredTier, software, options.tier),
+    offeredTier,
     f16,
     threads: 1,
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.POSITIVE_INFINITY),
     maxBufferBytes: Math.min(limits.maxBufferSize, options.maxBufferBytes ?? Number.POSITIVE_INFINITY),
     software,
-    subgroupSize: options.matrix?.subgroupSize ?? (matrix || fixed ? subgroupMaxSize : 0),
+    ...lanes,
     matrix,
     immediates: options.immediates !== false && ((limits as { maxImmediateSize?: number }).maxImmediateSize ?? 0) >= 64,
     timestamps: options.timestamps !== false && has("timestamp-query"),

@@ -1,6 +1,6 @@
 // How a device is found: navigator.gpu in browsers, Dawn (the optional npm package "webgpu") in Node, with the flags it needs.
 import { DeviceError } from "../../errors.ts";
-import { chooseLimits, type MatrixConfig, wantedFeatures } from "./limits.ts";
+import { chooseLimits, type MatrixConfig, type Tier, wantedFeatures } from "./limits.ts";
 
 /** Which adapter to open, and how. */
 export interface WebGpuOptions {
@@ -10,8 +10,8 @@ export interface WebGpuOptions {
   readonly adapter?: string;
   /** The driver Dawn uses (Node only). "null" runs nothing: for compile checks and overhead measurements. */
   readonly driver?: "vulkan" | "d3d12" | "metal" | "null";
-  /** Forces a slower family of kernels than the adapter allows. */
-  readonly tier?: "plain";
+  /** Forces a family of kernels, without the self-test (default: the fastest one that passes it); an error if the adapter lacks it. */
+  readonly tier?: Tier;
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
   /** Overrides the adapter's subgroup matrix shape and subgroup size (for compile checks of other vendors' shapes). */

@@ -15,6 +15,8 @@ export interface ProgramSpec {
   /** Names of 32-bit parameters, in WGSL as `p.name`; "name:f32" and "name:i32" for other types than u32. */
   readonly params: readonly string[];
   readonly workgroup: readonly [number, number?, number?];
+  /** Fixes the subgroup size of an adapter where it varies; needs the feature subgroup-size-control. */
+  readonly subgroupSize?: number;
   /** Extensions, e.g. ["f16"]. */
   readonly enable?: readonly string[];
   /** Declarations and functions. */
@@ -45,7 +47,8 @@ const splitParam = (p: string): [string, string] => [p.split(":")[0]!, p.split("
 
 /** The complete WGSL module of a kernel. */
 export function moduleText(spec: ProgramSpec, immediates: boolean): string {
-  const lines = (spec.enable ?? []).map((e) => (e.includes("(") ? `${e};` : `enable ${e};`));
+  const pinned = spec.subgroupSize !== undefined;
+  const lines = [...(spec.enable ?? []), ...(pinned ? ["subgroup_size_control"] : [])].map((e) => (e.includes("(") ? `${e};` : `enable ${e};`));
   const fields = spec.params.map((p) => splitParam(p).join(": ")).join(", ");
   if (fields)
     lines.push(`struct Params { ${fields} }`, immediates ? "var<immediate> p: Params;" : "@group(1) @binding(0) var<uniform> p: Params;");
@@ -59,7 +62,7 @@ export function moduleText(spec: ProgramSpec, immediates: boolean): string {
     "@builtin(num_workgroups) nwg: vec3<u32>",
   ];
   lines.push(
-    `@compute @workgroup_size(${spec.workgroup.filter((n) => n !== undefined).join(", ")})`,
+    `${pinned ? `@subgroup_size(${spec.subgroupSize}) ` : ""}@compute @workgroup_size(${spec.workgroup.filter((n) => n !== undefined).join(", ")})`,
     `fn main(${[...builtins, ...(spec.builtins ?? [])].join(", ")}) {`,
     "  let wg = wid.x + wid.y * nwg.x;",
     spec.body,
