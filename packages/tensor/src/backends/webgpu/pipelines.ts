@@ -48,7 +48,9 @@ const splitParam = (p: string): [string, string] => [p.split(":")[0]!, p.split("
 /** The complete WGSL module of a kernel. */
 export function moduleText(spec: ProgramSpec, immediates: boolean): string {
   const pinned = spec.subgroupSize !== undefined;
-  const lines = [...(spec.enable ?? []), ...(pinned ? ["subgroup_size_control"] : [])].map((e) => (e.includes("(") ? `${e};` : `enable ${e};`));
+  const lines = [...(spec.enable ?? []), ...(pinned ? ["subgroup_size_control"] : [])].map((e) =>
+    e.includes("(") ? `${e};` : `enable ${e};`,
+  );
   const fields = spec.params.map((p) => splitParam(p).join(": ")).join(", ");
   if (fields)
     lines.push(`struct Params { ${fields} }`, immediates ? "var<immediate> p: Params;" : "@group(1) @binding(0) var<uniform> p: Params;");
