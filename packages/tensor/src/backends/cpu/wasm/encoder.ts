@@ -3,8 +3,9 @@
 
 export const i32 = 0x7f;
 export const f32 = 0x7d;
+export const f64 = 0x7c;
 export const v128 = 0x7b;
-export type ValueType = typeof i32 | typeof f32 | typeof v128;
+export type ValueType = typeof i32 | typeof f32 | typeof f64 | typeof v128;
 /** Number of a local variable or parameter. */
 export type Local = number;
 
@@ -36,7 +37,15 @@ const plainOps = {
   "f32.div": 0x95,
   "f32.max": 0x97,
   "f32.convert_i32_s": 0xb2,
+  "f32.demote_f64": 0xb6,
   "f32.reinterpret_i32": 0xbe,
+  "f64.sqrt": 0x9f,
+  "f64.add": 0xa0,
+  "f64.sub": 0xa1,
+  "f64.mul": 0xa2,
+  "f64.div": 0xa3,
+  "f64.convert_i32_s": 0xb7,
+  "f64.promote_f32": 0xbb,
   select: 0x1b,
   drop: 0x1a,
   return: 0x0f,
@@ -194,6 +203,11 @@ export class Code {
   /** A vector of four equal floats. */
   floats(value: number): this {
     return this.#put(0xfd, 0x0c, ...new Uint8Array(new Float32Array(4).fill(value).buffer));
+  }
+
+  /** A vector of four given 32-bit patterns. */
+  words(values: readonly [number, number, number, number]): this {
+    return this.#put(0xfd, 0x0c, ...new Uint8Array(Uint32Array.from(values).buffer));
   }
 
   /** A vector of four equal integers. */

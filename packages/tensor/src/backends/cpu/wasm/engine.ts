@@ -4,13 +4,14 @@ import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
 import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
+import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { Pool } from "./pool.ts";
 import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
 import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = ["gemm", "attention", "map", "softmax", "norm"] as const;
+export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
 /** Row functions a device may compile; expressions beyond that run on the plain kernels. */
@@ -48,6 +49,7 @@ export class WasmEngine {
     const parts = emitGemm(module, this.flavour);
     emitAttention(module, parts, this.flavour);
     emitRowKernels(module, parts, this.flavour);
+    emitGroupNorm(module, parts, this.flavour);
     return module.build();
   }
 

@@ -1,17 +1,16 @@
 // The fast kernels: each takes what the generated code covers and leaves the rest to the plain loops.
 import type { ExprNode } from "../../../ops/expr.ts";
-import type { KernelTable, OpTable } from "../../../ops/table.ts";
+import type { KernelTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
 import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
-import { operandModes } from "./blocking.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
-import { addressOf, commonArena, elementBytes, gridOf, planFinish, rowGrid, wordsOf } from "./plan.ts";
-import { floatKind } from "./row-function.ts";
-import { mapArgs, maxRowColumns, rowArgs } from "./row-kernels.ts";
+import { commonArena, gridOf, planFinish, wordsOf } from "./plan.ts";
+import { mapArgs } from "./row-kernels.ts";
+import { fastGroupNorm, fastNorm, fastRope, fastSoftmax } from "./rows.ts";
 
 /** Elements a task of an elementwise kernel should have. */
 const taskElements = 16_384;
@@ -32,10 +31,16 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
       else if (!fastMatmul(engine, out, inputs, attrs)) plainKernels.matmul(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
-      if (small(out) || attrs.log || !fastRows(engine, "softmax", out, inputs, {})) plainKernels.softmax(out, inputs, attrs);
+      if (small(out) || !fastSoftmax(engine, out, inputs, attrs)) plainKernels.softmax(out, inputs, attrs);
     },
     norm(out, inputs, attrs) {
-      if (small(out) || !fastRows(engine, "norm", out, inputs, attrs)) plainKernels.norm(out, inputs, attrs);
+      if (small(out) || !fastNorm(engine, out, inputs, attrs)) plainKernels.norm(out, inputs, attrs);
+    },
+    groupNorm(out, inputs, attrs) {
+      if (small(out) || !fastGroupNorm(engine, out, inputs, attrs)) plainKernels.groupNorm(out, inputs, attrs);
+    },
+    rope(out, inputs, attrs) {
+      if (small(out) || !fastRope(engine, out, inputs, attrs)) plainKernels.rope(out, inputs, attrs);
     },
     attention(out, inputs, attrs) {
       if (small(out) || !fastAttention(engine, out, inputs, attrs)) plainKernels.attention(out, inputs, attrs);
@@ -66,37 +71,3 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
   );
   return true;
 }
-
-type RowInputs = OpTable["norm"]["in"];
-type RowAttrs = Partial<OpTable["norm"]["attrs"]>;
-
-function fastRows(engine: WasmEngine, kernel: "softmax" | "norm", out: View, inputs: RowInputs, attrs: RowAttrs): boolean {
-  const { x, weight, bias, operands = [] } = inputs;
-  const views = [out, x, ...operands];
-  const arena = commonArena([...views, weight, bias]);
-  const grid = rowGrid(
-    views.map((v) => v.layout),
-    2,
-  );
-  const kind = floatKind(x.dtype);
-  if (!arena || !grid || !kind || grid.strides[1]![2] !== 1 || grid.columns > maxRowColumns) return false;
-  const strides = grid.strides.toSpliced(1, 1);
-  const finish = planFinish(engine, arena, attrs.epilogue, [out, ...operands], strides, true);
-  if (!finish) return false;
-  const lift = (v: View | undefined) => (v?.dtype === "f32" ? addressOf(v) : v ? undefined : 0);
-  const [w, b] = [lift(weight), lift(bias)];
-  if (w === undefined || b === undefined) return false;
-  const rows = grid.batch * grid.rows;
-  const rowsPerTask = Math.max(1, Math.floor(taskElements / grid.columns));
-  const [xBatch, xRow] = grid.strides[1]!;
-  const words = wordsOf(rowArgs, {
-    ...finish,
-    ...{ rows, rowsPerBatch: grid.rows, columns: grid.columns, rowsPerTask },
-    ...{ x: addressOf(x), xBatch: xBatch * elementBytes(x), xRow: xRow * elementBytes(x), xMode: operandModes[kind] },
-    ...{ weight: w, bias: b, eps: floatBits(attrs.eps ?? 0), layer: attrs.kind === "layer" ? 1 : 0 },
-  });
-  engine.run(arena, kernel, words, Math.ceil(rows / rowsPerTask), rows * grid.columns >= threadedElements);
-  return true;
-}
-
-const floatBits = (x: number): number => new Int32Array(Float32Array.of(x).buffer)[0]!;

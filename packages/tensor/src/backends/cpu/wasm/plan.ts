@@ -5,6 +5,7 @@ import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import type { View } from "../../backend.ts";
 import type { CpuBuffer } from "../memory.ts";
 import { Arena } from "./arena.ts";
+import { operandModes } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { floatKind, isSupported, type RowOperand } from "./row-function.ts";
 
@@ -101,6 +102,47 @@ export function planFinish(
   if (slot === undefined) return undefined;
   const words = views.flatMap((view, i) => [addressOf(view), strides[i]![0] * elementBytes(view), strides[i]![1] * elementBytes(view)]);
   return { slot, table: engine.writeTable(arena, words) };
+}
+
+/** As `planFinish` with a result, but slot 0 (no row function) where f32 rows can be stored as they are. */
+export function planRows(
+  engine: WasmEngine,
+  arena: Arena,
+  expr: ExprNode | undefined,
+  views: readonly View[],
+  strides: Grid["strides"],
+): Finish | undefined {
+  const [out, [batch, row, column]] = [views[0]!, strides[0]!];
+  if (expr || out.dtype !== "f32" || column !== 1) return planFinish(engine, arena, expr, views, strides, true);
+  return { slot: 0, table: engine.writeTable(arena, [addressOf(out), 4 * batch, 4 * row]) };
+}
+
+/** A vector that kernels widen themselves: address and operand mode, or undefined for other dtypes; absent ones are 0. */
+export function vectorWords(view: View | undefined): { address: number; mode: number } | undefined {
+  if (!view) return { address: 0, mode: 0 };
+  const kind = floatKind(view.dtype);
+  return kind && { address: addressOf(view), mode: operandModes[kind] };
+}
+
+/** Views cut along their outermost dimensions until at most two remain before the last. */
+export function* rowParts(views: readonly View[]): Generator<readonly View[]> {
+  const layouts = views.map((v) => v.layout);
+  const lead = layouts.map(({ shape, strides, offset }) => ({ shape: shape.slice(0, -1), strides: strides.slice(0, -1), offset }));
+  const { shape, strides } = collapse(lead);
+  if (shape.length <= 2) {
+    yield views;
+    return;
+  }
+  const at = (view: View, n: number, i: number): View => {
+    const { shape: all, strides: steps, offset } = view.layout;
+    const layout = {
+      shape: [...shape.slice(1), all.at(-1)!],
+      strides: [...strides[n]!.slice(1), steps.at(-1)!],
+      offset: offset + i * strides[n]![0]!,
+    };
+    return { ...view, layout };
+  };
+  for (let i = 0; i < shape[0]!; i++) yield* rowParts(views.map((view, n) => at(view, n, i)));
 }
 
 /** Argument words of a job in the order of their names. */

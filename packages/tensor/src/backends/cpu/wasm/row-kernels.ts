@@ -1,55 +1,55 @@
-// Kernels that work row by row: maps, softmax, norms and rope, each ending in a row function that applies the expression and stores.
+// Kernels that work row by row: maps, softmax, norms and rope. Rows of f32 are read where they lie; a plain f32 result is stored
+// directly, any other goes through a row function that applies the expression and rounds.
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
+import { address, loadLanes, loadWords, overVectors, setEnd, spread } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { SimdMath } from "./simd-math.ts";
 
+export { address, loadLanes, loadWords, overRow, spread } from "./loops.ts";
+
 /** Words of a map job. With one row, tasks split its columns, else the rows. */
 export const mapArgs = ["slot", "table", "rows", "rowsPerBatch", "columns", "rowsPerTask", "columnsPerTask"] as const;
-/** Words of softmax and norm jobs; `x` is address, bytes per batch, bytes per row; weight and bias are f32 or 0. */
+/**
+ * Words of row jobs. Operands are address, bytes per batch, bytes per row; slot 0 stores f32 rows without a row function.
+ * `weight` and `bias` (0 for none) are vectors, in rope cosines and sines with strides; `layer` is 1 for layer norm, log-softmax and
+ * interleaved pairs.
+ */
 export const rowArgs = [
-  ...["slot", "table", "rows", "rowsPerBatch", "columns", "rowsPerTask"],
-  ...["x", "xBatch", "xRow", "xMode", "weight", "bias", "eps", "layer"],
+  ...(["slot", "table", "rows", "rowsPerBatch", "columns", "rowsPerTask", "x", "xBatch", "xRow", "xMode"] as const),
+  ...(["weight", "weightMode", "weightBatch", "weightRow", "bias", "biasMode", "biasBatch", "biasRow", "eps", "layer"] as const),
 ] as const;
 /** Longest row the scratch holds. */
 export const maxRowColumns = 131_072;
 
-/** Emits the exports `map`, `softmax` and `norm`. */
+type Words = Record<(typeof rowArgs)[number], Local>;
+/** Emits the work on one row, from f32 at `from` to f32 at `to`; `row` gives its place. */
+type RowBody = (from: Local, to: Local, words: Words, row: { batch: Local; inner: Local }) => void;
+
+/** Emits the exports `map`, `softmax`, `norm` and `rope`. */
 export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }: Flavour): void {
   const finish = module.signature(rowParams, []);
   emitMap(module, finish);
-  emitRows(module, "softmax", finish, expand, (c, row, columns) => emitSoftmaxRow(c, new SimdMath(c, fma), row, columns));
-  emitRows(module, "norm", finish, expand, (c, row, columns, words) => emitNormRow(c, new SimdMath(c, fma), row, columns, words));
+  const rows = (name: string, vectors: boolean, body: (c: Code, math: SimdMath) => RowBody) => {
+    const c = module.func(name, [i32, i32, i32]);
+    emitRows(c, { finish, expand, vectors }, body(c, new SimdMath(c, fma)));
+  };
+  rows("softmax", false, softmaxRow);
+  rows("norm", true, normRow);
+  rows("rope", false, ropeRow);
 }
-
-/** Locals holding the words of a job. */
-export function loadWords(c: Code, names: readonly string[]): Record<string, Local> {
-  const words = Object.fromEntries(names.map((name) => [name, c.local(i32)]));
-  names.forEach(
-    (name, i) =>
-      void c
-        .get(1)
-        .memory("i32.load", 4 * i)
-        .set(words[name]!),
-  );
-  return words;
-}
-
-/** end = min(start + step, total) */
-const pushEnd = (c: Code, start: Local, step: Local, total: Local, end: Local): Code =>
-  c.get(start).get(step).op("i32.add").tee(end).get(total).get(end).get(total).op("i32.lt_s").op("select").set(end);
 
 function emitMap(module: Module, finish: number): void {
   const c = module.func("map", [i32, i32, i32]);
-  const w = loadWords(c, mapArgs) as Record<(typeof mapArgs)[number], Local>;
+  const w = loadWords(c, mapArgs);
   const [row, end] = c.locals(i32, 2) as [Local, Local];
   c.get(w.rows).int(1).op("i32.eq").if();
   c.get(0).get(w.columnsPerTask).op("i32.mul").set(row);
-  pushEnd(c, row, w.columnsPerTask, w.columns, end);
+  setEnd(c, row, w.columnsPerTask, w.columns, end);
   c.get(w.table).int(0).int(0).get(row).get(end).get(row).op("i32.sub").int(0).get(w.slot).callIndirect(finish).op("return").end();
   c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
-  pushEnd(c, row, w.rowsPerTask, w.rows, end);
+  setEnd(c, row, w.rowsPerTask, w.rows, end);
   const each = () => {
     c.get(w.table).get(row).get(w.rowsPerBatch).op("i32.div_u").get(row).get(w.rowsPerBatch).op("i32.rem_u");
     c.int(0).get(w.columns).int(0).get(w.slot).callIndirect(finish);
@@ -57,149 +57,204 @@ function emitMap(module: Module, finish: number): void {
   c.forLess(row, end, 1, each, "here");
 }
 
-type RowBody = (c: Code, row: Local, columns: Local, words: Record<string, Local>) => void;
+/** Pushes base + batch · per batch + inner · per row. */
+function rowAddress(c: Code, base: Local, perBatch: Local, perRow: Local, batch: Local, inner: Local): Code {
+  return c.get(base).get(batch).get(perBatch).op("i32.mul").op("i32.add").get(inner).get(perRow).op("i32.mul").op("i32.add");
+}
 
-function emitRows(module: Module, name: string, finish: number, expand: Code, body: RowBody): void {
-  const c = module.func(name, [i32, i32, i32]);
-  const w = loadWords(c, rowArgs) as Record<string, Local>;
-  const [row, end, from, values, batch, inner] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
-  c.get(0).get(w["rowsPerTask"]!).op("i32.mul").set(row);
-  pushEnd(c, row, w["rowsPerTask"]!, w["rows"]!, end);
-  c.get(2).int(scratch.wide).op("i32.add").set(values);
+/** Makes the vector at `base` f32 in scratch, unless it is (or absent: then its mode is 0, too). */
+export function widenVector(c: Code, expand: Code, base: Local, mode: Local, columns: Local, scratchAt: number): void {
+  c.get(mode).if();
+  c.get(mode).get(base).get(2).int(scratchAt).op("i32.add").get(columns).call(expand);
+  c.get(2).int(scratchAt).op("i32.add").set(base).end();
+}
+
+interface RowFrame {
+  readonly finish: number;
+  readonly expand: Code;
+  /** Whether weight and bias are one vector for all rows. */
+  readonly vectors: boolean;
+}
+
+function emitRows(c: Code, { finish, expand, vectors }: RowFrame, body: RowBody): void {
+  const w = loadWords(c, rowArgs);
+  const [row, end, from, to, batch, inner] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
+  const [out, outBatch, outRow] = c.locals(i32, 3) as [Local, Local, Local];
+  [out, outBatch, outRow].forEach(
+    (local, i) =>
+      void c
+        .get(w.table)
+        .memory("i32.load", 4 * i)
+        .set(local),
+  );
+  if (vectors) {
+    widenVector(c, expand, w.weight, w.weightMode, w.columns, scratch.wide + 4 * maxRowColumns);
+    widenVector(c, expand, w.bias, w.biasMode, w.columns, scratch.packedB);
+  }
+  c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
+  setEnd(c, row, w.rowsPerTask, w.rows, end);
   const each = () => {
-    c.get(row).get(w["rowsPerBatch"]!).op("i32.div_u").set(batch).get(row).get(w["rowsPerBatch"]!).op("i32.rem_u").set(inner);
-    c.get(w["x"]!)
-      .get(batch)
-      .get(w["xBatch"]!)
-      .op("i32.mul")
-      .op("i32.add")
-      .get(inner)
-      .get(w["xRow"]!)
-      .op("i32.mul")
-      .op("i32.add")
-      .set(from);
-    c.get(w["xMode"]!).int(operandModes.f32).op("i32.eq").if();
-    emitCopy(c, from, values, w["columns"]!);
-    c.else().get(w["xMode"]!).get(from).get(values).get(w["columns"]!).call(expand).end();
-    body(c, values, w["columns"]!, w);
-    c.get(w["table"]!).get(batch).get(inner).int(0).get(w["columns"]!).get(values).get(w["slot"]!).callIndirect(finish);
+    c.get(row).get(w.rowsPerBatch).op("i32.div_u").set(batch).get(row).get(w.rowsPerBatch).op("i32.rem_u").set(inner);
+    rowAddress(c, w.x, w.xBatch, w.xRow, batch, inner).set(from);
+    c.get(w.xMode).int(operandModes.f32).op("i32.ne").if();
+    c.get(w.xMode).get(from).get(2).int(scratch.wide).op("i32.add").tee(from).get(w.columns).call(expand).end();
+    c.get(w.slot).if().get(2).int(scratch.result).op("i32.add").set(to).else();
+    rowAddress(c, out, outBatch, outRow, batch, inner).set(to).end();
+    body(from, to, w, { batch, inner });
+    c.get(w.slot).if();
+    c.get(w.table).get(batch).get(inner).int(0).get(w.columns).get(to).get(w.slot).callIndirect(finish).end();
   };
   c.forLess(row, end, 1, each, "here");
 }
 
-/** A loop over a row by vectors and then by single values; `visit` sees the lanes and the byte offset's local. */
-export function overRow(c: Code, columns: Local, visit: (lanes: 1 | 4, offset: Local) => void): void {
-  const [left, offset] = c.locals(i32, 2) as [Local, Local];
-  c.get(columns).set(left).int(0).set(offset);
-  for (const lanes of [4, 1] as const) {
-    c.block().loop().get(left).int(lanes).op("i32.lt_s").branchIf(1);
-    visit(lanes, offset);
-    c.advance(offset, 4 * lanes)
-      .advance(left, -lanes)
-      .branch(0)
-      .end()
-      .end();
-  }
+/** Joins vectors pairwise into the first, then its lanes, and gives it. */
+export function combine(c: Code, sums: readonly Local[], op: "f32x4.add" | "f32x4.pmax"): Local {
+  for (let half = sums.length / 2; half >= 1; half /= 2)
+    for (let i = 0; i < half; i++)
+      c.get(sums[i]!)
+        .get(sums[i + half]!)
+        .op(op)
+        .set(sums[i]!);
+  spread(c, sums[0]!, op);
+  return sums[0]!;
 }
 
-/** Pushes base + offset. */
-export const address = (c: Code, base: Local, offset: Local): Code => c.get(base).get(offset).op("i32.add");
+export const fillAll = (c: Code, sums: readonly Local[], value: number): void => sums.forEach((s) => void c.floats(value).set(s));
 
-function emitCopy(c: Code, from: Local, to: Local, columns: Local): void {
-  overRow(c, columns, (lanes, offset) => {
-    address(c, to, offset);
-    address(c, from, offset);
-    if (lanes === 4) c.memory("v128.load").memory("v128.store");
-    else c.memory("f32.load").memory("f32.store");
-  });
-}
-
-/** Combines the four lanes of a vector and spreads the result over all lanes. */
-export function spread(c: Code, v: Local, op: "f32x4.add" | "f32x4.max"): void {
-  c.get(v).get(v).get(v).shuffle(2, 3, 0, 1).op(op).set(v).get(v).get(v).get(v).shuffle(1, 0, 3, 2).op(op).set(v);
-}
-
-/** Loads four values, or one with the other lanes filled by `rest`. */
-export function loadLanes(c: Code, math: SimdMath, base: Local, offset: Local, lanes: 1 | 4, rest: number): void {
-  address(c, base, offset);
-  math.load("f32", lanes);
-  if (lanes === 1) c.floats(rest).shuffle(0, 4, 4, 4);
-}
-
-function emitSoftmaxRow(c: Code, math: SimdMath, row: Local, columns: Local): void {
-  const [top, sum, y] = c.locals(v128, 3) as [Local, Local, Local];
-  c.floats(Number.NEGATIVE_INFINITY).set(top);
-  overRow(c, columns, (lanes, offset) => {
-    c.get(top);
-    loadLanes(c, math, row, offset, lanes, Number.NEGATIVE_INFINITY);
-    c.op("f32x4.max").set(top);
-  });
-  spread(c, top, "f32x4.max");
-  c.floats(0).set(sum);
-  overRow(c, columns, (lanes, offset) => {
-    loadLanes(c, math, row, offset, lanes, Number.NEGATIVE_INFINITY);
-    c.get(top).op("f32x4.sub");
-    math.exp();
-    c.set(y).get(sum).get(y).op("f32x4.add").set(sum);
-    address(c, row, offset).get(y);
-    math.store("f32", lanes);
-  });
-  spread(c, sum, "f32x4.add");
-  overRow(c, columns, (lanes, offset) => {
-    address(c, row, offset);
-    loadLanes(c, math, row, offset, lanes, 0);
-    c.get(sum).op("f32x4.div");
-    math.store("f32", lanes);
-  });
-}
-
-function emitNormRow(c: Code, math: SimdMath, row: Local, columns: Local, w: Record<string, Local>): void {
-  const [sum, mean, scale, x] = c.locals(v128, 4) as [Local, Local, Local, Local];
-  const count = () => c.get(columns).op("f32.convert_i32_s").op("f32x4.splat");
-  c.floats(0).set(mean).get(w["layer"]!).if().floats(0).set(sum);
-  overRow(c, columns, (lanes, offset) => {
-    c.get(sum);
-    loadLanes(c, math, row, offset, lanes, 0);
-    c.op("f32x4.add").set(sum);
-  });
-  spread(c, sum, "f32x4.add");
-  c.get(sum)
-    .use(() => count())
-    .op("f32x4.div")
-    .set(mean)
-    .end();
-  c.floats(0).set(sum);
-  overRow(c, columns, (lanes, offset) => {
-    loadLanes(c, math, row, offset, lanes, 0);
-    c.get(mean).op("f32x4.sub").set(x);
-    if (lanes === 1) c.get(x).floats(0).shuffle(0, 4, 4, 4).set(x);
-    c.get(x).get(x).get(sum);
-    math.madd();
+const softmaxRow =
+  (c: Code, math: SimdMath): RowBody =>
+  (row, to, { columns, layer }) => {
+    const tops = c.locals(v128, 4);
+    const [sums, y] = [c.locals(v128, 2), c.local(v128)];
+    // A NaN that the maximum skips comes back through the sum.
+    fillAll(c, tops, Number.NEGATIVE_INFINITY);
+    overVectors(c, columns, 4, (lanes, offset, at, v) => {
+      c.get(tops[v]!);
+      loadLanes(c, math, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
+      c.op("f32x4.pmax").set(tops[v]!);
+    });
+    const top = combine(c, tops, "f32x4.pmax");
+    fillAll(c, sums, 0);
+    overVectors(c, columns, 2, (lanes, offset, at, v) => {
+      loadLanes(c, math, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
+      c.get(top).op("f32x4.sub");
+      math.expFlushed();
+      c.set(y).get(sums[v]!).get(y).op("f32x4.add").set(sums[v]!);
+      address(c, to, offset).get(y);
+      math.store("f32", lanes, at);
+    });
+    const sum = combine(c, sums, "f32x4.add");
+    c.get(layer).if().get(sum);
+    math.log();
     c.set(sum);
-  });
-  spread(c, sum, "f32x4.add");
-  c.floats(1)
-    .get(sum)
-    .use(() => count())
-    .op("f32x4.div")
-    .get(w["eps"]!)
-    .op("f32.reinterpret_i32")
-    .op("f32x4.splat")
-    .op("f32x4.add");
-  c.op("f32x4.sqrt").op("f32x4.div").set(scale);
-  overRow(c, columns, (lanes, offset) => {
-    loadLanes(c, math, row, offset, lanes, 0);
-    c.get(mean).op("f32x4.sub").get(scale).op("f32x4.mul").set(x);
-    for (const [name, op] of [
-      ["weight", "f32x4.mul"],
-      ["bias", "f32x4.add"],
-    ] as const) {
-      c.get(w[name]!).if();
-      c.get(x);
-      loadLanes(c, math, w[name]!, offset, lanes, 0);
-      c.op(op).set(x).end();
-    }
-    address(c, row, offset).get(x);
-    math.store("f32", lanes);
-  });
+    overVectors(c, columns, 4, (lanes, offset, at) => {
+      address(c, to, offset);
+      loadLanes(c, math, row, offset, lanes, 0, at);
+      c.get(top).op("f32x4.sub").get(sum).op("f32x4.sub");
+      math.store("f32", lanes, at);
+    });
+    c.else().floats(1).get(sum).op("f32x4.div").set(sum);
+    overVectors(c, columns, 4, (lanes, offset, at) => {
+      address(c, to, offset);
+      loadLanes(c, math, to, offset, lanes, 0, at);
+      c.get(sum).op("f32x4.mul");
+      math.store("f32", lanes, at);
+    });
+    c.end();
+  };
+
+const normRow =
+  (c: Code, math: SimdMath): RowBody =>
+  (row, to, w) => {
+    const sums = c.locals(v128, 4);
+    const [mean, scale, x] = c.locals(v128, 3) as [Local, Local, Local];
+    const count = () => c.get(w.columns).op("f32.convert_i32_s").op("f32x4.splat");
+    c.floats(0).set(mean).get(w.layer).if();
+    fillAll(c, sums, 0);
+    overVectors(c, w.columns, 4, (lanes, offset, at, v) => {
+      c.get(sums[v]!);
+      loadLanes(c, math, row, offset, lanes, 0, at);
+      c.op("f32x4.add").set(sums[v]!);
+    });
+    c.get(combine(c, sums, "f32x4.add"));
+    count().op("f32x4.div").set(mean).end();
+    fillAll(c, sums, 0);
+    overVectors(c, w.columns, 4, (lanes, offset, at, v) => {
+      loadLanes(c, math, row, offset, lanes, 0, at);
+      c.get(mean).op("f32x4.sub").set(x);
+      if (lanes === 1) c.get(x).floats(0).shuffle(0, 4, 4, 4).set(x);
+      c.get(x).get(x).get(sums[v]!);
+      math.madd();
+      c.set(sums[v]!);
+    });
+    const sum = combine(c, sums, "f32x4.add");
+    c.floats(1).get(sum);
+    count().op("f32x4.div").get(w.eps).op("f32.reinterpret_i32").op("f32x4.splat").op("f32x4.add");
+    c.op("f32x4.sqrt").op("f32x4.div").set(scale);
+    emitAffine(c, math, row, to, w, mean, scale);
+  };
+
+/** to = (row - mean) · scale · weight + bias, by which of the two vectors there are. */
+function emitAffine(c: Code, math: SimdMath, row: Local, to: Local, w: Words, mean: Local, scale: Local): void {
+  const loop = (weight: boolean, bias: boolean) =>
+    overVectors(c, w.columns, 2, (lanes, offset, at) => {
+      address(c, to, offset);
+      loadLanes(c, math, row, offset, lanes, 0, at);
+      c.get(mean).op("f32x4.sub").get(scale).op("f32x4.mul");
+      if (weight) {
+        loadLanes(c, math, w.weight, offset, lanes, 0, at);
+        c.op("f32x4.mul");
+      }
+      if (bias) {
+        loadLanes(c, math, w.bias, offset, lanes, 0, at);
+        c.op("f32x4.add");
+      }
+      math.store("f32", lanes, at);
+    });
+  c.get(w.weight).if().get(w.bias).if();
+  loop(true, true);
+  c.else();
+  loop(true, false);
+  c.end().else().get(w.bias).if();
+  loop(false, true);
+  c.else();
+  loop(false, false);
+  c.end().end();
 }
+
+const flipSigns = [0x80000000, 0, 0x80000000, 0] as const;
+
+/** Pairs side by side (`layer`) or half a row apart; rows are whole vectors, halves too in the second case. */
+const ropeRow =
+  (c: Code, math: SimdMath): RowBody =>
+  (row, to, w, { batch, inner }) => {
+    const [cos, sin, offset, half, far] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+    const [x, s, y] = c.locals(v128, 3) as [Local, Local, Local];
+    rowAddress(c, w.weight, w.weightBatch, w.weightRow, batch, inner).set(cos);
+    rowAddress(c, w.bias, w.biasBatch, w.biasRow, batch, inner).set(sin);
+    c.get(w.columns).int(2).op("i32.shl").set(half).get(w.layer).if();
+    c.forLess(offset, half, 16, () => {
+      address(c, row, offset).memory("v128.load").set(x);
+      c.get(sin).memory("v128.load64_zero").set(s);
+      address(c, to, offset);
+      c.get(x).get(x).get(x).shuffle(1, 0, 3, 2).get(s).get(s).shuffle(0, 0, 1, 1).words(flipSigns).op("v128.xor").op("f32x4.mul").set(y);
+      c.get(cos).memory("v128.load64_zero").set(s).get(s).get(s).shuffle(0, 0, 1, 1).get(y);
+      math.madd();
+      c.memory("v128.store").advance(cos, 8).advance(sin, 8);
+    });
+    c.else().get(half).int(1).op("i32.shr_u").set(half);
+    c.forLess(offset, half, 16, () => {
+      address(c, offset, half).set(far);
+      for (const part of ["low", "high"] as const) {
+        address(c, to, part === "low" ? offset : far);
+        address(c, row, part === "low" ? offset : far).memory("v128.load");
+        address(c, cos, offset).memory("v128.load");
+        address(c, row, part === "low" ? far : offset).memory("v128.load");
+        address(c, sin, offset).memory("v128.load").op("f32x4.mul");
+        if (part === "low") c.op("f32x4.neg");
+        math.madd();
+        c.memory("v128.store");
+      }
+    });
+    c.end();
+  };

@@ -1,5 +1,5 @@
 // Four-lane float functions and number-format conversions, emitted in stack order: operands on the stack, result on the stack.
-// exp: Cephes (expf.c) coefficients; tanh and erf: the rational approximations of Eigen (MathFunctionsImpl.h), within a few units in the last place.
+// exp and log: our own minimax coefficients (tools/reference/simd_polynomials.py); tanh and erf: the rational approximations of Eigen (MathFunctionsImpl.h), within a few units in the last place.
 import { type Code, type Local, v128 } from "./encoder.ts";
 
 /** Float formats that kernels load and store. */
@@ -7,6 +7,17 @@ export type FloatKind = "f32" | "f16" | "bf16";
 
 /** Bytes per element. */
 export const kindBytes = { f32: 4, f16: 2, bf16: 2 } as const;
+
+/** Adding it to a small number leaves the nearest integer in the low bits. */
+const roundingShift = 1.5 * 2 ** 23;
+const expTwice = [1.3814540070231796e-3, 8.368745108259634e-3, 4.166839078565158e-2, 0.16666520399049528, 0.4999999343211922, 1, 1].map(
+  (k) => 2 * k,
+);
+/** (ln(1 + f) - f + f²/2) / f³ */
+const logTail = [
+  0.06746641873149076, -0.1167565218559023, 0.11888161836500319, -0.12405588832177919, 0.14219552412199213, -0.16667995860611154,
+  0.2000211865617533, -0.2500000959924491, 0.33333312604108045,
+];
 
 const tanhTop = [
   -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8, 1.48572235717979e-5, 6.37261928875436e-4,
@@ -51,25 +62,106 @@ export class SimdMath {
     }
   }
 
-  /** x → eˣ, over the whole range: NaN stays, overflow is infinity, underflow 0. */
-  exp(): void {
+  /**
+   * x → 2 eʳ, with x = n ln 2 + r, leaving t = n - 1 + 1.5 · 2²³ in the second scratch: its low bits are the exponent of half a result.
+   * The factor 2 lets the scale stay finite where the result just does.
+   */
+  #expParts(): void {
     const c = this.#c;
-    const [x, n, y] = this.#temps as [Local, Local, Local];
-    // The pseudo-minimum keeps NaN when it comes first.
-    c.floats(89).op("f32x4.pmin").floats(-104).op("f32x4.pmax").set(x);
-    c.get(x).floats(Math.LOG2E).op("f32x4.mul").op("f32x4.nearest").set(n);
+    const [x, t, n] = this.#temps as [Local, Local, Local];
+    c.set(x)
+      .get(x)
+      .floats(Math.LOG2E)
+      .floats(roundingShift - 1);
+    this.madd();
+    c.tee(t)
+      .floats(roundingShift - 1)
+      .op("f32x4.sub")
+      .set(n);
     c.get(n).floats(-0.693359375).get(x);
     this.madd();
     c.set(x).get(n).floats(2.1219444e-4).get(x);
     this.madd();
     c.set(x);
-    this.#polynomial([1.98756915e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1], x);
-    c.set(y).get(y).get(x).get(x).op("f32x4.mul").get(x).floats(1).op("f32x4.add");
-    this.madd();
+    this.#polynomial(expTwice, x);
+  }
+
+  /** x → eˣ, where results below 2⁻¹²⁵ become 0; NaN stays, overflow is infinity. */
+  expFlushed(): void {
+    const c = this.#c;
+    // The pseudo-minimum keeps NaN when it comes first.
+    c.floats(89).op("f32x4.pmin").floats(-87.3).op("f32x4.pmax");
+    this.#expParts();
+    c.get(this.#temps[1]!).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+  }
+
+  /** x → eˣ, over the whole range: NaN stays, overflow is infinity, underflow gradual. */
+  exp(): void {
+    const c = this.#c;
+    const [half, t] = this.#temps as [Local, Local];
+    c.floats(89).op("f32x4.pmin").floats(-104.5).op("f32x4.pmax");
+    this.#expParts();
     // 2ⁿ in two halves, so that n may leave the exponent range of one float.
-    c.get(n).op("i32x4.trunc_sat_f32x4_s").tee(n).int(1).op("i32x4.shr_s").set(y);
-    c.get(y).ints(127).op("i32x4.add").int(23).op("i32x4.shl").op("f32x4.mul");
-    c.get(n).get(y).op("i32x4.sub").ints(127).op("i32x4.add").int(23).op("i32x4.shl").op("f32x4.mul");
+    c.get(t).floats(roundingShift).op("i32x4.sub").tee(t).int(1).op("i32x4.shr_s").tee(half);
+    c.int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+    c.get(t).get(half).op("i32x4.sub").int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+  }
+
+  /** x → ln x: NaN below 0, -inf at 0, over subnormal numbers too. */
+  log(): void {
+    this.#logParts();
+    const c = this.#c;
+    const [, e] = this.#temps as [Local, Local];
+    // e ln 2 in two parts, the small one first.
+    c.get(e).floats(-2.1219444e-4).op("f32x4.mul").op("f32x4.add").get(this.#temps[0]!).op("f32x4.add");
+    c.get(e).floats(0.693359375).op("f32x4.mul").op("f32x4.add");
+    this.#logEnds();
+  }
+
+  /** x → log₂ x. */
+  log2(): void {
+    this.#logParts();
+    const c = this.#c;
+    const [f, e, y] = this.#temps as [Local, Local, Local];
+    c.set(y);
+    // log2(e) - 1 is multiplied apart from 1: the sum keeps the bits that a product would round away.
+    const more = Math.LOG2E - 1;
+    c.get(y).floats(more).op("f32x4.mul").get(f).floats(more).op("f32x4.mul").op("f32x4.add").get(y).op("f32x4.add");
+    c.get(f).op("f32x4.add").get(e).op("f32x4.add");
+    this.#logEnds();
+  }
+
+  /** x → (ln(1 + f) - f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f, e and x stay in scratch 0, 1 and 3. */
+  #logParts(): void {
+    const c = this.#c;
+    const [f, e, z, x] = this.#temps as [Local, Local, Local, Local];
+    c.set(x);
+    // Subnormal numbers are scaled up by 2²³ first.
+    c.get(x)
+      .floats(2 ** 23)
+      .op("f32x4.mul")
+      .get(x)
+      .get(x)
+      .floats(2 ** -126)
+      .op("f32x4.lt")
+      .tee(z)
+      .op("v128.bitselect")
+      .set(f);
+    c.get(f).ints(0x3f3504f3).op("i32x4.sub").tee(e).int(23).op("i32x4.shr_s");
+    c.get(z).ints(23).op("v128.and").op("i32x4.sub").op("f32x4.convert_i32x4_s");
+    c.get(e).ints(0x7fffff).op("v128.and").ints(0x3f3504f3).op("i32x4.add").floats(1).op("f32x4.sub").set(f).set(e);
+    this.#polynomial(logTail, f);
+    c.get(f).op("f32x4.mul").floats(-0.5).op("f32x4.add").get(f).get(f).op("f32x4.mul").op("f32x4.mul");
+  }
+
+  /** Replaces results for 0, negative numbers, infinity and NaN of the x kept by #logParts. */
+  #logEnds(): void {
+    const c = this.#c;
+    const [y, , , x] = this.#temps as [Local, Local, Local, Local];
+    c.set(y).get(y).get(x).get(x).floats(Number.POSITIVE_INFINITY).op("f32x4.lt").op("v128.bitselect").set(y);
+    c.floats(Number.NEGATIVE_INFINITY).get(y).get(x).floats(0).op("f32x4.eq").op("v128.bitselect").set(y);
+    // All bits set are NaN.
+    c.get(y).get(x).floats(0).op("f32x4.lt").op("v128.or");
   }
 
   /** x → 1 / (1 + e⁻ˣ). */
@@ -77,7 +169,7 @@ export class SimdMath {
     const c = this.#c;
     const x = this.#temps[3]!;
     c.op("f32x4.neg");
-    this.exp();
+    this.expFlushed();
     c.floats(1).op("f32x4.add").set(x).floats(1).get(x).op("f32x4.div");
   }
 
@@ -86,7 +178,7 @@ export class SimdMath {
     const c = this.#c;
     const x = this.#temps[3]!;
     c.set(x).op("f32x4.neg");
-    this.exp();
+    this.expFlushed();
     const sum = this.#temps[4]!;
     c.floats(1).op("f32x4.add").set(sum).get(x).get(sum).op("f32x4.div");
   }
@@ -172,19 +264,19 @@ export class SimdMath {
   }
 
   /** Address and f32 values on the stack → stored as four elements (or one, of lane 0). */
-  store(kind: FloatKind, lanes: 1 | 4): void {
+  store(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
     const c = this.#c;
     if (kind === "f32") {
-      if (lanes === 4) c.memory("v128.store");
-      else c.storeLane("v128.store32_lane", 0);
+      if (lanes === 4) c.memory("v128.store", offset);
+      else c.storeLane("v128.store32_lane", 0, offset);
       return;
     }
     this.narrow(kind);
     if (lanes === 1) {
-      c.storeLane("v128.store16_lane", 0);
+      c.storeLane("v128.store16_lane", 0, offset);
       return;
     }
     const bits = this.#temps[0]!;
-    c.set(bits).get(bits).get(bits).op("i16x8.narrow_i32x4_u").storeLane("v128.store64_lane", 0);
+    c.set(bits).get(bits).get(bits).op("i16x8.narrow_i32x4_u").storeLane("v128.store64_lane", 0, offset);
   }
 }

@@ -1,0 +1,130 @@
+// softmax, norm, rope and groupNorm on generated code.
+import type { ExprNode } from "../../../ops/expr.ts";
+import type { OpTable } from "../../../ops/table.ts";
+import type { View } from "../../backend.ts";
+import { operandModes } from "./blocking.ts";
+import type { KernelName, WasmEngine } from "./engine.ts";
+import { groupNormArgs } from "./group-norm-kernel.ts";
+import { addressOf, commonArena, elementBytes, type Grid, planRows, rowGrid, rowParts, vectorWords, wordsOf } from "./plan.ts";
+import { floatKind } from "./row-function.ts";
+import { maxRowColumns, rowArgs } from "./row-kernels.ts";
+
+/** Elements a task of a row kernel should have. */
+const taskElements = 16_384;
+/** Elements from which waking other threads pays. */
+const threadedElements = 65_536;
+
+interface RowJob {
+  readonly kernel: KernelName;
+  readonly out: View;
+  readonly x: View;
+  /** Operands of the expression. */
+  readonly operands?: readonly View[];
+  /** Views walked beside x that belong to the kernel itself. */
+  readonly beside?: readonly View[];
+  readonly expr?: ExprNode | undefined;
+}
+
+type RowWords = Partial<Record<(typeof rowArgs)[number], number>>;
+
+/** Runs a row kernel; `extra` gives its own words from the grid, or undefined when it does not cover them. */
+function runRows(engine: WasmEngine, job: RowJob, extra: (grid: Grid, beside: readonly View[]) => RowWords | undefined): boolean {
+  const { kernel, operands = [], beside = [], expr } = job;
+  const kind = floatKind(job.x.dtype);
+  const arena = commonArena([job.out, job.x, ...operands, ...beside]);
+  if (!arena || !kind || job.x.layout.shape.at(-1)! > maxRowColumns) return false;
+  for (const views of rowParts([job.out, ...operands, job.x, ...beside])) {
+    const grid = rowGrid(
+      views.map((v) => v.layout),
+      2,
+    );
+    const [x, [xBatch, xRow, step]] = [views[1 + operands.length]!, grid!.strides[1 + operands.length]!];
+    const words = extra(grid!, views.slice(2 + operands.length));
+    if (!words || (step !== 1 && grid!.columns > 1)) return false;
+    const finish = planRows(engine, arena, expr, views.slice(0, 1 + operands.length), grid!.strides);
+    if (!finish) return false;
+    const rows = grid!.batch * grid!.rows;
+    const rowsPerTask = Math.max(1, Math.floor(taskElements / grid!.columns));
+    const args = wordsOf(rowArgs, {
+      ...finish,
+      ...{ rows, rowsPerBatch: grid!.rows, columns: grid!.columns, rowsPerTask },
+      ...{ x: addressOf(x), xBatch: xBatch * elementBytes(x), xRow: xRow * elementBytes(x), xMode: operandModes[kind] },
+      ...words,
+    });
+    engine.run(arena, kernel, args, Math.ceil(rows / rowsPerTask), rows * grid!.columns >= threadedElements);
+  }
+  return true;
+}
+
+/** Computes softmax or log-softmax; false when the operands are not covered. */
+export function fastSoftmax(engine: WasmEngine, out: View, { x }: OpTable["softmax"]["in"], { log }: OpTable["softmax"]["attrs"]): boolean {
+  return runRows(engine, { kernel: "softmax", out, x }, () => ({ layer: log ? 1 : 0 }));
+}
+
+/** Computes a layer or RMS norm with epilogue; false when the operands are not covered. */
+export function fastNorm(engine: WasmEngine, out: View, inputs: OpTable["norm"]["in"], attrs: OpTable["norm"]["attrs"]): boolean {
+  const { x, weight, bias, operands = [] } = inputs;
+  if (!commonArena([x, weight, bias])) return false;
+  const [w, b] = [vectorWords(weight), vectorWords(bias)];
+  if (!w || !b) return false;
+  return runRows(engine, { kernel: "norm", out, x, operands, expr: attrs.epilogue }, () => ({
+    ...{ weight: w.address, weightMode: w.mode, bias: b.address, biasMode: b.mode },
+    ...{ eps: floatBits(attrs.eps), layer: attrs.kind === "layer" ? 1 : 0 },
+  }));
+}
+
+/** Rotates pairs; false when the operands are not covered. */
+export function fastRope(engine: WasmEngine, out: View, inputs: OpTable["rope"]["in"], { interleaved }: OpTable["rope"]["attrs"]): boolean {
+  const { x, cos, sin } = inputs;
+  const width = x.layout.shape.at(-1)!;
+  if (width % (interleaved ? 4 : 8) !== 0) return false;
+  return runRows(engine, { kernel: "rope", out, x, beside: [cos, sin] }, ({ strides }, [c, s]) => {
+    const [[cosBatch, cosRow, cosStep], [sinBatch, sinRow, sinStep]] = [strides[2]!, strides[3]!];
+    if (cosStep !== 1 || sinStep !== 1) return undefined;
+    return {
+      ...{ weight: addressOf(c!), weightBatch: 4 * cosBatch, weightRow: 4 * cosRow },
+      ...{ bias: addressOf(s!), biasBatch: 4 * sinBatch, biasRow: 4 * sinRow, layer: interleaved ? 1 : 0 },
+    };
+  });
+}
+
+/** Computes a group norm with epilogue; false when the operands are not covered. */
+export function fastGroupNorm(
+  engine: WasmEngine,
+  out: View,
+  { x, weight, bias, operands = [] }: OpTable["groupNorm"]["in"],
+  { groups, eps, epilogue }: OpTable["groupNorm"]["attrs"],
+): boolean {
+  const [b, all] = x.layout.shape as [number, number];
+  const kind = floatKind(x.dtype);
+  const views = [out, ...operands];
+  const arena = commonArena([...views, x, weight, bias]);
+  const [w, shift, strides] = [vectorWords(weight), vectorWords(bias), channelStrides(views)];
+  if (!arena || !kind || !w || !shift || !strides || all > maxRowColumns) return false;
+  const finish = planRows(engine, arena, epilogue, views, strides);
+  if (!finish) return false;
+  const area = x.layout.shape.slice(2).reduce((n, d) => n * d, 1);
+  const words = wordsOf(groupNormArgs, {
+    ...finish,
+    ...{ x: addressOf(x), xMode: operandModes[kind], xBytes: elementBytes(x), groups, channels: all / groups, all, area },
+    ...{ weight: w.address, weightMode: w.mode, bias: shift.address, biasMode: shift.mode, eps: floatBits(eps) },
+  });
+  engine.run(arena, "groupNorm", words, b * groups, b * all * area >= threadedElements);
+  return true;
+}
+
+/** Strides of image, channel and pixel of [b, c, spatial…] views; undefined when pixels do not run into each other. */
+function channelStrides(views: readonly View[]): Grid["strides"] | undefined {
+  const strides: [number, number, number][] = [];
+  for (const { layout } of views) {
+    const [batch, channel, ...steps] = layout.strides as [number, number, ...number[]];
+    const sizes = layout.shape.slice(2);
+    const walked = steps.filter((_, i) => sizes[i] !== 1);
+    const counts = sizes.filter((d) => d !== 1);
+    if (walked.some((s, i) => i + 1 < walked.length && s !== walked[i + 1]! * counts[i + 1]!)) return undefined;
+    strides.push([batch, channel, walked.at(-1) ?? 1]);
+  }
+  return strides;
+}
+
+const floatBits = (x: number): number => new Int32Array(Float32Array.of(x).buffer)[0]!;

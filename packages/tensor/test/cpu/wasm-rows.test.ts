@@ -1,0 +1,108 @@
+// Generated row kernels against the plain loops: layouts, dtypes, rows of odd length, groups larger than a chunk.
+import { afterAll, describe, it } from "vitest";
+import type { View } from "../../src/backends/backend.ts";
+import type { DType } from "../../src/dtype.ts";
+import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
+import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
+import { compare, labs, storeTolerance } from "./compare.ts";
+import type { Lab } from "./lab.ts";
+
+afterAll(() => labs.forEach((lab) => void lab.backend.destroy()));
+
+const silu = unaryNode("silu", inputNode(0, "f32"));
+const [first, second] = [inputNode(0, "f32"), inputNode(1, "f32")];
+/** [b, l, n, d] seen as [b, n, l, d]. */
+const headsFirst = (lab: Lab, [b, n, l, d]: readonly [number, number, number, number], dtype: DType): View => ({
+  ...lab.random([b, l, n, d], dtype),
+  layout: permuteLayout(contiguousLayout([b, l, n, d]), [0, 2, 1, 3]),
+});
+
+describe("norms", () => {
+  for (const dtype of ["f32", "bf16", "f16"] as const) {
+    it(`${dtype} weights, modulated, of strided rows`, async () => {
+      const shape = [2, 3, 70, 37] as const;
+      await compare(
+        [...shape],
+        dtype,
+        (lab, { norm }, out) => {
+          const scale = lab.random([2, 1, 1, 37], "f32", 2);
+          const operands = [{ ...scale, layout: expandLayout("t", scale.layout, [...shape]) }];
+          const inputs = { x: headsFirst(lab, shape, dtype), weight: lab.random([37], dtype, 3), operands };
+          norm(out, inputs, { kind: "rms", eps: 1e-6, epilogue: binaryNode("mul", first, second) });
+        },
+        storeTolerance[dtype],
+      );
+    });
+  }
+
+  it("group norm over groups larger than a chunk, with and without weights", async () => {
+    for (const [area, dtype, parts] of [
+      [[70, 71], "f32", "both"],
+      [[3, 3], "bf16", "weight"],
+      [[1, 1], "f32", "none"],
+      [[130], "f16", "both"],
+    ] as const) {
+      const shape = [2, 12, ...area];
+      await compare(
+        shape,
+        dtype,
+        (lab, { groupNorm }, out) => {
+          const weights = parts === "none" ? {} : { weight: lab.random([12], "bf16", 2) };
+          const bias = parts === "both" ? { bias: lab.random([12], "f32", 3) } : {};
+          const inputs = { x: lab.random(shape, dtype), ...weights, ...bias };
+          groupNorm(out, inputs, { groups: 4, eps: 1e-5, ...(parts === "none" ? {} : { epilogue: silu }) });
+        },
+        storeTolerance[dtype],
+      );
+    }
+  });
+
+  it("group norm of values far from zero", async () => {
+    const shape = [1, 2, 90, 100];
+    const numbers = Array.from({ length: 18_000 }, (_, i) => 1000 + ((i * 7919) % 1009) / 1009);
+    await compare(
+      shape,
+      "f32",
+      (lab, { groupNorm }, out) => groupNorm(out, { x: lab.view(shape, numbers) }, { groups: 1, eps: 1e-5 }),
+      // Distances from the mean keep about ten of their bits.
+      1e-6,
+    );
+  });
+});
+
+describe("softmax and rope", () => {
+  it("log-softmax, with hidden and undefined values", async () => {
+    const rows = [
+      [1, 2, 3, 4, 5, 6, 7, 8, 9],
+      [-Infinity, 0, 90, -Infinity, 1, 2, 3, 4, 5],
+      [-Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity],
+      [0, Number.NaN, 0, 0, 0, 0, 0, 0, 0],
+      [0, 0, 0, 0, Infinity, 0, 0, 0, 0],
+      [-1e4, 1e4, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    for (const log of [false, true]) {
+      await compare([6, 9], "f32", (lab, { softmax }, out) => softmax(out, { x: lab.view([6, 9], rows.flat()) }, { log }));
+    }
+    await compare([70, 1030], "f32", (lab, { softmax }, out) => softmax(out, { x: lab.random([70, 1030]) }, { log: true }));
+  });
+
+  for (const interleaved of [true, false]) {
+    it(`rope, ${interleaved ? "interleaved" : "in halves"}`, async () => {
+      const shape = [2, 3, 65, 24] as const;
+      for (const dtype of ["f32", "bf16"] as const) {
+        await compare(
+          [...shape],
+          dtype,
+          (lab, { rope }, out) => {
+            const angles = (seed: number) => {
+              const table = lab.random([2, 1, 65, 12], "f32", seed);
+              return { ...table, layout: expandLayout("t", table.layout, [2, 3, 65, 12]) };
+            };
+            rope(out, { x: headsFirst(lab, shape, dtype), cos: angles(2), sin: angles(3) }, { interleaved });
+          },
+          storeTolerance[dtype],
+        );
+      }
+    });
+  }
+});

@@ -1,0 +1,57 @@
+# Minimax coefficients of the vector functions in packages/tensor/src/backends/cpu/wasm/simd-math.ts (highest power first, with the
+# largest weighted error). Lawson's iteration on Chebyshev nodes; needs numpy only. Run: python tools/reference/simd_polynomials.py
+import numpy as np
+
+
+def fit(function, weight, low, high, degree, rounds=1200):
+    """Polynomial that minimises the largest |weight * (p - function)| on [low, high]."""
+    nodes = 4000
+    x = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(nodes) + 0.5) / nodes)
+    powers, values, weights = np.vander(x, degree + 1), function(x), weight(x)
+    share = np.ones(nodes) / nodes
+    for _ in range(rounds):
+        root = np.sqrt(share) * weights
+        coefficients = np.linalg.lstsq(powers * root[:, None], values * root, rcond=None)[0]
+        error = np.abs((powers @ coefficients - values) * weights)
+        share = share * (error + 1e-30)
+        share /= share.sum()
+    return coefficients.tolist(), error.max()
+
+
+half_octave = np.log(2) / 2 * 1.0005
+
+
+def exp_tail(r):
+    """(e^r - 1 - r) / r^2"""
+    series = 0.5 + r / 6 + r**2 / 24 + r**3 / 120 + r**4 / 720
+    return np.where(np.abs(r) < 1e-3, series, (np.expm1(r) - r) / np.where(r == 0, 1, r * r))
+
+
+def log_tail(f):
+    """(ln(1 + f) - f + f^2 / 2) / f^3"""
+    series = 1 / 3 - f / 4 + f**2 / 5 - f**3 / 6 + f**4 / 7 - f**5 / 8 + f**6 / 9
+    return np.where(np.abs(f) < 1e-2, series, (np.log1p(f) - f + f * f / 2) / np.where(f == 0, 1, f**3))
+
+
+def sin_tail(z):
+    """(sin x - x) / x^3 of z = x^2"""
+    series = -1 / 6 + z / 120 - z**2 / 5040 + z**3 / 362880 - z**4 / 39916800
+    return np.where(z < 1e-2, series, (np.sin(np.sqrt(z)) - np.sqrt(z)) / np.where(z == 0, 1, z**1.5))
+
+
+def cos_tail(z):
+    """(cos x - 1 + x^2 / 2) / x^4 of z = x^2"""
+    series = 1 / 24 - z / 720 + z**2 / 40320 - z**3 / 3628800 + z**4 / 479001600
+    return np.where(z < 1e-1, series, (np.cos(np.sqrt(z)) - 1 + z / 2) / np.where(z == 0, 1, z * z))
+
+
+eighth_turn = (np.pi / 4 * 1.001) ** 2
+fits = {
+    "exp": (exp_tail, lambda r: r * r / np.exp(r), -half_octave, half_octave, 4),
+    "expm1": (exp_tail, lambda r: np.abs(r * r / np.expm1(r)), -half_octave, half_octave, 4),
+    "log": (log_tail, lambda f: np.abs(f**3 / np.log1p(f)), np.sqrt(0.5) - 1, np.sqrt(2) - 1, 8),
+    "sin": (sin_tail, lambda z: z, 1e-9, eighth_turn, 2),
+    "cos": (cos_tail, lambda z: z * z / np.cos(np.sqrt(z)), 1e-9, eighth_turn, 2),
+}
+for name, arguments in fits.items():
+    print(name, *fit(*arguments))
