@@ -51,13 +51,48 @@ const texts: Readonly<Record<string, string>> = {
   let exact = x > 0.0 && (bitcast<u32>(x) & 0x7fffffu) == 0u && e > -127 && e < 128;
   return select(f_log(x) * 1.44269504088896341, f32(e), exact);
 }`,
+  // x = m 2^(e-23) with integer m. Bits of 2/pi above weight 2^(24-e) only add multiples of 4 quarter turns, so m times the next 96 bits, modulo
+  // 2^96, holds the quadrant and 94 bits of the fraction: Payne and Hanek's reduction in integers, which no compiler can reassociate.
+  f_quarters: `fn f_quarters(x: f32) -> vec2<u32> {
+  let two_over_pi = array<u32, 8>(0u, 0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu);
+  let u = bitcast<u32>(x);
+  let at = min(max((u >> 23u) & 0xffu, 121u), 254u) - 120u;
+  let m = (u & 0x7fffffu) | 0x800000u;
+  let i = at >> 5u;
+  let s = at & 31u;
+  let down = 31u - s;
+  let w0 = (two_over_pi[i] << s) | ((two_over_pi[i + 1u] >> 1u) >> down);
+  let w1 = (two_over_pi[i + 1u] << s) | ((two_over_pi[i + 2u] >> 1u) >> down);
+  let w2 = (two_over_pi[i + 2u] << s) | ((two_over_pi[i + 3u] >> 1u) >> down);
+  let low = m * w1;
+  let mid = low + u_high(m, w2);
+  return vec2<u32>(m * w0 + u_high(m, w1) + select(0u, 1u, mid < low), mid);
+}`,
+  u_high: `fn u_high(a: u32, b: u32) -> u32 {
+  let t = (a >> 16u) * (b & 0xffffu) + (((a & 0xffffu) * (b & 0xffffu)) >> 16u);
+  let v = (a & 0xffffu) * (b >> 16u) + (t & 0xffffu);
+  return (a >> 16u) * (b >> 16u) + (t >> 16u) + (v >> 16u);
+}`,
   f_sincos: `fn f_sincos(x: f32, quarter: i32) -> f32 {
-  let k = round(clamp(x, -3.0e6, 3.0e6) * 0.63661977236758134);
-  let r = ((x - k * 1.5703125) - k * 4.83751296997070312e-4) - k * 7.54978995489188216e-8;
+  let near = abs(x) < 0.7853981;
+  let w = f_quarters(x);
+  // Round the quarter turns to the nearest; what is left is a fraction of magnitude at most one half, of 62 bits.
+  let k = (w.x >> 30u) + ((w.x >> 29u) & 1u);
+  let below = ((w.x >> 29u) & 1u) == 1u;
+  let f0 = (w.x << 2u) | (w.y >> 30u);
+  let f1 = w.y << 2u;
+  let g1 = select(f1, ~f1, below);
+  let g0 = select(f0, ~f0, below);
+  let z0 = min(countLeadingZeros(g0), 31u);
+  let top = (g0 << z0) | ((g1 >> 1u) >> (31u - z0));
+  let size = f32(top) * 1.57079632679489662 * bitcast<f32>((95u - z0) << 23u);
+  let away = bitcast<f32>(bitcast<u32>(size) | select(0u, 0x80000000u, below != (x < 0.0)));
+  let r = select(away, x, near);
   let z = r * r;
-  let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
+  let s = select(((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r, r, z < 1e-9);
   let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
-  let q = (i32(k) + quarter) & 3;
+  let turns = select(select(i32(k), -i32(k), x < 0.0), 0, near);
+  let q = (turns + quarter) & 3;
   let v = select(s, c, (q & 1) == 1);
   return f_pick(select(v, -v, q >= 2), 0x7fc00000u, f_inf(x) || f_nan(x));
 }`,
