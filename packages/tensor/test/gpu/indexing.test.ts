@@ -86,6 +86,32 @@ describe.each(variants)("%s", (_name, options) => {
     }
   });
 
+  it.each(["f32", "u8"] as const)("many indices on %s: sorted first, added in index order", async (dtype) => {
+    const many = {
+      index: pair.tensor(
+        [700],
+        "i32",
+        places(700, 90).map((v) => v % 37),
+      ),
+      src: pair.tensor([2, 700, 3], dtype),
+    };
+    await pair.expectSame("indexAdd", pair.output([2, 40, 3], dtype), { x: pair.tensor([2, 40, 3], dtype), ...many }, { dim: 1 });
+    for (const [dim, add] of [
+      [0, true],
+      [0, false],
+      [1, true],
+    ] as const) {
+      const shape = dim === 0 ? [90, 3] : [3, 90];
+      const inputs = { x: pair.tensor([11, 11], dtype), index: pair.tensor(shape, "i32", places(270, 10)), src: pair.tensor(shape, dtype) };
+      await pair.expectSame("scatter", pair.output([11, 11], dtype), inputs, { dim, add });
+    }
+  });
+
+  it("scatters into more than one binding holds", async () => {
+    const inputs = { x: pair.tensor([90, 101]), index: pair.tensor([70], "u32", places(70, 90)), src: pair.tensor([70, 101]) };
+    await pair.expectSame("indexAdd", pair.output([90, 101], "f32"), inputs, { dim: 0 });
+  });
+
   it.each(quantized)("decodes and looks up rows of %s", async (dtype) => {
     const bytes = new Uint8Array(bytesOf(dtype, 6 * 512));
     quantizeInto(dtype, noise(6 * 512, 9), 0, bytes, 0, 6 * 512);

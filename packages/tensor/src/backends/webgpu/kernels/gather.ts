@@ -1,4 +1,4 @@
-// Indexing: gather, indexSelect, scatter, indexAdd. Sums are in index order, without atomics, so results never vary.
+// Reading by index (gather, indexSelect) and decoding of packed tables.
 import { bytesOf, isQuantized, type QuantDType } from "../../../dtype.ts";
 import { narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
@@ -10,8 +10,8 @@ import { offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
 import { bindView, bytesOfView, fits, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
-import { isEmpty, planFinish, withFloatOutput } from "./finish.ts";
-import { bitsOf, computePoints, flat, moveElements } from "./pointwise.ts";
+import { isEmpty, planFinish } from "./finish.ts";
+import { moveElements } from "./pointwise.ts";
 import { forEachRowPiece } from "./rows.ts";
 
 const named = (values: { params: readonly string[]; values: readonly number[] }): Record<string, number> =>
@@ -135,107 +135,6 @@ function selectRows(ctx: KernelContext, out: View, x: View, index: View): void {
   selectSlices(ctx, picked, table, index, 0);
   ctx.kernels.dequantize(out, { x: raw }, {});
   ctx.drop(raw.buffer);
-}
-
-export function scatterKernel(ctx: KernelContext): Kernel<"scatter"> {
-  return (out, { x, index, src }, { dim, add }) => {
-    if (isEmpty(out)) return;
-    const [, size, c] = around(out.layout.shape, dim);
-    const n = index.layout.shape[dim]!;
-    // Coordinates before and after `dim` of the smaller index map to those of the output through strides.
-    const rank = out.layout.shape.length;
-    const inside = offsetFunction(
-      "index_walk",
-      { ...index.layout, strides: index.layout.strides.map((s, i) => (i === dim ? 0 : s)), shape: out.layout.shape },
-      0,
-      rank,
-    );
-    const limits = out.layout.shape
-      .map((d, i) => (i === dim || index.layout.shape[i] === d ? "" : bound(out.layout.shape, i, index.layout.shape[i]!)))
-      .join("");
-    const step = sizeOf(index.layout.shape.slice(dim + 1));
-    const text = `${inside.text}
-fn value(i: u32) -> VALUE {
-  var s = x_at(i);
-  ${limits}
-  let j = (i / p.c) % p.size;
-  let base = index_walk(i);
-  for (var k = 0u; k < p.count; k++) {
-    let at = base + k * p.step;
-    if (u32(index_at(at)) == j) { ${add ? "s += src_at(at);" : "s = src_at(at);"} }
-  }
-  return s;
-}`;
-    const params = { size, c, count: n, step, ...named(inside) };
-    scatterInto(ctx, "scatter", out, { x, index, src }, { key: `${add}${inside.key}${limits}`, params, text, add });
-  };
-}
-
-/** A statement that returns x unchanged where coordinate d is beyond the index's extent. */
-function bound(shape: readonly number[], d: number, limit: number): string {
-  return `if ((i / ${sizeOf(shape.slice(d + 1))}u) % ${shape[d]}u >= ${limit}u) { return s; }\n  `;
-}
-
-interface ScatterText {
-  readonly key: string;
-  readonly params: Record<string, number>;
-  readonly text: string;
-  readonly add: boolean;
-}
-
-/** Floats that add are summed in f32; integers and replacements travel as bits. */
-function scatterInto(
-  ctx: KernelContext,
-  op: string,
-  out: View,
-  inputs: Record<"x" | "index" | "src", View>,
-  { key, params, text, add }: ScatterText,
-): void {
-  const float = ["f32", "f16", "bf16"].includes(out.dtype);
-  if (add && float) {
-    withFloatOutput(ctx, op, out, (target) => {
-      computePoints(
-        ctx,
-        flat(target),
-        { op, key, inputs: { ...inputs, x: flat(inputs.x) }, params, text: text.replace("VALUE", "f32") },
-        {},
-      );
-    });
-    return;
-  }
-  const bits = (v: View): View => ({
-    ...v,
-    dtype: ({ u8: "u8", u16: "bf16", u32: "u32" } as const)[bitsOf(v.dtype as StoredDType) as "u8" | "u16" | "u32"],
-  });
-  const raw = text.replace("VALUE", "u32").replace("s = src_at(at)", "s = src_bits(at)").replace("s += src_at(at)", "s += src_bits(at)");
-  const half = elementBytes[out.dtype as StoredDType] === 2;
-  const loads = half
-    ? "fn src_bits(i: u32) -> u32 { return (bitcast<u32>(src_at(i)) >> 16u) & 0xffffu; }"
-    : "fn src_bits(i: u32) -> u32 { return src_at(i); }";
-  moveElements(ctx, flat(out), {
-    op,
-    key: `${key}bits`,
-    inputs: { x: flat(bits(inputs.x)), index: inputs.index, src: bits(inputs.src) },
-    params,
-    text: `${loads}\n${raw}`,
-  });
-}
-
-export function indexAddKernel(ctx: KernelContext): Kernel<"indexAdd"> {
-  return (out, { x, index, src }, { dim }) => {
-    if (isEmpty(out)) return;
-    const [, size, c] = around(out.layout.shape, dim);
-    const count = index.layout.shape[0]!;
-    const text = `fn value(i: u32) -> VALUE {
-  var s = x_at(i);
-  let inner = i % p.c; let j = (i / p.c) % p.size; let outer = i / (p.c * p.size);
-  for (var k = 0u; k < p.count; k++) {
-    if (u32(index_at(k)) == j) { s += src_at((outer * p.count + k) * p.c + inner); }
-  }
-  return s;
-}`;
-    scatterInto(ctx, "indexAdd", out, { x, index, src }, { key: "", params: { size, c, count }, text, add: true });
-  };
 }
 
 export function dequantizeKernel(ctx: KernelContext): Kernel<"dequantize"> {

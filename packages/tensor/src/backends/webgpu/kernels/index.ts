@@ -4,7 +4,7 @@ import { attentionKernel } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
 import { convKernel, convTransposeKernel } from "./conv.ts";
 import { copyKernel, fillKernel, mapKernel } from "./elementwise.ts";
-import { dequantizeKernel, gatherKernel, indexAddKernel, indexSelectKernel, scatterKernel } from "./gather.ts";
+import { dequantizeKernel, gatherKernel, indexSelectKernel } from "./gather.ts";
 import { groupNormKernel } from "./group-norm.ts";
 import { matmulKernel } from "./matmul.ts";
 import { normKernel } from "./norm.ts";
@@ -12,6 +12,7 @@ import { reduceKernel } from "./reduce.ts";
 import { poolKernel, resampleKernel } from "./resample.ts";
 import { ropeKernel } from "./rope.ts";
 import { scanKernel } from "./scan.ts";
+import { indexAddKernel, scatterKernel } from "./scatter.ts";
 import { softmaxKernel } from "./softmax.ts";
 import { argsortKernel } from "./sort.ts";
 
