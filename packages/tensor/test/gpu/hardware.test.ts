@@ -62,5 +62,18 @@ describe("kernels for hardware", () => {
     await pair.expectSame("attention", pair.output([2, 1, 9, 160], "f32"), inputs, { scale: 0.08, causal: false });
   });
 
+  it.each([
+    ["odd width", 17, 20, 9, [1, 1]],
+    ["stride 2", 8, 70, 16, [2, 2]],
+  ] as const)("convolution as a product, %s", async (_n, c, o, w, stride) => {
+    const ow = Math.floor((w - 1) / stride[1]) + 1;
+    const oh = Math.floor(9 / stride[0]) + 1;
+    const x = pair.tensor([2, c, 10, w], "bf16");
+    const bias = pair.tensor([o, 1, 1], "f32", undefined, (l) => expandLayout("t", l, [2, o, oh, ow]));
+    const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
+    const attrs = { stride, padding: [1, 1], dilation: [1, 1], groups: 1, epilogue } as const;
+    await pair.expectSame("conv", pair.output([2, o, oh, ow], "f32"), { x, weight: pair.tensor([o, c, 3, 3]), operands: [bias] }, attrs);
+  });
+
   it("says which kernels it chose", () => expect(pair.gpu.capabilities.tier).toBe("plain"));
 });

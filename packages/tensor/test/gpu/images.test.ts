@@ -27,6 +27,7 @@ const cases: [string, ConvCase][] = [
   ["grouped", { c: 8, o: 12, h: 6, w: 6, k: [3, 3], padding: [1, 1], groups: 4 }],
   ["depthwise", { c: 6, o: 6, h: 7, w: 9, k: [3, 3], padding: [1, 1], groups: 6 }],
   ["one row", { c: 4, o: 6, h: 1, w: 30, k: [1, 5], padding: [0, 2] }],
+  ["stride 2 as a product, f16", { c: 16, o: 32, h: 60, w: 40, k: [3, 3], stride: [2, 2], padding: [1, 1], dtype: "f16" }],
   ["larger than a small binding", { c: 12, o: 16, h: 40, w: 40, k: [3, 3], padding: [1, 1] }],
 ];
 
@@ -62,6 +63,16 @@ describe.each(variants)("%s", (_name, options) => {
     const out = pair.output([2, o, 11, 12], "f32");
     const inputs = { x: pair.tensor([2, c, 5, 6]), weight: pair.tensor([c, o / groups, 3, 3]) };
     await pair.expectSame("convTranspose", out, inputs, { stride: [2, 2], padding: [0, 1], dilation: [1, 1], groups }, 2e-6);
+  });
+
+  it("transposed conv larger than a small binding", async () => {
+    const [dtype, groups] = ["f16", 2] as const;
+    const shape = [2, 12, 65, 40];
+    const bias = pair.tensor([12, 1, 1], "f32", undefined, (l) => expandLayout("t", l, shape));
+    const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
+    const inputs = { x: pair.tensor([2, 8, 32, 20], dtype), weight: pair.tensor([8, 12 / groups, 5, 2], dtype), operands: [bias] };
+    const attrs = { stride: [2, 2], padding: [1, 0], dilation: [1, 1], groups, epilogue } as const;
+    await pair.expectSame("convTranspose", pair.output(shape, dtype), inputs, attrs, roundingTolerance[dtype]);
   });
 
   it.each([

@@ -1,4 +1,5 @@
-// Convolutions: implicit (no im2col in memory), four output channels and four neighbouring pixels per thread.
+// Convolution without im2col in memory: as a product where that is faster (conv-gemm.ts), else four output channels and four neighbouring
+// pixels per thread. Images larger than a binding are cut into channels and bands of rows.
 import { narrowLayout } from "../../../layout.ts";
 import type { ConvAttrs, Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
@@ -7,9 +8,9 @@ import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { bindView, bytesOfView, fits, type KernelContext, scratchView } from "./context.ts";
+import { recordConvGemm } from "./conv-gemm.ts";
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
-import { computePoints } from "./pointwise.ts";
 
 type Four = readonly [number, number, number, number];
 
@@ -41,7 +42,7 @@ function convImage(ctx: KernelContext, out: View, x: View, weight: View, attrs: 
   if (whole && flops <= ctx.traits.dispatchFlops) {
     const piece = { channel: 0, channels: outChannels, row: 0, rows, inputRow: 0 };
     const width = out.layout.shape[3]!;
-    withFinish(ctx, "conv", out, width, 2, attrs, operands, (o, finish) => record(ctx, o, x, weight, attrs, piece, finish(o)));
+    withFinish(ctx, "conv", out, width, 3, attrs, operands, (o, finish) => record(ctx, o, x, weight, attrs, piece, finish(o)));
     return;
   }
   banded(ctx, out, x, weight, attrs, operands, flops);
@@ -110,7 +111,7 @@ function channelBlock(
   const target = cut(out);
   const result = scratchView(ctx, "f32", target.layout.shape, "conv result");
   const part = { ...weight, layout: narrowLayout(weight.layout, 0, piece.channel, piece.channels) };
-  withFinish(ctx, "conv", result, result.layout.shape[3]!, 2, {}, undefined, (o, finish) =>
+  withFinish(ctx, "conv", result, result.layout.shape[3]!, 3, {}, undefined, (o, finish) =>
     record(ctx, o, x, part, attrs, piece, finish(o), out),
   );
   runMap(ctx, "conv", target, [result, ...operands.map(cut)], attrs.epilogue ?? { kind: "input", index: 0, type: "f32" });
@@ -127,6 +128,8 @@ function record(
   finish: Finish,
   whole: View = out,
 ): void {
+  const padTop = attrs.padding[0] + piece.inputRow - piece.row * attrs.stride[0];
+  if (recordConvGemm(ctx, out, x, weight, attrs, padTop, finish)) return;
   const [, channels, h, w] = x.layout.shape as Four;
   const [o, perGroup, kh, kw] = weight.layout.shape as Four;
   const outRows = out.layout.shape[2]!;
@@ -136,7 +139,6 @@ function record(
   const block = groupSize % 4 === 0 ? 4 : 1;
   const key = `conv|${block}|${x.dtype}|${weight.dtype}|${finish.key}`;
   const program = ctx.program(key, () => convSpec(block, x.dtype as StoredDType, weight.dtype as StoredDType, finish));
-  const padTop = attrs.padding[0] + piece.inputRow - piece.row * attrs.stride[0];
   const sizes = [channels, h, w, o, outRows, outWidth, perGroup, kh, kw];
   const attributes = [...attrs.stride, ...attrs.dilation, padTop, attrs.padding[1], groupSize, piece.channel];
   const tiles = Math.ceil(o / block) * outRows * Math.ceil(outWidth / 4);
@@ -216,51 +218,3 @@ function convSpec(block: number, xd: StoredDType, wd: StoredDType, finish: Finis
     body,
   };
 }
-
-export function convTransposeKernel(ctx: KernelContext): Kernel<"convTranspose"> {
-  return (out, { x, weight, operands }, attrs) => {
-    const [, channels, h, w] = x.layout.shape as Four;
-    const [, outChannels, oh, ow] = out.layout.shape as Four;
-    const [, og, kh, kw] = weight.layout.shape as Four;
-    const params = {
-      ...{ c: channels, h, w, o: outChannels, oh, ow, og, kh, kw, cg: channels / attrs.groups },
-      ...{
-        sy: attrs.stride[0],
-        sx: attrs.stride[1],
-        dy: attrs.dilation[0],
-        dx: attrs.dilation[1],
-        py: attrs.padding[0],
-        px: attrs.padding[1],
-      },
-    };
-    const kernel = {
-      op: "convTranspose",
-      key: "",
-      inputs: { x, weight },
-      params,
-      text: transposeText,
-      flops: 2 * sizeOf(x.layout.shape) * og * kh * kw,
-    };
-    computePoints(ctx, out, kernel, attrs, operands);
-  };
-}
-
-const transposeText = `fn value(i: u32) -> f32 {
-  let ox = i % p.ow; let oy = (i / p.ow) % p.oh; let o = (i / (p.ow * p.oh)) % p.o; let b = i / (p.ow * p.oh * p.o);
-  let g = o / p.og;
-  var s = 0.0;
-  for (var ky = 0u; ky < p.kh; ky++) {
-    let ty = i32(oy + p.py) - i32(ky * p.dy);
-    if (ty < 0 || ty % i32(p.sy) != 0 || ty / i32(p.sy) >= i32(p.h)) { continue; }
-    for (var kx = 0u; kx < p.kw; kx++) {
-      let tx = i32(ox + p.px) - i32(kx * p.dx);
-      if (tx < 0 || tx % i32(p.sx) != 0 || tx / i32(p.sx) >= i32(p.w)) { continue; }
-      let at = u32(ty / i32(p.sy)) * p.w + u32(tx / i32(p.sx));
-      for (var c = 0u; c < p.cg; c++) {
-        let ic = g * p.cg + c;
-        s += x_at((b * p.c + ic) * p.h * p.w + at) * weight_at(((ic * p.og + o % p.og) * p.kh + ky) * p.kw + kx);
-      }
-    }
-  }
-  return s;
-}`;

@@ -2,7 +2,8 @@
 import type { KernelTable } from "../../../ops/table.ts";
 import { attentionKernel } from "./attention.ts";
 import type { KernelContext } from "./context.ts";
-import { convKernel, convTransposeKernel } from "./conv.ts";
+import { convKernel } from "./conv.ts";
+import { convTransposeKernel } from "./conv-transpose.ts";
 import { copyKernel, fillKernel, mapKernel } from "./elementwise.ts";
 import { dequantizeKernel, gatherKernel, indexSelectKernel } from "./gather.ts";
 import { groupNormKernel } from "./group-norm.ts";

@@ -288,17 +288,39 @@ function transposed(v: View): View {
 function product(ctx: KernelContext, a: View, b: View, piece: Piece, finish: Finish, n0: number, n: number): void {
   const sa = matrixSource(ctx, "a", a, piece.m);
   const sb = matrixSource(ctx, "b", transposed(b), n);
+  recordGemm(ctx, "matmul", { view: a, source: sa }, { view: b, source: sb }, piece, finish, n0, n);
+}
+
+/** An operand with its text. */
+export interface GemmOperand {
+  readonly view: View;
+  readonly source: MatrixSource;
+}
+
+/** Records the fastest kernel for columns n0…n0+n of a product whose operands are any sources, on behalf of `op`. */
+export function recordGemm(
+  ctx: KernelContext,
+  op: string,
+  a: GemmOperand,
+  b: GemmOperand,
+  piece: Piece,
+  finish: Finish,
+  n0: number,
+  n: number,
+): void {
+  const { source: sa } = a;
+  const { source: sb } = b;
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
-  const largest = gemm.scaled ? maxMagnitude(ctx, a) : undefined;
+  const largest = gemm.scaled ? maxMagnitude(ctx, a.view) : undefined;
   ctx.record({
-    op: "matmul",
+    op,
     program,
-    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings, ...(largest ? [bindView(ctx, "matmul", largest).binding] : [])],
+    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings, ...(largest ? [bindView(ctx, op, largest).binding] : [])],
     params: [piece.m, n, piece.k, piece.n, n0, ...sa.values, ...sb.values, ...finish.values],
     grid: gemm.grid,
     flops: 2 * piece.m * n * piece.k * piece.batch,
-    bytes: bytesOfView(a) + bytesOfView(b),
+    bytes: bytesOfView(a.view) + bytesOfView(b.view),
   });
   if (largest) ctx.drop(largest.buffer);
 }

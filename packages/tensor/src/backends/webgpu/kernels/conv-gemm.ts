@@ -1,0 +1,104 @@
+// Convolution as a matrix product whose right operand is read from the image where it is needed (implicit GEMM): weight [o, c·kh·kw] times
+// patches [c·kh·kw, pixels]. The patches never exist in memory, and every tier of the product serves.
+import type { DType } from "../../../dtype.ts";
+import type { ConvAttrs } from "../../../ops/table.ts";
+import type { View } from "../../backend.ts";
+import { loadElement, type StoredDType } from "../wgsl/formats.ts";
+import { bindView, type KernelContext } from "./context.ts";
+import type { Finish } from "./finish.ts";
+import { wantsMatrixTile } from "./gemm-matrix.ts";
+import { wantsBroadcast } from "./gemm-subgroups.ts";
+import { type MatrixSource, matrixSource, recordGemm } from "./matmul.ts";
+
+type Four = readonly [number, number, number, number];
+
+/**
+ * Records the product for `out` [1, o, rows, w'] (contiguous) of an image, and says whether it did: grouped and narrow convolutions, and those
+ * of software drivers without subgroups, are faster without tiles. `padTop` counts rows above the image's first.
+ */
+export function recordConvGemm(
+  ctx: KernelContext,
+  out: View,
+  x: View,
+  weight: View,
+  attrs: ConvAttrs,
+  padTop: number,
+  finish: Finish,
+): boolean {
+  const [o, perGroup, kh, kw] = weight.layout.shape as Four;
+  if (attrs.groups > 1 || o < 16 || kh * kw > 64) return false;
+  const k = perGroup * kh * kw;
+  const n = out.layout.shape[2]! * out.layout.shape[3]!;
+  const rows = { ...weight, layout: { shape: [o, k], strides: [k, 1], offset: weight.layout.offset } };
+  const a = { view: rows, source: matrixSource(ctx, "a", rows, o) };
+  const b = { view: x, source: pointwise(attrs, kh, kw, padTop) ? planeSource(ctx, x) : patchSource(ctx, x, out, attrs, kh, kw, padTop) };
+  const size = { m: o, n, k, batch: 1 };
+  const { traits } = ctx;
+  if (traits.software && !wantsBroadcast(traits, size, a.source, b.source, finish) && !wantsMatrixTile(traits, size, a.source, b.source))
+    return false;
+  recordGemm(ctx, "conv", a, b, size, finish, 0, n);
+  return true;
+}
+
+const pointwise = ({ stride, padding }: ConvAttrs, kh: number, kw: number, padTop: number): boolean =>
+  kh * kw === 1 && stride[0] * stride[1] === 1 && padTop === 0 && padding[1] === 0;
+
+/** The image is the product's right operand, whose values are not scaled: bf16 may exceed f16's range, so f16 fragments must not take it. */
+const rangeOf = (x: View): DType => (x.dtype === "bf16" ? "f32" : x.dtype);
+
+/** A 1x1 convolution's patches are the image itself. */
+function planeSource(ctx: KernelContext, x: View): MatrixSource {
+  const [, channels, h, w] = x.layout.shape as Four;
+  const plane = { ...x, layout: { shape: [h * w, channels], strides: [1, h * w], offset: x.layout.offset } };
+  return { ...matrixSource(ctx, "b", plane, h * w), dtype: rangeOf(x) };
+}
+
+/** `b_r4(z, r, k)`: patch element k of pixels r…r+3. */
+function patchSource(ctx: KernelContext, x: View, out: View, attrs: ConvAttrs, kh: number, kw: number, padTop: number): MatrixSource {
+  const bound = bindView(ctx, "conv", x);
+  const [, , h, w] = x.layout.shape as Four;
+  const columns = out.layout.shape[3]!;
+  const quad = columns % 4 === 0;
+  const { stride, dilation, padding } = attrs;
+  return {
+    bound,
+    dtype: rangeOf(x),
+    along: "r",
+    quad,
+    type: "array<u32>",
+    batch: { text: "", params: [], values: [], key: "" },
+    params: ["b_o", "b_h", "b_w", "b_columns", "b_top:i32"],
+    values: [bound.offset, h, w, columns, padTop],
+    key: `conv${x.dtype}${quad ? "q" : "s"}${[kh, kw, ...stride, ...dilation, padding[1]].join()}`,
+    get text() {
+      return patchText(x.dtype as StoredDType, quad, attrs, kh, kw);
+    },
+  };
+}
+
+function patchText(d: StoredDType, quad: boolean, { stride, dilation, padding }: ConvAttrs, kh: number, kw: number): string {
+  const [sy, sx] = stride;
+  const [dy, dx] = dilation;
+  const row = (r: string): string => `i32(${r} / p.b_columns) * ${sy} + ky - p.b_top`;
+  const column = (r: string): string => `i32(${r} % p.b_columns) * ${sx} + kx`;
+  const lanes = [0, 1, 2, 3];
+  const four = quad
+    ? `let iy = ${row("r")}; let ix = ${column("r")};
+  return vec4<f32>(${lanes.map((j) => `b_pixel(c, iy, ix + ${j * sx})`).join(", ")});`
+    : `${lanes.map((j) => `let r${j} = min(r + ${j}u, p.n - 1u);`).join(" ")}
+  return vec4<f32>(${lanes.map((j) => `b_pixel(c, ${row(`r${j}`)}, ${column(`r${j}`)})`).join(", ")});`;
+  return `fn b_pixel(c: u32, iy: i32, ix: i32) -> f32 {
+  let inside = u32(iy) < p.b_h && u32(ix) < p.b_w;
+  let i = p.b_o + select(0u, (c * p.b_h + u32(iy)) * p.b_w + u32(ix), inside);
+  return select(0.0, ${loadElement(d, "b", "i")}, inside);
+}
+fn b_r4(z: u32, r: u32, k: u32) -> vec4<f32> {
+  if (k >= p.k) { return vec4<f32>(); }
+  let c = k / ${kh * kw}u;
+  let t = k % ${kh * kw}u;
+  let ky = i32(t / ${kw}u) * ${dy};
+  let kx = i32(t % ${kw}u) * ${dx} - ${padding[1]};
+  ${four}
+}
+`;
+}
