@@ -1,5 +1,5 @@
 // A model larger than the memory for it: what is not a block stays on the device, and as many blocks as there is room for; the others come
-// in just before they run and leave right after. The numbers are those of the whole model, bit for bit.
+// in before they run, each while its predecessor runs, and leave right after. The numbers are those of the whole model, bit for bit.
 import { type BlockDriver, fillWeight, type LoadOptions, type Module, type PlannedWeight, parameterSites, planLoad } from "@wick/nn";
 import { bytesOf, type Device, type WeightSource } from "@wick/tensor";
 
@@ -41,24 +41,41 @@ export interface BlockStreamOptions extends Pick<LoadOptions, "dtype" | "allowUn
   readonly budgetBytes: number;
 }
 
-/** Weights of a model whose blocks come to the device when they run and leave after it. */
+/** A block on its way in while another one runs. */
+interface Prefetch {
+  readonly block: Module;
+  readonly stop: AbortController;
+  /** Never rejects: see `failed`. */
+  readonly done: Promise<void>;
+  failed: boolean;
+}
+
+/** Blocks of a model that come in just before they run, the next one while its predecessor runs, and leave right after. */
 export class BlockStream {
   readonly #device: Device;
   readonly #source: WeightSource;
   readonly #waiting: ReadonlyMap<Module, readonly PlannedWeight[]>;
-  private constructor(device: Device, source: WeightSource, waiting: ReadonlyMap<Module, readonly PlannedWeight[]>) {
+  readonly #roomBytes: number;
+  /** What ran after a block the last time; the order of the model where nothing is known yet. */
+  readonly #successor = new Map<Module, Module>();
+  #last: Module | undefined;
+  #next: Prefetch | undefined;
+  private constructor(device: Device, source: WeightSource, { waiting, roomBytes }: Shares) {
     this.#device = device;
     this.#source = source;
     this.#waiting = waiting;
+    this.#roomBytes = roomBytes;
+    const order = [...waiting.keys()];
+    for (const [i, block] of order.entries()) this.#successor.set(block, order[(i + 1) % order.length]!);
   }
 
-  /** Loads what stays; on failure or abort nothing does. The source is read until the caller closes it. */
+  /** Loads what stays; on failure or abort nothing does. The source is read until the caller closes it, after `settle`. */
   static async open(model: Module, source: WeightSource, device: Device, options: BlockStreamOptions): Promise<BlockStream> {
     const { resident, blocks } = groupWeights(planLoad(model, source, options), options.blocks);
     model.unload();
-    const { kept, waiting } = whatStays(blocks, options.budgetBytes - bytesOfAll(resident));
+    const shares = whatStays(blocks, options.budgetBytes - bytesOfAll(resident));
     try {
-      for (const weight of [...resident, ...kept]) {
+      for (const weight of [...resident, ...shares.kept]) {
         options.signal?.throwIfAborted();
         await fillWeight(weight, source, device, options.signal);
       }
@@ -66,7 +83,7 @@ export class BlockStream {
       model.unload();
       throw error;
     }
-    return new BlockStream(device, source, waiting);
+    return new BlockStream(device, source, shares);
   }
 
   /** Blocks that come and go. */
@@ -82,16 +99,61 @@ export class BlockStream {
     };
   }
 
+  /** Stops a block on its way in and waits until its memory is back: after the last run, or when a run failed. */
+  async settle(): Promise<void> {
+    const next = this.#next;
+    this.#next = undefined;
+    next?.stop.abort();
+    await next?.done;
+    if (next) this.#unload(next.block);
+  }
+
   async #bringIn(block: Module, signal: AbortSignal | undefined): Promise<void> {
+    if (!this.#waiting.has(block)) return;
+    if (this.#last) this.#successor.set(this.#last, block);
+    this.#last = block;
+    const next = this.#next;
+    if (next?.block === block) {
+      await next.done;
+      this.#next = undefined;
+      // A genuine failure comes again here; an abort of an earlier run does not.
+      if (next.failed) await this.#fill(block, signal);
+    } else {
+      await this.settle();
+      await this.#fill(block, signal);
+    }
+    this.#prefetch(this.#successor.get(block)!, block, signal);
+  }
+
+  /** Weights of a block, all or none. */
+  async #fill(block: Module, signal: AbortSignal | undefined): Promise<void> {
     try {
-      for (const weight of this.#waiting.get(block) ?? []) {
+      for (const weight of this.#waiting.get(block)!) {
         signal?.throwIfAborted();
         await fillWeight(weight, this.#source, this.#device, signal);
       }
+      signal?.throwIfAborted();
     } catch (error) {
       this.#unload(block);
       throw error;
     }
+  }
+
+  /** Begins to bring `block` in while `running` runs, if there is room for both. */
+  #prefetch(block: Module, running: Module, signal: AbortSignal | undefined): void {
+    const bytes = (b: Module) => bytesOfAll(this.#waiting.get(b)!);
+    if (block === running || bytes(block) + bytes(running) > this.#roomBytes) return;
+    const stop = new AbortController();
+    const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    const next: Prefetch = {
+      block,
+      stop,
+      failed: false,
+      done: this.#fill(block, either).catch(() => {
+        next.failed = true;
+      }),
+    };
+    this.#next = next;
   }
 
   async #letGo(block: Module): Promise<void> {
@@ -107,15 +169,33 @@ export class BlockStream {
   }
 }
 
-/** The first blocks stay, as many as leave room for the largest of the others. */
-function whatStays(blocks: Groups["blocks"], roomBytes: number): { kept: PlannedWeight[]; waiting: Groups["blocks"] } {
+interface Shares {
+  readonly kept: readonly PlannedWeight[];
+  readonly waiting: Groups["blocks"];
+  /** What is left for blocks that come and go. */
+  readonly roomBytes: number;
+}
+
+/** The first blocks stay, as many as leave room for the two largest of the others: one runs, one comes in. If that is too much, for one. */
+function whatStays(blocks: Groups["blocks"], roomBytes: number): Shares {
   const all = [...blocks].map(([block, weights]) => ({ block, weights, bytes: bytesOfAll(weights) }));
-  let count = all.length;
-  const needs = (n: number) =>
-    all.slice(0, n).reduce((sum, { bytes }) => sum + bytes, 0) + Math.max(0, ...all.slice(n).map(({ bytes }) => bytes));
-  while (count > 0 && needs(count) > roomBytes) count--;
+  const keptBytes = (count: number) => all.slice(0, count).reduce((sum, { bytes }) => sum + bytes, 0);
+  const most = (atOnce: number): number => {
+    const largest = (from: number) =>
+      all
+        .slice(from)
+        .sort((a, b) => b.bytes - a.bytes)
+        .slice(0, atOnce);
+    const needs = (count: number) => keptBytes(count) + largest(count).reduce((sum, { bytes }) => sum + bytes, 0);
+    let count = all.length;
+    while (count >= 0 && needs(count) > roomBytes) count--;
+    return count;
+  };
+  const two = most(2);
+  const count = two >= 0 ? two : Math.max(0, most(1));
   return {
     kept: all.slice(0, count).flatMap(({ weights }) => weights),
     waiting: new Map(all.slice(count).map(({ block, weights }) => [block, weights])),
+    roomBytes: roomBytes - keptBytes(count),
   };
 }

@@ -2,6 +2,7 @@
 // run until the caller takes it.
 import { type Device, hold, ShapeError, type Tensor, TensorError } from "@wick/tensor";
 import type { Solver, SolverState, Velocity } from "./solvers.ts";
+import { type StepRun, stepRun } from "./step-run.ts";
 
 /** Latents became NaN or infinite. */
 export class NumericsError extends TensorError {}
@@ -40,8 +41,10 @@ export interface DenoiseStep {
   readonly elapsedMs: number;
 }
 
-/** Yields after every step and returns the final latents, owned by the caller. Everything is released when the iteration stops early. */
-export async function* denoise(device: Device, options: DenoiseOptions): AsyncGenerator<DenoiseStep, Tensor, void> {
+/** Yields after every step and returns the final latents; see StepRun for who owns them. Stopping early releases everything. */
+export const denoise = (device: Device, options: DenoiseOptions): StepRun<DenoiseStep, Tensor> => stepRun(denoiseSteps(device, options));
+
+async function* denoiseSteps(device: Device, options: DenoiseOptions): AsyncGenerator<DenoiseStep, Tensor, void> {
   const { sigmas, solver, velocity, signal, adjust } = options;
   const count = sigmas.length - 1;
   if (count < 1) throw new ShapeError("denoise", `needs at least two sigmas, got [${sigmas.join(", ")}]`);
@@ -70,11 +73,4 @@ function missingNoise(solver: Solver): never {
 /** The state takes over tensors made elsewhere. */
 function replaceState(state: { update(fn: (s: SolverState) => SolverState): void }, next: SolverState): void {
   state.update(() => next);
-}
-
-/** Throws NumericsError when any value is NaN or infinite. */
-export async function checkFinite(latents: Tensor, what: string): Promise<void> {
-  const values = await latents.toArray();
-  if (values instanceof Float32Array && values.every(Number.isFinite)) return;
-  throw new NumericsError("denoise", `${what} holds NaN or infinite values: ${latents}; use bf16 or f32 weights, or lower the guidance`);
 }

@@ -109,11 +109,16 @@ export class LazyModel<M extends Module> {
     return this.#stream?.blocks.streamedBlocks ?? 0;
   }
 
-  /** Gives the memory back; `ensure` loads again. */
+  /** Waits until no block is on its way in: after the last run of a model that streams, and when a run failed. */
+  async settle(): Promise<void> {
+    await this.#stream?.blocks.settle();
+  }
+
+  /** Gives the memory back, that of a block on its way in a little later unless `settle` was awaited; `ensure` loads again. */
   release(): void {
     this.model.unload();
     this.#loaded = false;
-    if (this.#stream) this.#closing = this.#stream.source.close();
+    if (this.#stream) this.#closing = closeStream(this.#stream);
     this.#stream = undefined;
   }
   /** The same as `release()`, for `using`. */
@@ -134,4 +139,9 @@ export class LazyModel<M extends Module> {
     this.#loaded = true;
     return this.model;
   }
+}
+
+async function closeStream({ blocks, source }: { blocks: BlockStream; source: WeightSource }): Promise<void> {
+  await blocks.settle();
+  await source.close();
 }

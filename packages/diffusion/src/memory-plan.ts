@@ -3,10 +3,13 @@ import { type BlockRun, type DTypePolicy, type Module, parameterSites } from "@w
 import { type Device, type DType, dryRun, scope, TensorError } from "@wick/tensor";
 import type { BlockBytes } from "./block-stream.ts";
 
+/** What runs one after the other; FLUX.1 alone has "encodePooled" (CLIP) and "modulate" (modulations made ahead). */
+export type MemoryStage = "encodePooled" | "encode" | "encodePicture" | "modulate" | "denoise" | "decode";
+
 /** One stage of a run. */
 export interface StageMemory {
   /** Which part of a run. */
-  readonly stage: "encode" | "encodePicture" | "denoise" | "decode";
+  readonly stage: MemoryStage;
   /** Bytes of the stage's weights that are on the device at once. */
   readonly weightBytes: number;
   /** Highest sum of everything else: latents, activations, weights of other stages that are kept. */
@@ -43,7 +46,7 @@ export class MemoryError extends TensorError {
 /** What a stage needs, before it is known how much there is. */
 export interface StageNeeds {
   /** Which part of a run. */
-  readonly stage: StageMemory["stage"];
+  readonly stage: MemoryStage;
   /** Of the stage's model. */
   readonly weights: BlockBytes;
   /** Everything else at once. */
@@ -75,6 +78,10 @@ function planStage(needs: StageNeeds, { maxGpuBytes = Number.POSITIVE_INFINITY, 
   const streamBytes = maxGpuBytes - activationBytes;
   return { stage, weightBytes: streamBytes, activationBytes, peakBytes: maxGpuBytes, streamBytes };
 }
+
+/** What the weights of a stage may take when its blocks come and go; undefined when all of them fit, or nothing is limited. */
+export const streamBytesOf = (plan: MemoryPlan | undefined, stage: MemoryStage): number | undefined =>
+  plan?.stages.find((s) => s.stage === stage)?.streamBytes;
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 

@@ -1,6 +1,7 @@
 // What every text-to-image pipeline takes and reports, and the checks they share.
 import type { LoadProgress } from "@wick/nn";
 import { ShapeError, type Tensor, TensorError } from "@wick/tensor";
+import type { HostLatents } from "./latents.ts";
 import type { RngKind } from "./noise.ts";
 import { type Solver, solvers } from "./solvers.ts";
 
@@ -72,6 +73,8 @@ export interface BaseRequest {
   readonly sigmas?: readonly number[] | undefined;
   /** A solver or its name; default "euler". */
   readonly solver?: Solver | string | undefined;
+  /** Called with the final latents before they are decoded. */
+  readonly latentsOut?: ((latents: HostLatents) => void) | undefined;
   /** Stops the run within a block; everything it holds is released. */
   readonly signal?: AbortSignal | undefined;
   /** Called as the run goes on. */

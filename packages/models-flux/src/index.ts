@@ -9,5 +9,6 @@ export * from "./pipelines/flux-pipeline.ts";
 export * from "./pipelines/open.ts";
 export * from "./pipelines/pictures.ts";
 export * from "./pipelines/request.ts";
+export * from "./pipelines/transformer-stage.ts";
 export * from "./tokens.ts";
 export { type FluxDefaults, type FluxVariant, fluxVariants, type PictureRole, variantOf } from "./variants.ts";

@@ -1,8 +1,8 @@
 // Modulations depend on the condition vector alone, yet their weights are 27 % of FLUX.1. A model can be loaded in two parts: first what makes
 // modulations, which is computed for all noise levels and let go, then the rest.
-import { Module } from "@wick/nn";
-import { scope } from "@wick/tensor";
-import type { Flux, FluxCondition, FluxModulations } from "./flux1.ts";
+import { type BlockRun, Module } from "@wick/nn";
+import { hold, scope } from "@wick/tensor";
+import type { DoubleModulation, Flux, FluxCondition, FluxModulations, ShiftScaleGate } from "./flux1.ts";
 
 /** Some of a model's modules under their paths in it. */
 class ModelPart extends Module {
@@ -54,11 +54,25 @@ export function splitModulation(model: Flux): {
   };
 }
 
-/** Modulations of all blocks at each noise level, owned by the caller; needs the modulation part only. */
-export function modulationsFor(
+/**
+ * Modulations of all blocks at each noise level, owned by the caller; needs the modulation part only. Pauses before each block, whose
+ * modulation is then made for all levels: see runBlocksAsync.
+ */
+export function* runModulations(
   model: Flux,
   sigmas: readonly number[],
   condition: Omit<FluxCondition, "sigma">,
-): ReadonlyMap<number, FluxModulations> {
-  return new Map(sigmas.map((sigma) => [sigma, scope(() => model.modulations(model.condition({ ...condition, sigma: [sigma] })))]));
+): BlockRun<ReadonlyMap<number, FluxModulations>> {
+  const none = { double: [] as DoubleModulation[], single: [] as ShiftScaleGate[] };
+  using made = hold(scope(() => sigmas.map((sigma) => ({ ...none, vec: model.condition({ ...condition, sigma: [sigma] }) }))));
+  for (const block of model.double_blocks) {
+    yield block;
+    made.update((all) => all.map((m) => ({ ...m, double: [...m.double, block.modulation(m.vec)] })));
+  }
+  for (const block of model.single_blocks) {
+    yield block;
+    made.update((all) => all.map((m) => ({ ...m, single: [...m.single, block.modulation.forward(m.vec)[0]!] })));
+  }
+  const all = made.release();
+  return new Map(sigmas.map((sigma, i) => [sigma, all[i]!]));
 }

@@ -79,7 +79,7 @@ describe("wrong requests are refused before anything is computed", () => {
 
   test("options", async () => {
     await expect(refused({ cfg: 3 } as FluxRequest)).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, guidance, trueCfg, negativePrompt, negativeEmbeddings, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, sigmas, solver, signal, onProgress]`,
+      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, guidance, trueCfg, negativePrompt, negativeEmbeddings, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress]`,
     );
     await expect(refused({ guidance: Number.NaN })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: guidance is a number of at least 0, got NaN]`,
@@ -259,7 +259,7 @@ describe("numbers", () => {
     await expect(
       withPipeline(async (pipe, embeddings) => void (await pipe.generate({ embeddings, steps: 2 })), { decorate: spoiled }),
     ).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[NumericsError: denoise: the result of step 1 of 2 holds NaN or infinite values: add f32 [1, 16, 6, 10]; use bf16 or f32 weights, or lower the guidance]`,
+      `[NumericsError: denoise: NaN or infinite values in the latents after step 1 of 2: add f32 [1, 16, 6, 10]; use bf16 or f32 weights, or lower the guidance]`,
     );
   });
 

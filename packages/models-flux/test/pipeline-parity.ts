@@ -38,7 +38,7 @@ export async function comparePipeline(
   using latents = hold(step.value);
   const vae = await pipe.parts.vae.ensure(device);
   using pixels = hold(scope(() => vae.decode(latents.value)));
-  const { sigmas } = pipe.plan(full);
+  const { sigmas } = pipe.check(full);
   const wanted = Array.from(expected("sigmas")).slice(-sigmas.length);
   return {
     steps: errors,

@@ -1,8 +1,7 @@
 // Pipelines at the goldens' tiny widths, and what the pipeline goldens hold.
 import { LazyModel } from "@wick/diffusion";
 import type { Image } from "@wick/image";
-import { type Module, namedParameters } from "@wick/nn";
-import { type Device, hold, renameAll, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
+import { type Device, hold, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
 import { type GoldenTensor, goldenInput, type ModuleGolden, readModuleGolden } from "@wick/testing/module-golden";
 import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames } from "@wick/vae";
 import {
@@ -12,7 +11,7 @@ import {
   type FluxPipelineParts,
   type FluxVariant,
   fluxVariants,
-  splitModulation,
+  transformerStage,
   unpackLatents,
 } from "../src/index.ts";
 import { configOf, type FluxGolden, goldenUrl, openGolden, tensorOf, weightsOf } from "./parity-cases.ts";
@@ -20,7 +19,8 @@ import { configOf, type FluxGolden, goldenUrl, openGolden, tensorOf, weightsOf }
 export const readPipelineGolden = (name: string): Promise<ModuleGolden> => readModuleGolden(goldenUrl(`pipeline-${name}`));
 const vaeGolden = (): Promise<ModuleGolden> => readModuleGolden(new URL("../../vae/test/goldens/kl-tiled.safetensors", import.meta.url));
 
-export interface TinyOptions extends Partial<Pick<FluxPipelineParts, "keepLoaded" | "precomputeModulation" | "defaults" | "text">> {
+export interface TinyOptions
+  extends Partial<Pick<FluxPipelineParts, "keepLoaded" | "memory" | "precomputeModulation" | "defaults" | "text">> {
   readonly variant?: FluxVariant;
   /** Changes of the network's constants, for tests that must fail. */
   readonly changes?: Partial<FluxConfig>;
@@ -36,25 +36,11 @@ export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOp
   const variant = { ...(options.variant ?? fluxVariants[known]!), config };
   const model = new Flux(config);
   const weights = async () => (options.decorate ?? ((s) => s))(await weightsOf(golden, "black-forest-labs"));
-  const parts = splitModulation(model);
-  const lazy = <M extends Module>(label: string, part: M) => {
-    const names = new Set([...namedParameters(part)].map(([n]) => n));
-    return new LazyModel({
-      name: label,
-      model: part,
-      open: async () => renameAll(await weights(), (n) => (names.has(n) ? n : undefined)),
-    });
-  };
   const vae = await vaeGolden();
   return new FluxPipeline(device, {
     variant,
     text: options.text,
-    transformer: {
-      model,
-      whole: lazy("transformer", model),
-      modulation: lazy("modulation", parts.modulation),
-      trunk: lazy("transformer", parts.trunk),
-    },
+    transformer: transformerStage(model, weights),
     vae: new LazyModel({
       name: "vae",
       model: new AutoencoderKl(autoencoderKlConfigFromJson(vae.config)),
@@ -62,6 +48,7 @@ export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOp
     }),
     defaults: { ...variant.defaults, width: 80, height: 48, ...options.defaults },
     keepLoaded: options.keepLoaded ?? true,
+    memory: options.memory,
     precomputeModulation: options.precomputeModulation ?? false,
   });
 }

@@ -1,5 +1,5 @@
 // FLUX.1's text encoders and tokenizers from a repository in diffusers layout, or from the single files t5xxl… and clip_l….
-import { LazyModel, RequestError } from "@wick/diffusion";
+import { activationBytes, LazyModel, type ModelBytes, RequestError, walkBlocks } from "@wick/diffusion";
 import {
   ClipPromptEncoder,
   ClipTextEncoder,
@@ -16,8 +16,8 @@ import {
   t5Xxl,
 } from "@wick/encoders";
 import type { ModelFiles } from "@wick/hub";
-import type { Module } from "@wick/nn";
-import { type NameFamily, openWeights, translate } from "@wick/tensor";
+import type { BlockRun, Module } from "@wick/nn";
+import { type Device, hold, type NameFamily, openWeights, translate } from "@wick/tensor";
 import type { TextStage } from "./flux-pipeline.ts";
 import type { OpenFluxOptions, Reading } from "./open.ts";
 
@@ -48,25 +48,40 @@ export async function openText(
   const t5Model = new T5Encoder(t5.config ? t5ConfigFromJson(t5.config) : t5Xxl);
   const clipFiles = await tokenizerFiles(places, "tokenizer", reading);
   const t5Files = await tokenizerFiles(places, "tokenizer_2", reading);
-  const lazy = (name: string, model: Module, { place, weights }: FoundEncoder, names: NameFamily) =>
+  const lazy = <M extends Module>(name: string, model: M, blocks: readonly Module[], { place, weights }: FoundEncoder, names: NameFamily) =>
     new LazyModel({
       name,
       model,
+      blocks,
       open: async (signal?: AbortSignal) =>
         translate(await openWeights(await place.openAll(weights, { ...reading, ...(signal ? { signal } : {}) })), names),
       dtype: options.textEncoderDType,
     });
+  const t5Weights = lazy("text_encoder_2", t5Model, t5Model.encoder.block, t5, t5Names);
+  const clipWeights = lazy("text_encoder", clipModel, clipModel.encoder.layers, clip, clipNames);
   return {
     t5: {
       encoder: new T5PromptEncoder(t5Tokenizer(t5Files), t5Model, { maxLength: maxTokens }),
-      weights: lazy("text_encoder_2", t5Model, t5, t5Names),
+      weights: t5Weights,
+      activationBytes: walked(t5Weights, () => new T5Encoder(t5Model.config), maxTokens),
     },
     clip: {
       encoder: new ClipPromptEncoder(clipTokenizer(clipFiles), clipModel),
-      weights: lazy("text_encoder", clipModel, clip, clipNames),
+      weights: clipWeights,
+      activationBytes: walked(clipWeights, () => new ClipTextEncoder(clipModel.config), clipModel.config.positions),
     },
   };
 }
+
+interface RunnableEncoder extends Module {
+  run(device: Device, ids: readonly (readonly number[])[]): BlockRun<unknown>;
+}
+
+/** Measures an encoder on a prompt of `tokens`, on a twin without data. */
+const walked = (weights: LazyModel<Module>, twin: () => RunnableEncoder, tokens: number) => (bytes: ModelBytes) =>
+  activationBytes(twin(), weights.policy, bytes.stored, (model, device) => {
+    using _ = hold(walkBlocks(model.run(device, [new Array<number>(tokens).fill(0)])));
+  });
 
 async function find(
   places: readonly ModelFiles[],

@@ -2,17 +2,16 @@
 // ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
 import { LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
-import type { DTypePolicy, Module } from "@wick/nn";
-import { namedParameters } from "@wick/nn";
-import { type Device, type DType, openWeights, renameAll, translate, type WeightSource } from "@wick/tensor";
+import type { DTypePolicy } from "@wick/nn";
+import { type Device, type DType, openWeights, translate, type WeightSource } from "@wick/tensor";
 import { AutoencoderKl, type AutoencoderKlConfig, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
 import { type FluxJson, fluxConfigFromJson, fluxConfigFromWeights } from "../configs-json.ts";
 import { Flux, type FluxConfig, type FluxParts } from "../flux1.ts";
-import { splitModulation } from "../modulation-weights.ts";
 import { flux1Names } from "../names/flux1.ts";
 import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
-import { FluxPipeline, type TransformerStage } from "./flux-pipeline.ts";
+import { FluxPipeline } from "./flux-pipeline.ts";
 import { openText } from "./open-text.ts";
+import { type TransformerStage, transformerStage } from "./transformer-stage.ts";
 
 /** Where a FLUX.1 model lies and how it is loaded. */
 export interface OpenFluxOptions {
@@ -36,8 +35,12 @@ export interface OpenFluxOptions {
   readonly vaeConfig?: AutoencoderKlConfig | undefined;
   /** Replaced parts of the network. */
   readonly parts?: FluxParts | undefined;
-  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together. */
+  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
   readonly keepLoaded?: boolean | undefined;
+  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
+  readonly maxGpuBytes?: number | undefined;
+  /** False refuses what would have to be streamed. Default true. */
+  readonly stream?: boolean | undefined;
   /** Compute modulations first and let their weights (27 %) go before the rest is loaded. */
   readonly precomputeModulation?: boolean | undefined;
   /** What requests leave out. */
@@ -66,7 +69,7 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
   };
   const found = await findTransformer(options, reading);
   const variant = await chooseVariant(options, found, reading);
-  const transformer = transformerStage(options, found, reading);
+  const transformer = openTransformer(options, found, reading);
   const vae = await openVae(options, reading);
   const text = options.text === false ? undefined : await openText(options, variant.maxTextTokens, reading);
   const total = [transformer.whole, vae, text?.t5.weights, text?.clip.weights].reduce((sum, part) => sum + (part?.weightBytes ?? 0), 0);
@@ -76,7 +79,8 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
     transformer,
     vae,
     defaults: { ...variant.defaults, ...options.defaults },
-    keepLoaded: options.keepLoaded ?? total <= keepLimitBytes,
+    keepLoaded: options.keepLoaded ?? (options.maxGpuBytes === undefined && total <= keepLimitBytes),
+    memory: { maxGpuBytes: options.maxGpuBytes, stream: options.stream },
     precomputeModulation: options.precomputeModulation ?? false,
   });
 }
@@ -147,29 +151,13 @@ async function chooseVariant(
   return { ...named, config, shift };
 }
 
-function transformerStage(
-  options: OpenFluxOptions,
-  { config, weights }: FoundTransformer,
-  reading: Reading,
-): TransformerStage & { whole: LazyModel<Flux> } {
-  const model = new Flux(config, options.parts);
+function openTransformer(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage {
   const open = async (signal?: AbortSignal): Promise<WeightSource> => {
     const bytes = await options.files.openAll(weights, { ...reading, ...(signal ? { signal } : {}) });
     const ours = translate(await openWeights(bytes, signal ? { signal } : {}), flux1Names);
     return options.decorate ? await options.decorate(ours) : ours;
   };
-  const parts = splitModulation(model);
-  const modulationNames = new Set([...namedParameters(parts.modulation)].map(([name]) => name));
-  const only = (wanted: boolean) => async (signal?: AbortSignal) =>
-    renameAll(await open(signal), (name) => (modulationNames.has(name) === wanted ? name : undefined));
-  const lazy = <M extends Module>(name: string, part: M, opened: typeof open) =>
-    new LazyModel({ name, model: part, open: opened, dtype: options.dtype });
-  return {
-    model,
-    whole: lazy("transformer", model, open),
-    modulation: lazy("modulation", parts.modulation, only(true)),
-    trunk: lazy("transformer", parts.trunk, only(false)),
-  };
+  return transformerStage(new Flux(config, options.parts), open, options.dtype);
 }
 
 /** The VAE in diffusers layout or as `ae.safetensors`, from `files` or the companions. */

@@ -7,6 +7,7 @@ import {
   checkWhole,
   flowSigmas,
   RequestError,
+  type Sides,
   type Solver,
   solverOf,
   truncatedSigmas,
@@ -78,6 +79,7 @@ const requestKeys: readonly (keyof FluxRequest)[] = [
   "rng",
   "count",
   "latents",
+  "latentsOut",
   "sigmas",
   "solver",
   "signal",
@@ -85,7 +87,7 @@ const requestKeys: readonly (keyof FluxRequest)[] = [
 ];
 
 /** A valid request, in numbers. */
-export interface FluxPlan {
+export interface FluxJob {
   /** In pixels. */
   readonly width: number;
   /** In pixels. */
@@ -106,6 +108,8 @@ export interface FluxPlan {
   readonly guidance: readonly [number] | undefined;
   /** Above 1 when a negative prompt is used. */
   readonly trueCfg: number;
+  /** Of T5, on both sides of trueCfg. */
+  readonly textTokens: Sides<number>;
   /** Size of Kontext's reference in pixels. */
   readonly reference:
     | {
@@ -117,8 +121,8 @@ export interface FluxPlan {
     | undefined;
 }
 
-/** What a plan depends on besides the request. */
-export interface PlanContext {
+/** What a job depends on besides the request. */
+export interface FluxJobContext {
   /** Which release it is. */
   readonly variant: FluxVariant;
   /** Of the transformer. */
@@ -135,7 +139,7 @@ const refuse = (what: string): never => {
 };
 
 /** Checks everything that can be checked before computing; throws RequestError or ShapeError naming the limit. */
-export function planRequest(request: FluxRequest, context: PlanContext): FluxPlan {
+export function planJob(request: FluxRequest, context: FluxJobContext): FluxJob {
   checkKeys(request, requestKeys);
   checkText(request, context);
   checkPictures(request, context.variant);
@@ -161,6 +165,7 @@ export function planRequest(request: FluxRequest, context: PlanContext): FluxPla
     solver: solverOf(request.solver),
     guidance: guidanceOf(request, context),
     trueCfg: trueCfgOf(request),
+    textTokens: textTokensOf(request, variant),
     reference,
   };
 }
@@ -177,7 +182,7 @@ function sigmasOf({ sigmas, steps, strength }: FluxRequest, { shift, defaults }:
   return truncatedSigmas(all, strength);
 }
 
-function guidanceOf({ guidance }: FluxRequest, { variant, config }: PlanContext): readonly [number] | undefined {
+function guidanceOf({ guidance }: FluxRequest, { variant, config }: FluxJobContext): readonly [number] | undefined {
   const value = guidance ?? variant.defaults.guidance;
   if (!Number.isFinite(value) || value < 0) refuse(`guidance is a number of at least 0, got ${value}`);
   if (config.guidance) return [value];
@@ -190,7 +195,12 @@ function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings }: FluxRequ
   return trueCfg;
 }
 
-function checkText(request: FluxRequest, { config }: PlanContext): void {
+function textTokensOf({ embeddings, negativeEmbeddings, trueCfg = 1 }: FluxRequest, { maxTextTokens }: FluxVariant): Sides<number> {
+  const tokens = (e: FluxEmbeddings | undefined) => e?.text.dim(1) ?? maxTextTokens;
+  return { positive: tokens(embeddings), negative: trueCfg > 1 ? tokens(negativeEmbeddings) : undefined };
+}
+
+function checkText(request: FluxRequest, { config }: FluxJobContext): void {
   const { prompt, embeddings, negativePrompt, negativeEmbeddings } = request;
   if ((prompt === undefined) === (embeddings === undefined)) refuse("give either prompt or embeddings");
   for (const text of [prompt, negativePrompt]) if (text !== undefined && typeof text !== "string") refuse("prompt is a text");

@@ -7,7 +7,6 @@ import {
   checkWhole,
   flowSigmas,
   type Guidance,
-  type HostLatents,
   RequestError,
   type Shift,
   type Solver,
@@ -44,8 +43,6 @@ export interface ZImageRequest extends Omit<BaseRequest, "prompt"> {
   readonly mask?: Image | undefined;
   /** Encode the start picture to the mean of its latent distribution (default), or draw a sample before the noise, as diffusers does. */
   readonly posterior?: "mean" | "sample" | undefined;
-  /** Called with the final latents before they are decoded. */
-  readonly latentsOut?: ((latents: HostLatents) => void) | undefined;
 }
 
 const requestKeys: readonly (keyof ZImageRequest)[] = [

@@ -1,37 +1,37 @@
 // Pictures with Z-Image: from a prompt, from a picture and a prompt, into a hole.
 // After huggingface/diffusers src/diffusers/pipelines/z_image/pipeline_z_image{,_img2img,_inpaint}.py and Tongyi-MAI/Z-Image src/zimage/pipeline.py.
 import {
-  atNoiseLevel,
   combineGuidance,
-  DecodeError,
-  type DenoiseStep,
-  denoise,
-  type EnsureOptions,
   guidanceAt,
-  keepKnown,
+  ImagePipeline,
+  type ImageStep,
   type LazyModel,
   latentMask,
-  type MemoryLimits,
+  loading,
   type MemoryPlan,
-  noiseStream,
   pixelTensor,
   RequestError,
-  readLatents,
+  type SharedParts,
   type Shift,
-  type StageMemory,
+  type Sides,
+  type StageNeeds,
+  type StartState,
+  type StepRun,
+  stepRun,
+  streamBytesOf,
   type Velocity,
+  type Watching,
 } from "@wick/diffusion";
 import type { Qwen3, QwenTokenizer } from "@wick/encoders";
-import { fromPixels, type Image } from "@wick/image";
 import { runBlocksAsync } from "@wick/nn";
-import { type Device, hold, scope, type Tensor } from "@wick/tensor";
-import type { AutoencoderKl } from "@wick/vae";
+import { hold, scope, type Tensor } from "@wick/tensor";
+import { type AutoencoderKl, latentPreview } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
-import { planZImageMemory, repeated } from "./memory.ts";
+import { captionBytes, repeated, zImageNeeds } from "./memory.ts";
 import { planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
 
 /** The parts a pipeline runs; `zImage()` makes them from a repository. */
-export interface ZImageParts {
+export interface ZImageParts extends SharedParts {
   /** Absent: requests must bring embeddings. */
   readonly text:
     | {
@@ -49,10 +49,6 @@ export interface ZImageParts {
   readonly shift: Shift;
   /** What requests leave out. */
   readonly defaults: ZImageDefaults;
-  /** Keep all weights on the device between stages and images. */
-  readonly keepLoaded: boolean;
-  /** How much of the device a run may take; default: no limit. Previews while denoising come on top. */
-  readonly memory?: MemoryLimits | undefined;
 }
 
 /** A request in numbers, and the device memory that it takes. */
@@ -62,91 +58,33 @@ export interface ZImagePlan extends ZImageJob {
 }
 
 /** A finished step with a look at the picture so far. */
-export interface ZImageStep extends DenoiseStep {
-  /** Decodes the current latents. */
-  preview(): Promise<readonly Image[]>;
-}
+export type ZImageStep = ImageStep;
 
-type Watching = Pick<ZImageRequest, "signal" | "onProgress">;
-
-/** Both sides of guidance; `negative` when it is on. */
-interface Sides<T> {
-  readonly positive: T;
-  readonly negative: T | undefined;
-}
-
-/** Where a run begins. */
-interface Start {
-  readonly noise: Tensor;
-  /** Latents of the start picture [1, c, h, w]. */
-  readonly clean: Tensor | undefined;
-  /** Where it is made anew [1, 1, h, w]. */
-  readonly mask: Tensor | undefined;
-}
-
-/** Prompt to picture: text encoder, denoising loop, autoencoder, each with its weights on the device only while it runs. */
-export class ZImagePipeline {
-  /** Where it computes. */
-  readonly device: Device;
-  /** What it runs. */
-  readonly parts: ZImageParts;
-  constructor(device: Device, parts: ZImageParts) {
-    this.device = device;
-    this.parts = parts;
+/** Prompts and pictures to pictures with Z-Image; `zImage()` makes one. */
+export class ZImagePipeline extends ImagePipeline<ZImageRequest, ZImageJob, ZImageParts> {
+  override check(request: ZImageRequest): ZImageJob {
+    const { text, transformer, vae, shift, defaults } = this.parts;
+    return planJob(request, { tokenizer: text?.tokenizer, shift, defaults, config: transformer.model.config, factor: vae.model.factor });
   }
 
-  /** One picture (the first, if the request is for several). */
-  async generate(request: ZImageRequest): Promise<Image> {
-    const [image] = await this.generateAll(request);
-    return image!;
+  override steps(request: ZImageRequest): StepRun<ZImageStep, Tensor> {
+    return stepRun(this.#run(request));
   }
 
-  /** All pictures of a request, those of the first prompt first. Throws DecodeError, which holds the latents, when only decoding fails. */
-  async generateAll(request: ZImageRequest): Promise<readonly Image[]> {
-    const run = this.steps(request);
-    for (;;) {
-      const step = await run.next();
-      if (!step.done) continue;
-      using latents = hold(step.value);
-      const kept = await readLatents(latents.value);
-      request.latentsOut?.(kept);
-      try {
-        return await this.#decode(latents.value, request);
-      } catch (error) {
-        throw request.signal?.aborted ? error : new DecodeError(kept, error);
-      }
-    }
-  }
-
-  /** Denoises step by step; returns the final latents [prompts · count, c, h/8, w/8], owned by the caller. */
-  async *steps(request: ZImageRequest): AsyncGenerator<ZImageStep, Tensor, void> {
+  async *#run(request: ZImageRequest): AsyncGenerator<ZImageStep, Tensor, void> {
     const job = this.check(request);
-    const memory = this.parts.memory?.maxGpuBytes === undefined ? undefined : await planZImageMemory(this.parts, request, job);
+    const memory = await this.limits(request, job);
     const { transformer, keepLoaded } = this.parts;
     using captions = hold(await this.#captions(request, job, memory));
     using start = hold(await this.#start(request, job));
     try {
       const model = await transformer.ensure(this.device, loading(request, streamBytesOf(memory, "denoise")));
       using contexts = hold(await this.#contexts(model, request, job, captions.value));
-      return yield* this.#denoise(request, job, start.value, this.#velocity(model, request, job, contexts.value));
+      return yield* this.denoise(request, job, start.value, this.#velocity(model, request, job, contexts.value));
     } finally {
+      await transformer.settle();
       if (!keepLoaded) transformer.release();
     }
-  }
-
-  /**
-   * What a request means in numbers and how much device memory each stage takes at most, from the headers of the checkpoints: nothing is
-   * loaded. Throws as `check` does, and MemoryError when the request does not fit `memory.maxGpuBytes`.
-   */
-  async plan(request: ZImageRequest): Promise<ZImagePlan> {
-    const job = this.check(request);
-    return { ...job, memory: await planZImageMemory(this.parts, request, job) };
-  }
-
-  /** What a request means in numbers; throws RequestError or ShapeError for what is wrong with it, before anything is loaded. */
-  check(request: ZImageRequest): ZImageJob {
-    const { text, transformer, vae, shift, defaults } = this.parts;
-    return planJob(request, { tokenizer: text?.tokenizer, shift, defaults, config: transformer.model.config, factor: vae.model.factor });
   }
 
   /** Hidden states [l, captionWidth] of one prompt, f32, owned by the caller: what `promptEmbeds` takes. */
@@ -156,34 +94,17 @@ export class ZImagePipeline {
     return hidden!;
   }
 
-  /** Latents [b, c, h, w] to pictures. Throws NumericsError when they hold NaN or infinite values. */
-  async decode(latents: Tensor, request: Watching = {}): Promise<readonly Image[]> {
-    await readLatents(latents);
-    return this.#decode(latents, request);
-  }
-
   /** Releases all weights. */
-  [Symbol.dispose](): void {
+  override [Symbol.dispose](): void {
     for (const part of [this.parts.text?.encoder, this.parts.transformer, this.parts.vae]) part?.release();
   }
 
-  async #decode(latents: Tensor, request: Watching): Promise<readonly Image[]> {
-    const { vae, keepLoaded } = this.parts;
-    const images: Image[] = [];
-    try {
-      const model = await vae.ensure(this.device, loading(request));
-      request.onProgress?.({ stage: "decode" });
-      const room = await this.#vaeRoom(latents.byteLength);
-      for (let i = 0; i < latents.dim(0); i++) {
-        using one = hold(latents.narrow(0, i, 1));
-        using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value, room), { signal: request.signal }));
-        const [, , height, width] = pixels.value.dims(4);
-        images.push(fromPixels((await pixels.value.toArray()) as Float32Array, width, height));
-      }
-      return images;
-    } finally {
-      if (!keepLoaded) vae.release();
-    }
+  protected override needs(request: ZImageRequest, job: ZImageJob): Promise<StageNeeds[]> {
+    return zImageNeeds(this.parts, request, job);
+  }
+
+  protected override rough(latents: Tensor): Tensor {
+    return latentPreview(latents);
   }
 
   /** Hidden states of every prompt, the same tensor for the same ids; the encoder leaves the device afterwards unless everything is kept. */
@@ -202,6 +123,7 @@ export class ZImagePipeline {
         made.update((all) => ({ ...all, [key]: hidden.value.squeeze(0).copy() }));
       }
     } finally {
+      await text.encoder.settle();
       if (!keepLoaded) text.encoder.release();
     }
     const all = made.release();
@@ -222,39 +144,19 @@ export class ZImagePipeline {
   }
 
   /** Encodes the start picture and draws the noise, in this order from one stream, as diffusers does. */
-  async #start(request: ZImageRequest, { shape, width, height }: ZImageJob): Promise<Start> {
+  async #start(request: ZImageRequest, job: ZImageJob): Promise<StartState> {
     const { image, mask, posterior, latents } = request;
-    const draw = this.#stream(request);
-    using clean = hold(image && (await this.#encodePicture(image, { width, height }, request, posterior === "sample" ? draw : undefined)));
-    using noise = hold(latents ? scope(() => latents.to("f32").copy()) : draw(shape));
-    const area = mask && latentMask(this.device, mask, { width, height }, this.parts.vae.model.factor);
+    const draw = this.noise(request);
+    const besideBytes = captionBytes(job, this.parts.transformer.model.config.captionWidth);
+    using clean = hold(
+      image &&
+        (await this.withEncoder(request, besideBytes, (encode) =>
+          encode(() => pixelTensor(this.device, image, job), posterior === "sample" ? draw : undefined),
+        )),
+    );
+    using noise = hold(latents ? scope(() => latents.to("f32").copy()) : draw(job.shape));
+    const area = mask && latentMask(this.device, mask, job, this.parts.vae.model.factor);
     return { noise: noise.release(), clean: clean.release(), mask: area };
-  }
-
-  /** What the limit leaves for a run of the autoencoder. */
-  async #vaeRoom(besideBytes: number): Promise<{ budgetBytes?: number }> {
-    const { memory, vae, keepLoaded } = this.parts;
-    if (memory?.maxGpuBytes === undefined) return {};
-    const weights = keepLoaded ? this.device.liveBytes : (await vae.bytes()).total;
-    return { budgetBytes: memory.maxGpuBytes - weights - besideBytes };
-  }
-
-  async #encodePicture(
-    image: Image,
-    size: { width: number; height: number },
-    request: Watching,
-    draw: ((shape: readonly number[]) => Tensor) | undefined,
-  ): Promise<Tensor> {
-    const { vae, keepLoaded } = this.parts;
-    try {
-      const model = await vae.ensure(this.device, loading(request));
-      const room = await this.#vaeRoom(0);
-      using x = hold(pixelTensor(this.device, image, size));
-      using noise = hold(draw?.([1, model.config.latentChannels, size.height / model.factor, size.width / model.factor]));
-      return await runBlocksAsync(this.device, model.runEncode(x.value, { noise: noise.value, ...room }), { signal: request.signal });
-    } finally {
-      if (!keepLoaded) vae.release();
-    }
   }
 
   async #contexts(
@@ -275,22 +177,15 @@ export class ZImagePipeline {
   }
 
   #velocity(model: ZImage, request: ZImageRequest, job: ZImageJob, contexts: Sides<ZImageContext>): Velocity {
+    const weights = this.parts.transformer;
     const blocks = model.noise_refiner.length + model.layers.length;
-    const steps = job.sigmas.length - 1;
-    let [step, last] = [-1, Number.NaN];
-    const { before, after } = this.parts.transformer.driver(request.signal);
     const evaluate = (x: Tensor, sigma: number, context: ZImageContext) =>
-      runBlocksAsync(this.device, model.run(x, new Array<number>(job.shape[0]).fill(sigma), context), {
-        signal: request.signal,
-        before,
-        after: async (module, block) => {
-          await after?.(module, block);
-          request.onProgress?.({ stage: "block", step, steps, block: block + 1, blocks });
-        },
-      });
+      runBlocksAsync(
+        this.device,
+        model.run(x, new Array<number>(job.shape[0]).fill(sigma), context),
+        this.driver(request, job, { weights, blocks, sigma }),
+      );
     return async (x, sigma) => {
-      if (sigma !== last) step = job.sigmas.indexOf(sigma);
-      last = sigma;
       const scale = guidanceAt(job.guidance, sigma);
       using positive = hold(await evaluate(x, sigma, contexts.positive));
       if (!contexts.negative || scale === 0) return positive.release();
@@ -298,45 +193,4 @@ export class ZImagePipeline {
       return combineGuidance(positive.value, negative.value, scale, job.guidance.normalization);
     };
   }
-
-  async *#denoise(request: ZImageRequest, job: ZImageJob, start: Start, velocity: Velocity): AsyncGenerator<ZImageStep, Tensor, void> {
-    const { noise, clean, mask } = start;
-    using x = hold(clean ? atNoiseLevel(clean, noise, job.sigmas[0]!) : noise.copy());
-    const fresh = this.#stream({ ...request, seed: BigInt(request.seed ?? 0) + 1n });
-    const run = denoise(this.device, {
-      latents: x.value,
-      sigmas: job.sigmas,
-      solver: job.solver,
-      velocity,
-      noise: () => fresh(job.shape),
-      signal: request.signal,
-      ...(clean && mask ? { adjust: keepKnown(clean, noise, mask) } : {}),
-    });
-    try {
-      for (;;) {
-        const step = await run.next();
-        if (step.done) return step.value;
-        const { index, count, next, latents, elapsedMs } = step.value;
-        await readLatents(latents, `the latents after step ${index + 1} of ${count}`);
-        request.onProgress?.({ stage: "step", step: index + 1, steps: count, sigma: next, elapsedMs });
-        yield { ...step.value, preview: () => this.decode(latents, request) };
-      }
-    } finally {
-      // Ends the inner iteration too when this one is left early.
-      await run.return(undefined as unknown as Tensor);
-    }
-  }
-
-  #stream({ seed = 0, rng }: Pick<ZImageRequest, "seed" | "rng">): (shape: readonly number[]) => Tensor {
-    return noiseStream(this.device, { seed, ...(rng ? { rng } : {}) });
-  }
 }
-
-const loading = ({ signal, onProgress }: Watching, streamBytes?: number): EnsureOptions => ({
-  signal,
-  onProgress: onProgress && ((model, progress) => onProgress({ stage: "load", model, progress })),
-  streamBytes,
-});
-
-const streamBytesOf = (memory: MemoryPlan | undefined, stage: StageMemory["stage"]): number | undefined =>
-  memory?.stages.find((s) => s.stage === stage)?.streamBytes;
