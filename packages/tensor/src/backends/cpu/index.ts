@@ -52,7 +52,7 @@ class CpuBackend implements Backend {
     const source = fast ? new ArenaSource({ shared: features.shared, threads: wanted, ...limit }) : new HeapSource();
     this.#memory = new CpuMemory(source, memoryLimitBytes);
     // Without fused multiply-add a tile needs a register for products: six rows would spill.
-    const tile = options.v8 === "wide" ? { tileRows: 4, tileVectors: 4 } : { tileRows: features.fma ? 6 : 4, tileVectors: 2 };
+    const tile = options.v8 === "wide" ? { tileRows: 4, tileVectors: 4 } : { tileRows: features.fma ? 6 : 5, tileVectors: 2 };
     const flavour = { fma: features.fma, ...tile, shared: features.shared };
     if (source instanceof ArenaSource) this.#engine = new WasmEngine(flavour, source, wanted);
     const threads = this.#engine?.threads ?? 1;

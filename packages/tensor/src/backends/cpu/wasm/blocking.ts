@@ -1,14 +1,17 @@
 // Block sizes of the matrix kernels and the layout of a thread's scratch memory, in bytes.
-// Sizes are the best of a sweep on a Sapphire Rapids core (KC 512, MC 96, NC 512); 256 or 192 in their place cost about 5 %.
+// A panel of b (depth x 8) and one of a (depth x 6) share the first-level cache, a block of a fits the second, one of b the third.
+// The sizes are the best of sweeps on a Zen 4 and a Sapphire Rapids core; neighbours differ by a few percent.
 
-/** Depth of packed panels. */
+/** Greatest depth of packed panels. */
 export const depthBlock = 512;
-/** Rows of packed a. */
-export const rowBlock = 96;
-/** Columns of packed b, and of a task. */
-export const columnBlock = 512;
-/** Rows of a task. */
-export const taskRows = 384;
+/** Depth aimed at; a k beyond it is cut into equal parts. */
+const idealDepth = 384;
+/** Rows of packed a: a multiple of every tile height (4, 5, 6). */
+export const rowBlock = 120;
+/** Greatest number of columns of packed b, and of a task. */
+export const columnBlock = 1024;
+/** Rows and columns of a task whose results are staged before they are stored in another format. */
+const staged = { rows: 3 * rowBlock, columns: 512 } as const;
 
 /** Where things lie in a thread's scratch. */
 export const scratch = {
@@ -23,10 +26,10 @@ export const scratch = {
   packedA: 4096,
   packedB: 4096 + 262_144,
   /** Operands expanded to f32. */
-  wide: 4096 + 262_144 + 1_048_576,
-  /** f32 results before their epilogue. */
-  result: 4096 + 262_144 + 2 * 1_048_576,
-  bytes: 4096 + 262_144 + 2 * 1_048_576 + 4 * taskRows * columnBlock,
+  wide: 4096 + 262_144 + 4 * depthBlock * columnBlock,
+  /** f32 results before their epilogue, and what attention works on. */
+  result: 4096 + 262_144 + 8 * depthBlock * columnBlock,
+  bytes: 4096 + 262_144 + 8 * depthBlock * columnBlock + 4 * staged.rows * staged.columns,
 } as const;
 
 /** How the operand of a matrix product is stored; `across` is added when neighbours in k are not neighbours in memory. */
@@ -39,16 +42,42 @@ export const patches = 32;
 /** Multiplications from which waking other threads pays. */
 export const threadedProducts = 2_000_000;
 
-/** Rows and columns of a task, halved until every thread has two tasks or tasks get small. */
-export function taskBlocks(
-  m: number,
-  n: number,
-  batch: number,
-  threads: number,
-): { mBlock: number; nBlock: number; mTiles: number; nTiles: number } {
-  let [mBlock, nBlock] = [taskRows, columnBlock];
+/** Sizes of a product's tasks. */
+export interface Blocks {
+  readonly mBlock: number;
+  readonly nBlock: number;
+  readonly kBlock: number;
+  readonly mTiles: number;
+  readonly nTiles: number;
+}
+
+/** Depth of the parts that k is cut into: equal parts of whole quantized blocks (of `unit` values). */
+function depthOf(k: number, unit: number): number {
+  const parts = Math.ceil(k / idealDepth);
+  return Math.min(depthBlock, Math.ceil(k / parts / unit) * unit);
+}
+
+/** What a product's tasks depend on. */
+export interface Extent {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly batch: number;
+  readonly threads: number;
+  /** Values of a block along k that must stay together. */
+  readonly unit: number;
+  /** Results do not accumulate where they end up. */
+  readonly staged: boolean;
+}
+
+/** Rows, columns and depth of a task: as large as the scratch allows, halved until every thread has two tasks or tasks get small. */
+export function taskBlocks({ m, n, k, batch, threads, unit, staged: apart }: Extent): Blocks {
+  let mBlock: number = apart ? staged.rows : Math.ceil(m / rowBlock) * rowBlock;
+  let nBlock: number = apart ? staged.columns : columnBlock;
   const tasks = () => batch * Math.ceil(m / mBlock) * Math.ceil(n / nBlock);
-  while (threads > 1 && tasks() < 2 * threads && nBlock > 128) nBlock /= 2;
-  while (threads > 1 && tasks() < 2 * threads && mBlock > rowBlock) mBlock /= 2;
-  return { mBlock, nBlock, mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock) };
+  while (threads > 1 && tasks() < 2 * threads && (nBlock > 128 || mBlock > rowBlock)) {
+    if (nBlock > 128 && (nBlock >= mBlock || mBlock === rowBlock)) nBlock /= 2;
+    else mBlock = Math.ceil(mBlock / 2 / rowBlock) * rowBlock;
+  }
+  return { mBlock, nBlock, kBlock: depthOf(k, unit), mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock) };
 }

@@ -28,13 +28,14 @@ export function fastConv(
   const k = (c / groups) * kernelY * kernelX;
   const n = outHeight * outWidth;
   const direct = out.dtype === "f32" && !attrs.epilogue;
+  const staged = out.dtype !== "f32" || operands.some((v) => v.buffer === out.buffer);
   const rows = o / groups;
   const image = {
     ...{ height: h, width: w, outWidth, kernelY, kernelX, strideY: attrs.stride[0], strideX: attrs.stride[1] },
     ...{ paddingY: attrs.padding[0], paddingX: attrs.padding[1], dilationY: attrs.dilation[0], dilationX: attrs.dilation[1] },
   };
   const threaded = o * n * k >= threadedProducts;
-  const blocks = taskBlocks(rows, n, groups, threaded ? engine.threads : 1);
+  const blocks = taskBlocks({ m: rows, n, k, batch: groups, threads: threaded ? engine.threads : 1, unit: 4, staged });
   for (let i = 0; i < b; i++) {
     const views = [out, ...operands].map((v) => imageView(v, i));
     const grid = direct ? [] : planeStrides(views, groups);
@@ -46,7 +47,7 @@ export function fastConv(
       ...{ m: rows, n, k, a: addressOf(weight), aBatch: rows * k * elementBytes(weight), aStep: k * elementBytes(weight) },
       ...{ aMode: operandModes[weightKind], b: addressOf(x) + i * c * h * w * elementBytes(x), bMode: patchMode(kind) },
       ...{ bBatch: (c / groups) * h * w * elementBytes(x), c: addressOf(out) + 4 * i * o * n, cBatch: 4 * rows * n, cStep: 4 * n },
-      ...{ ...blocks, image: imageAt, ...finish },
+      ...{ ...blocks, image: imageAt, ...finish, staged: staged ? 1 : 0 },
     });
     engine.run(arena, "gemm", words, groups * blocks.mTiles * blocks.nTiles, threaded);
   }

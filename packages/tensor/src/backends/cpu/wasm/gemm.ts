@@ -1,11 +1,13 @@
 // The matrix product: micro kernel, panel loops, and the task that computes one tile of the output.
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
-import { across, columnBlock, depthBlock, operandModes, patches, rowBlock, scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { across, operandModes, patches, rowBlock, scratch } from "./blocking.ts";
+import { type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import { emitPackAcross, emitPackAlong } from "./pack.ts";
+import { emitMicroKernel, emitPanels, pushRest } from "./panels.ts";
 import { emitPackPatches } from "./patches.ts";
 import { rowParams } from "./row-function.ts";
+import { loadWords } from "./row-kernels.ts";
 
 /** A flavour of the generated kernels. */
 export interface Flavour {
@@ -24,8 +26,8 @@ export const gemmArgs = [
   ...["a", "aBatch", "aStep", "aMode"],
   ...["b", "bBatch", "bStep", "bMode"],
   ...["c", "cBatch"],
-  ...["mBlock", "nBlock", "mTiles", "nTiles"],
-  ...["slot", "table", "image", "n0", "cStep"],
+  ...["mBlock", "nBlock", "kBlock", "mTiles", "nTiles"],
+  ...["slot", "table", "staged", "image", "n0", "cStep"],
 ] as const;
 
 /** Functions other kernels build on. */
@@ -51,128 +53,6 @@ export function emitGemm(module: Module, flavour: Flavour): MatrixParts {
   const parts = { panels, packRows, packColumns, expand };
   emitTask(module, parts, emitPackPatches(module, 4 * tileVectors));
   return parts;
-}
-
-/** micro(kc, a, b, c, bytes per row of c, accumulate): one register tile. */
-function emitMicroKernel(module: Module, { fma, tileRows, tileVectors }: Flavour): Code {
-  const c = module.func(undefined, [i32, i32, i32, i32, i32, i32]);
-  const [kc, a, b, to, step, accumulate] = [0, 1, 2, 3, 4, 5];
-  const sums = c.locals(v128, tileRows * tileVectors);
-  const columns = c.locals(v128, tileVectors);
-  const [row, p] = [c.local(v128), c.local(i32)];
-  // The unfused form is written out here: a scratch local per sum would cost registers.
-  const eachRow = (visit: (v: number, sum: Local) => void) => {
-    c.get(to).set(p);
-    for (let i = 0; i < tileRows; i++) {
-      for (let v = 0; v < tileVectors; v++) visit(v, sums[i * tileVectors + v]!);
-      if (i < tileRows - 1) c.get(p).get(step).op("i32.add").set(p);
-    }
-  };
-  c.get(accumulate).if();
-  eachRow(
-    (v, sum) =>
-      void c
-        .get(p)
-        .memory("v128.load", 16 * v)
-        .set(sum),
-  );
-  c.end().get(kc).if().loop();
-  columns.forEach(
-    (x, v) =>
-      void c
-        .get(b)
-        .memory("v128.load", 16 * v)
-        .set(x),
-  );
-  for (let i = 0; i < tileRows; i++) {
-    c.get(a)
-      .memory("v128.load32_splat", 4 * i)
-      .set(row);
-    for (let v = 0; v < tileVectors; v++) {
-      const sum = sums[i * tileVectors + v]!;
-      if (fma) c.get(row).get(columns[v]!).get(sum).op("f32x4.relaxed_madd").set(sum);
-      else c.get(row).get(columns[v]!).op("f32x4.mul").get(sum).op("f32x4.add").set(sum);
-    }
-  }
-  c.advance(a, 4 * tileRows).advance(b, 16 * tileVectors);
-  c.get(kc).int(1).op("i32.sub").tee(kc).branchIf(0).end().end();
-  eachRow(
-    (v, sum) =>
-      void c
-        .get(p)
-        .get(sum)
-        .memory("v128.store", 16 * v),
-  );
-  return c;
-}
-
-/** dst = min(block, total - start) */
-export function pushRest(c: Code, total: Local, start: Local, block: number, to: Local): void {
-  c.get(total).get(start).op("i32.sub").tee(to).int(block).get(to).int(block).op("i32.lt_s").op("select").set(to);
-}
-
-function emitPanels(module: Module, micro: Code, mr: number, nr: number): Code {
-  const c = module.func(undefined, new Array(9).fill(i32));
-  const [mc, nc, kc, packedA, packedB, to, step, accumulate, tile] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-  const [i, j, a, b, ci, cj, height, width] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
-  const corner = emitCorner(module);
-  c.get(packedB).set(b).get(to).set(cj);
-  c.forLess(j, nc, nr, () => {
-    c.get(packedA).set(a).get(cj).set(ci);
-    pushRest(c, nc, j, nr, width);
-    c.forLess(i, mc, mr, () => {
-      pushRest(c, mc, i, mr, height);
-      c.get(height).int(mr).op("i32.eq").get(width).int(nr).op("i32.eq").op("i32.and").if();
-      c.get(kc).get(a).get(b).get(ci).get(step).get(accumulate).call(micro);
-      c.else();
-      c.get(kc)
-        .get(a)
-        .get(b)
-        .get(tile)
-        .int(4 * nr)
-        .int(0)
-        .call(micro);
-      c.get(tile)
-        .int(4 * nr)
-        .get(ci)
-        .get(step)
-        .get(height)
-        .get(width)
-        .get(accumulate)
-        .call(corner);
-      c.end();
-      c.get(a)
-        .get(kc)
-        .int(4 * mr)
-        .op("i32.mul")
-        .op("i32.add")
-        .set(a);
-      c.get(ci).get(step).int(mr).op("i32.mul").op("i32.add").set(ci);
-    });
-    c.get(b)
-      .get(kc)
-      .int(4 * nr)
-      .op("i32.mul")
-      .op("i32.add")
-      .set(b);
-    c.advance(cj, 4 * nr);
-  });
-  return c;
-}
-
-/** corner(from, from step, to, to step, rows, columns, accumulate): copies or adds part of a tile. */
-function emitCorner(module: Module): Code {
-  const c = module.func(undefined, new Array(7).fill(i32));
-  const [from, fromStep, to, toStep, rows, columns, accumulate] = [0, 1, 2, 3, 4, 5, 6];
-  const [y, x, s, d] = c.locals(i32, 4) as [Local, Local, Local, Local];
-  c.forLess(y, rows, 1, () => {
-    c.get(from).get(y).get(fromStep).op("i32.mul").op("i32.add").set(s).get(to).get(y).get(toStep).op("i32.mul").op("i32.add").set(d);
-    c.forLess(x, columns, 1, () => {
-      c.get(accumulate).if().get(d).get(s).memory("f32.load").get(d).memory("f32.load").op("f32.add").memory("f32.store");
-      c.else().get(d).get(s).memory("f32.load").memory("f32.store").end().advance(s, 4).advance(d, 4);
-    });
-  });
-  return c;
 }
 
 /** Pushes the bytes that `k` values of a mode take. */
@@ -231,74 +111,82 @@ function emitPackOperand(module: Module, expand: Code, r: number): Code {
   return c;
 }
 
-/** Adds a constant to an address local and leaves it on the stack. */
-const at = (c: Code, base: Local, offset: number): Code => c.get(base).int(offset).op("i32.add");
+/** The code of the task and its variables. */
+interface Task {
+  readonly c: Code;
+  /** Words of the job. */
+  readonly w: Record<(typeof gemmArgs)[number], Local>;
+  readonly parts: MatrixParts;
+  /** Pushes the address of an area of this thread's scratch. */
+  readonly area: (offset: number) => Code;
+  /** First row and column, their numbers, where results go and the bytes of its rows; the present part of k. */
+  readonly at: Record<"batch" | "i0" | "j0" | "rows" | "columns" | "to" | "step" | "pc" | "kc", Local>;
+}
 
 function emitTask(module: Module, parts: MatrixParts, packPatches: Code): void {
   const c = module.func("gemm", [i32, i32, i32]);
-  const [task, args, base] = [0, 1, 2];
-  const word = (name: string) => c.get(args).memory("i32.load", 4 * (gemmArgs as readonly string[]).indexOf(name));
-  const local = Object.fromEntries(gemmArgs.map((name) => [name, c.local(i32)])) as Record<string, Local>;
-  for (const name of gemmArgs) word(name).set(local[name]!);
-  const { m, n, k, slot, table } = local as { m: Local; n: Local; k: Local; slot: Local; table: Local };
-  const [batch, i0, j0, rows, columns, to, step, pc, kc, ic, mc] = c.locals(i32, 11) as Local[] as [
-    ...[Local, Local, Local, Local, Local, Local],
-    ...[Local, Local, Local, Local, Local],
-  ];
-  const blockRest = (total: Local, start: Local, block: Local, into: Local) =>
-    c.get(total).get(start).op("i32.sub").tee(into).get(block).get(into).get(block).op("i32.lt_s").op("select").set(into);
-  c.get(task).get(local["nTiles"]!).op("i32.rem_u").get(local["nBlock"]!).op("i32.mul").get(local["n0"]!).op("i32.add").set(j0);
-  c.get(task).get(local["nTiles"]!).op("i32.div_u").set(task);
-  c.get(task).get(local["mTiles"]!).op("i32.rem_u").get(local["mBlock"]!).op("i32.mul").set(i0);
-  c.get(task).get(local["mTiles"]!).op("i32.div_u").set(batch);
-  blockRest(m, i0, local["mBlock"]!, rows);
-  blockRest(n, j0, local["nBlock"]!, columns);
-  for (const x of ["a", "b", "c"]) c.get(local[x]!).get(batch).get(local[`${x}Batch`]!).op("i32.mul").op("i32.add").set(local[x]!);
-  c.get(slot).if();
-  at(c, base, scratch.result).set(to).get(columns).int(2).op("i32.shl").set(step);
-  c.else();
-  c.get(local["cStep"]!)
-    .tee(step)
-    .get(i0)
-    .op("i32.mul")
-    .get(local["c"]!)
-    .op("i32.add")
-    .get(j0)
-    .int(2)
-    .op("i32.shl")
-    .op("i32.add")
-    .set(to)
-    .end();
-  c.int(0).set(pc).block().loop().get(pc).get(k).op("i32.ge_s").branchIf(1);
-  pushRest(c, k, pc, depthBlock, kc);
-  c.get(local["bMode"]!).int(patches).op("i32.ge_s").if();
-  c.get(local["bMode"]!).get(local["b"]!).get(local["image"]!).get(j0).get(columns).get(pc).get(kc);
-  at(c, base, scratch.packedB);
-  at(c, base, scratch.lanes).call(packPatches);
-  c.else();
-  c.get(local["bMode"]!).get(local["b"]!).get(local["bStep"]!).get(j0).get(columns).get(pc).get(kc);
-  at(c, base, scratch.wide);
-  at(c, base, scratch.packedB).call(parts.packColumns).end();
-  c.forLess(ic, rows, rowBlock, () => {
-    pushRest(c, rows, ic, rowBlock, mc);
-    c.get(local["aMode"]!).get(local["a"]!).get(local["aStep"]!).get(i0).get(ic).op("i32.add").get(mc).get(pc).get(kc);
-    at(c, base, scratch.wide);
-    at(c, base, scratch.packedA).call(parts.packRows);
-    c.get(mc).get(columns).get(kc);
-    at(c, base, scratch.packedA);
-    at(c, base, scratch.packedB);
-    c.get(to).get(ic).get(step).op("i32.mul").op("i32.add").get(step).get(pc).int(0).op("i32.gt_s");
-    at(c, base, scratch.tile).call(parts.panels);
-  });
-  c.advance(pc, depthBlock).branch(0).end().end();
+  const w = loadWords(c, gemmArgs) as Task["w"];
+  const names = ["batch", "i0", "j0", "rows", "columns", "to", "step", "pc", "kc"] as const;
+  const at = Object.fromEntries(names.map((name) => [name, c.local(i32)])) as Task["at"];
+  const task: Task = { c, w, parts, area: (offset) => c.get(2).int(offset).op("i32.add"), at };
+  emitPlace(task);
   const finish = module.signature(rowParams, []);
-  c.get(slot).if();
-  c.forLess(ic, rows, 1, () => {
-    c.get(table).get(batch).get(i0).get(ic).op("i32.add").get(j0).get(columns).get(to).get(slot).callIndirect(finish);
-    c.get(to).get(step).op("i32.add").set(to);
-  });
-  c.end();
+  c.int(0).set(at.pc).block().loop().get(at.pc).get(w.k).op("i32.ge_s").branchIf(1);
+  pushRest(c, w.k, at.pc, w.kBlock, at.kc);
+  emitPackColumns(task, packPatches);
+  emitRowBlocks(task, finish);
+  c.get(at.pc).get(w.kBlock).op("i32.add").set(at.pc).branch(0).end().end();
 }
 
-/** Most columns a task may take: what the packed panel and the result area hold. */
-export const maxColumns = columnBlock;
+/** Which tile of which batch the task is, and where its results go: to c itself, or to the scratch when they are stored in another format. */
+function emitPlace({ c, w, at, area }: Task): void {
+  c.get(0).get(w.nTiles).op("i32.rem_u").get(w.nBlock).op("i32.mul").get(w.n0).op("i32.add").set(at.j0);
+  c.get(0).get(w.nTiles).op("i32.div_u").set(0);
+  c.get(0).get(w.mTiles).op("i32.rem_u").get(w.mBlock).op("i32.mul").set(at.i0);
+  c.get(0).get(w.mTiles).op("i32.div_u").set(at.batch);
+  pushRest(c, w.m, at.i0, w.mBlock, at.rows);
+  pushRest(c, w.n, at.j0, w.nBlock, at.columns);
+  for (const x of ["a", "b", "c"] as const) c.get(w[x]).get(at.batch).get(w[`${x}Batch`]).op("i32.mul").op("i32.add").set(w[x]);
+  c.get(w.staged).if();
+  area(scratch.result).set(at.to).get(at.columns).int(2).op("i32.shl").set(at.step);
+  c.else();
+  c.get(w.cStep).tee(at.step).get(at.i0).op("i32.mul").get(w.c).op("i32.add");
+  c.get(at.j0).int(2).op("i32.shl").op("i32.add").set(at.to).end();
+}
+
+/** Packs the present part of the right operand: stored values or image patches. */
+function emitPackColumns({ c, w, at, area, parts }: Task, packPatches: Code): void {
+  c.get(w.bMode).int(patches).op("i32.ge_s").if();
+  c.get(w.bMode).get(w.b).get(w.image).get(at.j0).get(at.columns).get(at.pc).get(at.kc);
+  area(scratch.packedB);
+  area(scratch.lanes).call(packPatches);
+  c.else();
+  c.get(w.bMode).get(w.b).get(w.bStep).get(at.j0).get(at.columns).get(at.pc).get(at.kc);
+  area(scratch.wide);
+  area(scratch.packedB).call(parts.packColumns).end();
+}
+
+/** Multiplies block after block of the left operand, and ends rows that are complete while they are in cache. */
+function emitRowBlocks({ c, w, at, area, parts }: Task, finish: number): void {
+  const [ic, mc, row, to] = c.locals(i32, 4) as [Local, Local, Local, Local];
+  const size = c.local(i32);
+  c.int(rowBlock).set(size);
+  c.forLess(ic, at.rows, rowBlock, () => {
+    pushRest(c, at.rows, ic, size, mc);
+    c.get(w.aMode).get(w.a).get(w.aStep).get(at.i0).get(ic).op("i32.add").get(mc).get(at.pc).get(at.kc);
+    area(scratch.wide);
+    area(scratch.packedA).call(parts.packRows);
+    c.get(at.to).get(ic).get(at.step).op("i32.mul").op("i32.add").set(to).get(mc).get(at.columns).get(at.kc);
+    area(scratch.packedA);
+    area(scratch.packedB);
+    c.get(to).get(at.step).get(at.pc).int(0).op("i32.gt_s");
+    area(scratch.tile).call(parts.panels);
+    c.get(w.slot).int(0).op("i32.ne").get(at.pc).get(at.kc).op("i32.add").get(w.k).op("i32.ge_s").op("i32.and").if();
+    c.forLess(row, mc, 1, () => {
+      c.get(w.table).get(at.batch).get(at.i0).get(ic).op("i32.add").get(row).op("i32.add");
+      c.get(at.j0).get(at.columns).get(to).get(w.slot).callIndirect(finish);
+      c.get(to).get(at.step).op("i32.add").set(to);
+    });
+    c.end();
+  });
+}

@@ -36,10 +36,10 @@ export function fastMatmul(
   if (!arena || !grid || k === 0) return false;
   const left = storedFloats(a, a.layout.strides.at(-2)!, a.layout.strides.at(-1)!);
   if (!left) return false;
-  const direct = out.dtype === "f32" && !epilogue;
+  const plain = out.dtype === "f32" && !epilogue;
   const strides = grid.strides.toSpliced(1, 1);
-  const finish = direct ? undefined : planFinish(engine, arena, epilogue, [out, ...operands], strides, true);
-  if (!direct && !finish) return false;
+  const finish = plain ? undefined : planFinish(engine, arena, epilogue, [out, ...operands], strides, true);
+  if (!plain && !finish) return false;
   const bytes = (view: View, i: number) => grid.strides[i]![0] * elementBytes(view);
   const job: Job = {
     engine,
@@ -53,6 +53,7 @@ export function fastMatmul(
     c: addressOf(out),
     cBatch: m * n * 4,
     finish,
+    staged: out.dtype !== "f32" || operands.some((x) => x.buffer === out.buffer),
   };
   const right = arenaOf(b) === arena ? storedWeights(b) : undefined;
   if (right) runGemm(job, right, grid.bBatch * elementBytes(b), 0, n);
@@ -105,21 +106,26 @@ interface Job {
   readonly c: number;
   readonly cBatch: number;
   readonly finish: Finish | undefined;
+  /** Sums gather in scratch rather than in the output. */
+  readonly staged: boolean;
 }
+
+/** Values along k that must not be parted. */
+const unitOf = (mode: number): number => (mode === operandModes.q4_K ? 256 : 32);
 
 /** Columns n0 … n1 - 1 of the product; `b.address` is that of column 0. */
 function runGemm(
-  { engine, arena, m, n, k, batch, a, aBatch, c, cBatch, finish }: Job,
+  { engine, arena, m, n, k, batch, a, aBatch, c, cBatch, finish, staged }: Job,
   b: Stored,
   bBatch: number,
   n0: number,
   n1: number,
 ): void {
   const threaded = batch * m * (n1 - n0) * k >= threadedProducts;
-  const blocks = taskBlocks(m, n1 - n0, batch, threaded ? engine.threads : 1);
+  const blocks = taskBlocks({ m, n: n1 - n0, k, batch, threads: threaded ? engine.threads : 1, unit: unitOf(b.mode), staged });
   const words = wordsOf(gemmArgs as readonly string[], {
     ...{ m, n: n1, k, a: a.address, aBatch, aStep: a.step, aMode: a.mode, b: b.address, bBatch, bStep: b.step, bMode: b.mode },
-    ...{ c, cBatch, cStep: 4 * n, ...blocks, n0, ...finish },
+    ...{ c, cBatch, cStep: 4 * n, ...blocks, n0, ...finish, staged: staged ? 1 : 0 },
   });
   engine.run(arena, "gemm", words, batch * blocks.mTiles * blocks.nTiles, threaded);
 }

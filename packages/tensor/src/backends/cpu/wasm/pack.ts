@@ -41,7 +41,7 @@ export function emitPackAcross(module: Module, r: number): Code {
   return c;
 }
 
-/** Copies r floats, r a multiple of 2. */
+/** Copies r floats. */
 export function copyLine(c: Code, from: Local, to: Local, r: number): void {
   let i = 0;
   for (; i + 4 <= r; i += 4)
@@ -49,11 +49,18 @@ export function copyLine(c: Code, from: Local, to: Local, r: number): void {
       .get(from)
       .memory("v128.load", 4 * i)
       .memory("v128.store", 4 * i);
-  if (i < r)
+  if (i + 2 <= r) {
     c.get(to)
       .get(from)
       .memory("v128.load64_zero", 4 * i)
       .storeLane("v128.store64_lane", 0, 4 * i);
+    i += 2;
+  }
+  if (i < r)
+    c.get(to)
+      .get(from)
+      .memory("f32.load", 4 * i)
+      .memory("f32.store", 4 * i);
 }
 
 /** Packs lines that are contiguous along k: source[width][k], transposing 4 x 4 blocks in registers. */
@@ -117,6 +124,10 @@ export function emitPackAlong(module: Module, r: number): Code {
 function transposeGroup(c: Code, lines: readonly Local[], to: Local, g: number, r: number, v: readonly Local[]): void {
   const [a, b, x, y, ab0, ab1, xy0, xy1] = v as [Local, Local, Local, Local, Local, Local, Local, Local];
   for (const [i, line] of lines.entries()) c.get(line).memory("v128.load").set(v[i]!);
+  if (lines.length === 1) {
+    for (let k = 0; k < 4; k++) c.get(to).get(a).storeLane("v128.store32_lane", k, 4 * (k * r + g));
+    return;
+  }
   c.get(a).get(b).shuffle(0, 4, 1, 5).set(ab0).get(a).get(b).shuffle(2, 6, 3, 7).set(ab1);
   if (lines.length === 2) {
     for (let k = 0; k < 4; k++)
