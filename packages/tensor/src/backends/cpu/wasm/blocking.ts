@@ -5,7 +5,7 @@
 /** Greatest depth of packed panels. */
 export const depthBlock = 512;
 /** Depth aimed at; a k beyond it is cut into equal parts. */
-const idealDepth = 384;
+const idealDepth = 512;
 /** Rows of packed a: a multiple of every tile height (4, 5, 6). */
 export const rowBlock = 120;
 /** Greatest number of columns of packed b, and of a task. */

@@ -125,7 +125,10 @@ function transposeGroup(c: Code, lines: readonly Local[], to: Local, g: number, 
   const [a, b, x, y, ab0, ab1, xy0, xy1] = v as [Local, Local, Local, Local, Local, Local, Local, Local];
   for (const [i, line] of lines.entries()) c.get(line).memory("v128.load").set(v[i]!);
   if (lines.length === 1) {
-    for (let k = 0; k < 4; k++) c.get(to).get(a).storeLane("v128.store32_lane", k, 4 * (k * r + g));
+    for (let k = 0; k < 4; k++)
+      c.get(to)
+        .get(a)
+        .storeLane("v128.store32_lane", k, 4 * (k * r + g));
     return;
   }
   c.get(a).get(b).shuffle(0, 4, 1, 5).set(ab0).get(a).get(b).shuffle(2, 6, 3, 7).set(ab1);

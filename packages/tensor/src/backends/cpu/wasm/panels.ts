@@ -126,4 +126,3 @@ function emitCorner(module: Module): Code {
   });
   return c;
 }
-
