@@ -2,10 +2,8 @@
 // A panel of b (depth x 8) and one of a (depth x 6) share the first-level cache, a block of a fits the second, one of b the third.
 // The sizes are the best of sweeps on a Zen 4 and a Sapphire Rapids core; neighbours differ by a few percent.
 
-/** Greatest depth of packed panels. */
+/** Greatest depth of packed panels; a greater k is cut into equal parts. */
 export const depthBlock = 512;
-/** Depth aimed at; a k beyond it is cut into equal parts. */
-const idealDepth = 512;
 /** Rows of packed a: a multiple of every tile height (4, 5, 6). */
 export const rowBlock = 120;
 /** Greatest number of columns of packed b, and of a task. */
@@ -53,8 +51,7 @@ export interface Blocks {
 
 /** Depth of the parts that k is cut into: equal parts of whole quantized blocks (of `unit` values). */
 function depthOf(k: number, unit: number): number {
-  const parts = Math.ceil(k / idealDepth);
-  return Math.min(depthBlock, Math.ceil(k / parts / unit) * unit);
+  return Math.ceil(k / Math.ceil(k / depthBlock) / unit) * unit;
 }
 
 /** What a product's tasks depend on. */

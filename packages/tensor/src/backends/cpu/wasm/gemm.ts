@@ -78,7 +78,9 @@ function pushBytes(c: Code, mode: Local, k: Local): void {
 }
 
 function emitPackOperand(module: Module, expand: Code, r: number): Code {
-  const [packAcross, packAlong] = [emitPackAcross(module, r), emitPackAlong(module, r)];
+  const packAcross = emitPackAcross(module, r);
+  const along = (["f32", "f16", "bf16"] as const).map((name) => [operandModes[name], emitPackAlong(module, r, name)] as const);
+  const packWide = along[0]![1];
   const c = module.func(undefined, new Array(9).fill(i32));
   const [mode, address, step, first, lines, k0, kc, wide, to] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
   const [kind, from, i, d] = c.locals(i32, 4) as [Local, Local, Local, Local];
@@ -104,9 +106,11 @@ function emitPackOperand(module: Module, expand: Code, r: number): Code {
   c.get(address).get(first).get(step).op("i32.mul").op("i32.add");
   pushBytes(c, mode, k0);
   c.op("i32.add").set(from);
-  c.get(kind).op("i32.eqz").if().get(from).get(step).get(lines).get(kc).get(to).call(packAlong).else();
+  for (const [mode, pack] of along)
+    c.get(kind).int(mode).op("i32.eq").if().get(from).get(step).get(lines).get(kc).get(to).call(pack).else();
   expandLines(lines, kc);
-  c.get(wide).get(kc).int(2).op("i32.shl").get(lines).get(kc).get(to).call(packAlong).end();
+  c.get(wide).get(kc).int(2).op("i32.shl").get(lines).get(kc).get(to).call(packWide);
+  for (const _ of along) c.end();
   c.end();
   return c;
 }

@@ -1,5 +1,6 @@
-// Packing: f32 matrices into panels of R rows (or columns) with the panel's values of each k side by side.
+// Packing: matrices into f32 panels of R rows (or columns) with the panel's values of each k side by side.
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
 
 /** Parameters of both packers: source, bytes between lines, width (rows or columns to pack), kc, destination. */
 const params = [i32, i32, i32, i32, i32] as const;
@@ -63,68 +64,82 @@ export function copyLine(c: Code, from: Local, to: Local, r: number): void {
       .memory("f32.store", 4 * i);
 }
 
-/** Packs lines that are contiguous along k: source[width][k], transposing 4 x 4 blocks in registers. */
-export function emitPackAlong(module: Module, r: number): Code {
+/** Packs lines of a float kind that are contiguous along k: source[width][k], transposing 4 x 4 blocks in registers. */
+export function emitPackAlong(module: Module, r: number, kind: FloatKind): Code {
   const c = module.func(undefined, params);
   const [from, step, width, kc, to] = [0, 1, 2, 3, 4];
-  const [j, k, x, s, d, rest] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
+  const [j, k, rest] = c.locals(i32, 3) as [Local, Local, Local];
   const lines = c.locals(i32, r);
+  const math = new SimdMath(c, false);
   const v = c.locals(v128, 8);
+  const bytes = kindBytes[kind];
   c.forLess(j, width, r, () => {
     c.get(from).get(j).get(step).op("i32.mul").op("i32.add").set(lines[0]!);
-    for (let i = 1; i < r; i++)
-      c.get(lines[i - 1]!)
-        .get(step)
-        .op("i32.add")
-        .set(lines[i]!);
+    lines.slice(1).forEach((line, i) => void c.get(lines[i]!).get(step).op("i32.add").set(line));
     c.get(width).get(j).op("i32.sub").set(rest);
     c.get(rest).int(r).op("i32.ge_s").if();
     c.int(0).set(k).block().loop().get(k).int(4).op("i32.add").get(kc).op("i32.gt_s").branchIf(1);
-    for (let g = 0; g < r; g += 4) transposeGroup(c, lines.slice(g, g + 4), to, g, r, v);
-    for (const line of lines) c.advance(line, 16);
+    for (let g = 0; g < r; g += 4) {
+      lines.slice(g, g + 4).forEach((line, i) => {
+        c.get(line);
+        math.load(kind, 4);
+        c.set(v[i]!);
+      });
+      transposeGroup(c, lines.slice(g, g + 4).length, to, g, r, v);
+    }
+    for (const line of lines) c.advance(line, 4 * bytes);
     c.advance(to, 16 * r)
       .advance(k, 4)
       .branch(0)
       .end()
       .end();
     const one = () => {
-      for (const [i, line] of lines.entries())
+      for (const [i, line] of lines.entries()) {
         c.get(to)
-          .get(line)
-          .memory("f32.load")
-          .memory("f32.store", 4 * i)
-          .advance(line, 4);
+          .int(4 * i)
+          .op("i32.add")
+          .get(line);
+        math.load(kind, 1);
+        math.store("f32", 1);
+        c.advance(line, bytes);
+      }
       c.advance(to, 4 * r);
     };
     c.forLess(k, kc, 1, one, "here");
     c.else();
-    c.forLess(x, rest, 1, () => {
-      c.get(lines[0]!).get(x).get(step).op("i32.mul").op("i32.add").set(s).get(to).get(x).int(2).op("i32.shl").op("i32.add").set(d);
-      c.forLess(k, kc, 1, () => {
-        c.get(d)
-          .get(s)
-          .memory("f32.load")
-          .memory("f32.store")
-          .advance(d, 4 * r)
-          .advance(s, 4);
-      });
-    });
-    c.get(to)
-      .get(kc)
-      .int(4 * r)
-      .op("i32.mul")
-      .op("i32.add")
-      .set(to)
-      .end();
+    emitRestAlong(c, math, kind, { line: lines[0]!, step, rest, kc, to, r });
+    c.end();
   });
   return c;
 }
 
-/** Four values of each of up to four lines, stored k-major at float `g` of four panel lines. */
-function transposeGroup(c: Code, lines: readonly Local[], to: Local, g: number, r: number, v: readonly Local[]): void {
+interface Rest {
+  readonly line: Local;
+  readonly step: Local;
+  readonly rest: Local;
+  readonly kc: Local;
+  readonly to: Local;
+  readonly r: number;
+}
+
+/** The last panel, which has fewer than r lines: value by value. */
+function emitRestAlong(c: Code, math: SimdMath, kind: FloatKind, { line, step, rest, kc, to, r }: Rest): void {
+  const [x, k, s, d] = c.locals(i32, 4) as [Local, Local, Local, Local];
+  c.forLess(x, rest, 1, () => {
+    c.get(line).get(x).get(step).op("i32.mul").op("i32.add").set(s).get(to).get(x).int(2).op("i32.shl").op("i32.add").set(d);
+    c.forLess(k, kc, 1, () => {
+      c.get(d).get(s);
+      math.load(kind, 1);
+      math.store("f32", 1);
+      c.advance(d, 4 * r).advance(s, kindBytes[kind]);
+    });
+  });
+}
+
+/** Four values of each of one, two or four lines in v, stored k-major at float `g` of four panel lines. */
+function transposeGroup(c: Code, lines: number, to: Local, g: number, r: number, v: readonly Local[]): void {
   const [a, b, x, y, ab0, ab1, xy0, xy1] = v as [Local, Local, Local, Local, Local, Local, Local, Local];
-  for (const [i, line] of lines.entries()) c.get(line).memory("v128.load").set(v[i]!);
-  if (lines.length === 1) {
+  if (lines === 1) {
     for (let k = 0; k < 4; k++)
       c.get(to)
         .get(a)
@@ -132,7 +147,7 @@ function transposeGroup(c: Code, lines: readonly Local[], to: Local, g: number, 
     return;
   }
   c.get(a).get(b).shuffle(0, 4, 1, 5).set(ab0).get(a).get(b).shuffle(2, 6, 3, 7).set(ab1);
-  if (lines.length === 2) {
+  if (lines === 2) {
     for (let k = 0; k < 4; k++)
       c.get(to)
         .get(k < 2 ? ab0 : ab1)
