@@ -1,5 +1,5 @@
-// Runs the real binary in a child process and a temporary folder.
-import { spawn } from "node:child_process";
+// Runs the command line in child processes and temporary folders: the real binary, one process a run, or many runs in one process.
+import { fork, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,10 +27,19 @@ export function temporaryFolder(): { path: string; remove(): void } {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
+/** The environment without the user's own settings of the hub. */
+function cleanEnvironment(): NodeJS.ProcessEnv {
+  const { HF_HOME: _home, HF_TOKEN: _token, HF_ENDPOINT: _endpoint, ...clean } = process.env;
+  return clean;
+}
+
 /** Runs `wick` with these arguments. Colours, terminals and the user's own settings are kept away. */
 export function wick(args: readonly string[], { cwd, env, onStderr }: RunOptions = {}): Promise<Outcome> {
-  const { HF_HOME: _home, HF_TOKEN: _token, HF_ENDPOINT: _endpoint, ...clean } = process.env;
-  const child = spawn(process.execPath, [binary, ...args], { cwd, env: { ...clean, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [binary, ...args], {
+    cwd,
+    env: { ...cleanEnvironment(), ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
@@ -43,4 +52,46 @@ export function wick(args: readonly string[], { cwd, env, onStderr }: RunOptions
     child.on("error", reject);
     child.on("close", (code) => resolve({ code, stdout, stderr }));
   });
+}
+
+/** One run of a session. */
+export interface SessionRun {
+  readonly args: readonly string[];
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A process that stays: starting Node and reading the modules takes most of a short run's time. */
+export interface Session {
+  /** As the function `wick`, without signals; runs wait for each other. */
+  wick(args: readonly string[], options?: Omit<SessionRun, "args">): Promise<Outcome>;
+  close(): void;
+}
+
+/** Starts a process that runs the sources of the command line, one run after the other. */
+export function openSession(): Session {
+  const child = fork(fileURLToPath(new URL("session-child.ts", import.meta.url)), {
+    execArgv: ["--expose-gc", "--conditions=@wick/source", "--import", "tsx"],
+    env: cleanEnvironment(),
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
+  const ended = new Promise<never>((_, reject) => {
+    child.on("error", reject);
+    child.on("exit", (code) => reject(new Error(`the session's process ended with code ${code}`)));
+  });
+  ended.catch(() => {});
+  let last: Promise<unknown> = Promise.resolve();
+  const runOne = (run: SessionRun): Promise<Outcome> => {
+    const answer = new Promise<Outcome>((resolve) => child.once("message", (message) => resolve(message as Outcome)));
+    child.send(run);
+    return Promise.race([answer, ended]);
+  };
+  return {
+    wick(args, options = {}) {
+      const outcome = last.then(() => runOne({ args, ...options }));
+      last = outcome.catch(() => {});
+      return outcome;
+    },
+    close: () => child.disconnect(),
+  };
 }

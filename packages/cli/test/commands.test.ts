@@ -6,13 +6,18 @@ import { fileURLToPath } from "node:url";
 import { decodePng, encodePng } from "@wick/image";
 import { memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { temporaryFolder, wick } from "./cli-process.ts";
+import { openSession, temporaryFolder } from "./cli-process.ts";
 
+const session = openSession();
+const { wick } = session;
 const folder = temporaryFolder();
 const cwd = folder.path;
 const model = fileURLToPath(new URL("../../tiny-zimage/model", import.meta.url));
 const transformer = join(model, "transformer");
-afterAll(() => folder.remove());
+afterAll(() => {
+  session.close();
+  folder.remove();
+});
 
 /** A safetensors file of f32 vectors. */
 async function writeTensors(name: string, tensors: Readonly<Record<string, readonly number[]>>): Promise<void> {
@@ -297,7 +302,7 @@ describe("one line, the right exit code and no file after", () => {
   });
   afterAll(() => expect(readdirSync(cwd)).toEqual(before));
 
-  test.concurrent.each(failures)("%s", async (_, args, code, line) => {
+  test.each(failures)("%s", async (_, args, code, line) => {
     const env = { HF_ENDPOINT: "http://127.0.0.1:9", HF_HOME: join(cwd, "empty") };
     const outcome = await wick(args, { cwd, env });
     expect(outcome.stderr).toMatch(line);

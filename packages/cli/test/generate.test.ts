@@ -4,11 +4,16 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileS
 import { join } from "node:path";
 import { decodePng, readPngText } from "@wick/image";
 import { afterAll, describe, expect, test } from "vitest";
-import { temporaryFolder, wick } from "./cli-process.ts";
+import { openSession, temporaryFolder, wick as wickProcess } from "./cli-process.ts";
 
+const session = openSession();
+const { wick } = session;
 const folder = temporaryFolder();
 let runs = 0;
-afterAll(() => folder.remove());
+afterAll(() => {
+  session.close();
+  folder.remove();
+});
 
 /** A new folder for a test. */
 function newFolder(): string {
@@ -20,11 +25,11 @@ function newFolder(): string {
 const quick = ["--device", "cpu", "--steps", "1"];
 const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
 
-describe.concurrent("a picture", () => {
-  test("is written with a record of how it was made; the same command gives the same bytes", async () => {
+describe("a picture", () => {
+  test("is written with a record of how it was made; the same command in another process gives the same bytes", async () => {
     const cwd = newFolder();
     const args = ["generate", "a", "red", "apple", ...quick, "--seed", "7", "--guidance", "2.5", "--negative", "a fox", "--json"];
-    const [first, second] = await Promise.all([wick([...args, "-o", "a.png"], { cwd }), wick([...args, "-o", "b.png"], { cwd })]);
+    const [first, second] = await Promise.all([wick([...args, "-o", "a.png"], { cwd }), wickProcess([...args, "-o", "b.png"], { cwd })]);
     expect([first.code, second.code], first.stderr + second.stderr).toEqual([0, 0]);
     const { pictures } = JSON.parse(first.stdout);
     const png = readFileSync(join(cwd, "a.png"));
@@ -161,7 +166,7 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
 ];
 
 describe("one line, the right exit code and no file after", () => {
-  test.concurrent.each(failures)("%s", async (_, args, code, line) => {
+  test.each(failures)("%s", async (_, args, code, line) => {
     const cwd = newFolder();
     mkdirSync(join(cwd, "folder.png"));
     mkdirSync(join(cwd, "other"));
@@ -195,7 +200,7 @@ test("Ctrl-C stops between blocks and leaves no file", async () => {
     sent = Date.now();
     kill("SIGINT");
   };
-  const outcome = await wick(["generate", "a fox", "--device", "cpu", "--steps", "500", "-o", "fox.png"], { cwd, onStderr: stop });
+  const outcome = await wickProcess(["generate", "a fox", "--device", "cpu", "--steps", "500", "-o", "fox.png"], { cwd, onStderr: stop });
   expect(outcome.code).toBe(130);
   expect(outcome.stderr).toMatch(/\nwick: stopped; no file was left behind\n$/);
   expect(Date.now() - sent).toBeLessThan(2000);

@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { decodePng } from "@wick/image";
 import { type MockHub, startMockHub } from "@wick/testing/mock-hub";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { temporaryFolder, wick } from "./cli-process.ts";
+import { openSession, temporaryFolder } from "./cli-process.ts";
 import { fluxSchnell, type RepositoryFiles, zImageTurbo } from "./released-repositories.ts";
 
+const session = openSession();
+const { wick } = session;
 const folder = temporaryFolder();
 let hub: MockHub;
 beforeAll(async () => {
@@ -14,6 +16,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await hub.close();
+  session.close();
   folder.remove();
 });
 

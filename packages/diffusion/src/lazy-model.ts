@@ -19,6 +19,19 @@ export interface LazyModelOptions<M extends Module> {
   readonly blocks?: readonly Module[] | undefined;
 }
 
+/** What `make` makes of an opened checkpoint, which is closed when that fails. */
+export async function derivedWeights(
+  source: WeightSource,
+  make: (source: WeightSource) => WeightSource | Promise<WeightSource>,
+): Promise<WeightSource> {
+  try {
+    return await make(source);
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
 /** How weights are brought in. */
 export interface EnsureOptions {
   /** Stops loading. */

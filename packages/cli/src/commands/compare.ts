@@ -1,7 +1,7 @@
 // wick compare: two sets of tensors, name by name, with the first one that diverges.
 import { isFloat, isQuantized, streamAs, translate, type WeightEntry, type WeightSource } from "@wick/tensor";
 import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
-import { openCheckpoint } from "../models/open-checkpoint.ts";
+import { withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatTable } from "../units.ts";
@@ -26,8 +26,8 @@ export interface TensorDifference {
 /** Compares every tensor of `a` with the same of `b`, the reference; resolves with `differs` when any is off by more than the tolerance. */
 export async function compare(a: string, b: string, options: CompareOptions, signal: AbortSignal): Promise<ExitCode> {
   const reporter = new Reporter(options);
-  const [ours, theirs] = [await openCheckpoint(a, signal), await openCheckpoint(b, signal)];
-  try {
+  return withCheckpoints(signal, async (open) => {
+    const [ours, theirs] = [await open(a), await open(b)];
     const [left, right] = alignNames(ours.source, theirs.source);
     const shared = [...left.entries.keys()].filter((name) => right.entries.has(name));
     if (shared.length === 0)
@@ -42,9 +42,7 @@ export async function compare(a: string, b: string, options: CompareOptions, sig
     const document = { tolerance: options.tolerance, compared: shared.length, onlyLeft, onlyRight, firstDivergence: off[0], differences };
     reporter.result(describe(options, differences, off, onlyLeft, onlyRight), document as unknown as Json);
     return off.length + onlyLeft.length + onlyRight.length === 0 ? exitCodes.ok : exitCodes.differs;
-  } finally {
-    await Promise.all([ours.source.close(), theirs.source.close()]);
-  }
+  });
 }
 
 const first = (source: WeightSource): string => source.entries.keys().next().value ?? "nothing";

@@ -19,7 +19,7 @@ import {
   writeSafetensors,
 } from "@wick/tensor";
 import { CliError, UsageError } from "../cli-error.ts";
-import { openCheckpoint } from "../models/open-checkpoint.ts";
+import { type Checkpoint, withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { checkWritable } from "../output-file.ts";
@@ -43,9 +43,8 @@ export async function convert(input: string, output: string, options: ConvertOpt
     throw new UsageError(`${ending} cannot hold ${options.dtype} blocks; write a .gguf`);
   await checkWritable(output);
   const started = performance.now();
-  const checkpoint = await openCheckpoint(input, signal);
-  try {
-    const adapted = await withAdapters(checkpoint.source, options.lora ?? [], signal);
+  await withCheckpoints(signal, async (open) => {
+    const adapted = await withAdapters((await open(input)).source, options.lora ?? [], open);
     const source = options.layout === undefined ? adapted : inLayout(adapted, options.layout, input);
     const written = await writeFile(output, ending, source, options.dtype, (done) => showProgress(reporter, done, source), signal);
     const elapsedMillis = performance.now() - started;
@@ -54,18 +53,20 @@ export async function convert(input: string, output: string, options: ConvertOpt
       `${output}\n${source.entries.size} tensors, ${formatBytes(written)}, ${formatDuration(elapsedMillis)}`,
       document as Json,
     );
-  } finally {
-    await checkpoint.source.close();
-  }
+  });
 }
 
 /** Adapters are merged under the model's own names, or under the checkpoint's when it is not recognised. */
-async function withAdapters(base: WeightSource, loras: readonly ScaledFile[], signal: AbortSignal): Promise<WeightSource> {
+async function withAdapters(
+  base: WeightSource,
+  loras: readonly ScaledFile[],
+  open: (path: string) => Promise<Checkpoint>,
+): Promise<WeightSource> {
   if (loras.length === 0) return base;
   const family = recognise(base)?.family;
   let source: WeightSource = family ? translate(base, family.names) : base;
   for (const { path, scale } of loras) {
-    const lora = await openCheckpoint(path, signal);
+    const lora = await open(path);
     source = withLora(source, lora.source, scale, family ? { names: family.loraNames } : {});
   }
   return source;

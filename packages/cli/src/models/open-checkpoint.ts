@@ -23,6 +23,23 @@ export async function openCheckpoint(path: string, signal: AbortSignal): Promise
   return { source, format: `safetensors, ${entries.length} files`, fileBytes: entries.reduce((sum, e) => sum + (e.sizeBytes ?? 0), 0) };
 }
 
+/** Lends `use` a function that opens checkpoints; all of them are closed when it is done, or has failed. */
+export async function withCheckpoints<T>(
+  signal: AbortSignal,
+  use: (open: (path: string) => Promise<Checkpoint>) => Promise<T>,
+): Promise<T> {
+  const opened: WeightSource[] = [];
+  try {
+    return await use(async (path) => {
+      const checkpoint = await openCheckpoint(path, signal);
+      opened.push(checkpoint.source);
+      return checkpoint;
+    });
+  } finally {
+    await Promise.all(opened.map((source) => source.close()));
+  }
+}
+
 /** The format of a file that openWeights took, by its first bytes. */
 async function formatOf(path: string): Promise<string> {
   const { open } = await import("node:fs/promises");

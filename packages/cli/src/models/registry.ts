@@ -138,8 +138,17 @@ function adapting({ loras = [], signal }: OpenModelOptions, names: readonly Name
   return async (base: WeightSource): Promise<WeightSource> => {
     const [{ openWeights }, { withLora }] = await Promise.all([import("@wick/tensor"), import("@wick/nn")]);
     let source = base;
-    for (const { path, scale } of loras) source = withLora(source, await openWeights(path, { signal }), scale, { names });
-    return source;
+    const opened: WeightSource[] = [];
+    try {
+      for (const { path, scale } of loras) {
+        opened.push(await openWeights(path, { signal }));
+        source = withLora(source, opened.at(-1)!, scale, { names });
+      }
+      return source;
+    } catch (error) {
+      await Promise.all(opened.map((lora) => lora.close()));
+      throw error;
+    }
   };
 }
 

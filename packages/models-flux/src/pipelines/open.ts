@@ -1,6 +1,6 @@
 // A FLUX.1 pipeline from files: a repository in diffusers layout (transformer/, vae/, text_encoder/, …), or single files as the authors and
 // ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
-import { LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
 import { type Device, type DType, openWeights, translate, type WeightSource } from "@wick/tensor";
@@ -154,8 +154,10 @@ async function chooseVariant(
 function openTransformer(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage {
   const open = async (signal?: AbortSignal): Promise<WeightSource> => {
     const bytes = await options.files.openAll(weights, { ...reading, ...(signal ? { signal } : {}) });
-    const ours = translate(await openWeights(bytes, signal ? { signal } : {}), flux1Names);
-    return options.decorate ? await options.decorate(ours) : ours;
+    return derivedWeights(await openWeights(bytes, signal ? { signal } : {}), (source) => {
+      const ours = translate(source, flux1Names);
+      return options.decorate ? options.decorate(ours) : ours;
+    });
   };
   return transformerStage(new Flux(config, options.parts), open, options.dtype);
 }

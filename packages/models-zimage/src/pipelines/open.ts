@@ -1,5 +1,5 @@
 // A Z-Image pipeline from a repository in diffusers layout: model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/.
-import { LazyModel, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, shiftFromConfig } from "@wick/diffusion";
 import { Qwen3, qwen3ConfigFromJson, qwenTokenizer, type TokenizerFiles } from "@wick/encoders";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
@@ -66,8 +66,10 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     model: network,
     blocks: network.blocks,
     open: async (stop): Promise<WeightSource> => {
-      const ours = translate(await weights("transformer")(stop), zImageNames);
-      return options.decorate ? options.decorate(ours) : ours;
+      return derivedWeights(await weights("transformer")(stop), (source) => {
+        const ours = translate(source, zImageNames);
+        return options.decorate ? options.decorate(ours) : ours;
+      });
     },
     dtype: options.dtype,
   });
