@@ -35,12 +35,21 @@ export function describeFailure(error: unknown, aborted?: unknown): Failure {
   if (disk && !hasRemedy(error)) return { text: diskText(disk as NodeJS.ErrnoException), code: exitCodes.failure };
   if (!(error instanceof Error)) return { text: `unexpected failure: ${String(error)}; run again with --debug`, code: exitCodes.failure };
   const code = usageErrors.has(error.name) ? exitCodes.usage : exitCodes.failure;
-  if (isOurs(error)) return { text: oneLine(error.message), code };
+  if (isOurs(error)) return { text: oneLine(inOptions(error)), code };
   return { text: oneLine(`unexpected failure: ${error.name}: ${error.message}; run again with --debug for details`), code };
 }
 
 /** Errors with an `op` come from Wick's libraries and are written for users. */
 const isOurs = (error: Error): boolean => typeof (error as { op?: unknown }).op === "string";
+
+/** The message with the libraries' option as the command line calls it. */
+function inOptions(error: Error): string {
+  const { needsBytes } = error as { needsBytes?: number };
+  if (needsBytes === undefined) return error.message;
+  return error.message
+    .replace("maxGpuBytes is", "--max-memory is")
+    .replace(/maxGpuBytes of \d+/, `--max-memory ${Math.ceil(needsBytes / 1e5) / 10}MB`);
+}
 
 const hasRemedy = (error: unknown): boolean => error instanceof Error && isOurs(error) && error.message.includes(";");
 

@@ -21,6 +21,25 @@ export const decimalNumber =
     );
   };
 
+const unitSizes: Readonly<Record<string, number>> = {
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+};
+
+/** A number of bytes with its unit: "8GB", "7.5 GiB". */
+export function byteSize(text: string): number {
+  const [, number, unit = ""] = /^(\d+(?:\.\d+)?) ?([a-z]+)$/i.exec(text) ?? [];
+  const bytes = Math.floor(Number(number) * (unitSizes[unit.toLowerCase()] ?? Number.NaN));
+  if (bytes > 0) return bytes;
+  throw new InvalidArgumentError("a size with its unit is needed, such as 500MB, 8GB or 7.5GiB");
+}
+
 /** A seed: a whole number that fits 64 bits, or "random". */
 export function seedNumber(text: string): number | bigint {
   if (text === "random") return Math.floor(Math.random() * 2 ** 32);

@@ -17,7 +17,7 @@ export interface Painting {
 /** Settings that only the record needs. */
 export type RecordedSettings = Pick<
   PictureRecord,
-  "dtype" | "textEncoderDType" | "transformer" | "companions" | "trueCfg" | "loras" | "init" | "strength" | "mask"
+  "dtype" | "textEncoderDType" | "maxGpuBytes" | "transformer" | "companions" | "trueCfg" | "loras" | "init" | "strength" | "mask"
 >;
 
 /** Runs a request to the end; `onStep` is awaited after every step. */

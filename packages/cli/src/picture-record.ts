@@ -31,6 +31,8 @@ export interface PictureRecord {
   readonly index: number;
   readonly dtype?: string | undefined;
   readonly textEncoderDType?: string | undefined;
+  /** A limit may cut the decoding into tiles, whose seams show in the last bits. */
+  readonly maxGpuBytes?: number | undefined;
   /** As --transformer and --companions had it. */
   readonly transformer?: string | undefined;
   readonly companions?: string | undefined;

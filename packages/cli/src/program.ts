@@ -10,7 +10,7 @@ import type { InspectOptions } from "./commands/inspect.ts";
 import type { ReproduceOptions } from "./commands/reproduce.ts";
 import { embeddedName } from "./models/embedded.ts";
 import { deviceNames } from "./open-device.ts";
-import { decimalNumber, scaledFile, seedNumber, sigmaList, wholeNumber } from "./option-types.ts";
+import { byteSize, decimalNumber, scaledFile, seedNumber, sigmaList, wholeNumber } from "./option-types.ts";
 import { previewKinds } from "./preview-kinds.ts";
 import type { CommonOptions } from "./reporter.ts";
 import { version } from "./version.ts";
@@ -91,6 +91,7 @@ function modelOptions(command: Command): Command {
     .option("-m, --model <model>", `${embeddedName}, a Hugging Face repository or a folder in diffusers layout`, embeddedName)
     .addOption(revisionOption());
   return hubOptions(command)
+    .option("--max-memory <size>", "device memory to stay within, such as 8GB: what does not fit is brought in block by block", byteSize)
     .addOption(new Option("--dtype <format>", "format of the transformer's weights in memory (default: as stored)").choices(weightDTypes))
     .addOption(
       new Option("--text-encoder-dtype <format>", "format of the text encoder's weights (default: as stored)").choices(weightDTypes),
@@ -239,6 +240,7 @@ Examples:
   wick generate "a cat" --seed random --device cpu
   wick generate --list                             prompts the embedded model knows
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --dtype q8_0 --width 1024 --height 768
+  wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --max-memory 6GB
   wick generate "a castle at night" --model black-forest-labs/FLUX.1-schnell --init castle.jpg --strength 0.6
   wick generate "a lighthouse in fog" --model ./flux1-dev-q8_0.gguf --companions black-forest-labs/FLUX.1-dev
   wick generate "a lighthouse in fog" --model ./my-model --lora style.safetensors:0.8

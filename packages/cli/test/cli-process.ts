@@ -68,10 +68,10 @@ export interface Session {
   close(): void;
 }
 
-/** Starts a process that runs the sources of the command line, one run after the other. */
-export function openSession(): Session {
+/** Starts a process that runs the sources of the command line, one run after the other; `preload` is a module to import before them. */
+export function openSession({ preload }: { readonly preload?: URL } = {}): Session {
   const child = fork(fileURLToPath(new URL("session-child.ts", import.meta.url)), {
-    execArgv: ["--expose-gc", "--conditions=@wick/source", "--import", "tsx"],
+    execArgv: ["--expose-gc", "--conditions=@wick/source", "--import", "tsx", ...(preload ? ["--import", preload.href] : [])],
     env: cleanEnvironment(),
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });

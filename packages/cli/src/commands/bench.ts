@@ -17,6 +17,7 @@ export interface BenchOptions extends CommonOptions, DeviceOptions {
   readonly retries?: number;
   readonly dtype?: DType;
   readonly textEncoderDtype?: DType;
+  readonly maxMemory?: number;
   readonly width?: number;
   readonly height?: number;
   readonly steps?: number;
@@ -31,7 +32,13 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
   const progress = new Progress(reporter);
   using device = await openDevice(options);
   const opening = performance.now();
-  using model = await openModel(device, { ...options, textEncoderDType: options.textEncoderDtype, signal, onDownload: progress.download });
+  using model = await openModel(device, {
+    ...options,
+    textEncoderDType: options.textEncoderDtype,
+    maxGpuBytes: options.maxMemory,
+    signal,
+    onDownload: progress.download,
+  });
   const openMillis = performance.now() - opening;
   const { prompt, width, height, steps, guidance } = options;
   const request: PaintRequest = { prompt, width, height, steps, guidance, seed: 0, signal, onProgress: progress.pipeline };
@@ -47,7 +54,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     version,
     machine: { processor: cpus()[0]?.model.trim() ?? "unknown", threads: cpus().length, node: process.versions.node },
     device: record.device,
-    model: { name: record.model.name, pipeline: record.model.pipeline, dtype: options.dtype },
+    model: { name: record.model.name, pipeline: record.model.pipeline, dtype: options.dtype, maxGpuBytes: options.maxMemory },
     picture: { width: record.width, height: record.height, steps: record.steps, guidance: record.guidance },
     openMillis,
     coldMillis: cold.totalMillis,

@@ -35,6 +35,7 @@ export interface GenerateOptions extends CommonOptions, DeviceOptions {
   readonly sigmas?: number[];
   readonly dtype?: DType;
   readonly textEncoderDtype?: DType;
+  readonly maxMemory?: number;
   readonly lora?: readonly ScaledFile[];
   readonly transformer?: string;
   readonly companions?: string;
@@ -59,6 +60,7 @@ export async function generate(words: readonly string[], options: GenerateOption
   using model = await openModel(device, {
     ...options,
     textEncoderDType: options.textEncoderDtype,
+    maxGpuBytes: options.maxMemory,
     loras: options.lora,
     signal,
     onDownload: progress.download,
@@ -88,7 +90,7 @@ async function readInputs(
   options: GenerateOptions,
   signal: AbortSignal,
 ): Promise<{ pictures: Partial<PaintRequest>; settings: RecordedSettings }> {
-  const { init, mask, strength, lora, dtype, textEncoderDtype, transformer, companions, trueCfg } = options;
+  const { init, mask, strength, lora, dtype, textEncoderDtype, maxMemory, transformer, companions, trueCfg } = options;
   if (init === undefined && (mask ?? strength) !== undefined)
     throw new UsageError("--mask and --strength need --init: a picture to start from");
   const [image, hole] = [init && (await readPicture(init)), mask && (await readPicture(mask))];
@@ -99,6 +101,7 @@ async function readInputs(
     settings: {
       dtype,
       textEncoderDType: textEncoderDtype,
+      maxGpuBytes: maxMemory,
       transformer,
       companions,
       trueCfg,

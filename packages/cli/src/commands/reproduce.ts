@@ -47,6 +47,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     ...(options.model === undefined && old.model.revision !== undefined ? { revision: old.model.revision } : {}),
     dtype: old.dtype as DType | undefined,
     textEncoderDType: old.textEncoderDType as DType | undefined,
+    maxGpuBytes: old.maxGpuBytes,
     transformer: old.transformer,
     companions: old.companions,
     loras: old.loras,

@@ -53,6 +53,8 @@ export interface OpenModelOptions {
   readonly retries?: number | undefined;
   readonly dtype?: DType | undefined;
   readonly textEncoderDType?: DType | undefined;
+  /** Most device memory that a picture may take. */
+  readonly maxGpuBytes?: number | undefined;
   /** The transformer's single file in the model's place. */
   readonly transformer?: string | undefined;
   /** A repository or folder with the parts that the model's place lacks. */
@@ -95,11 +97,11 @@ const zImageFamily: Family = {
   noiseDType: "f32",
   open: async (device, { files, options, defaults }) => {
     const { zImage, zImageLoraNames } = await import("@wick/models-zimage");
-    const { dtype, textEncoderDType, signal, onDownload, transformer, companions } = options;
+    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer, companions } = options;
     if (transformer ?? companions)
       throw new UsageError("--transformer and --companions are for FLUX; give Z-Image a whole folder or repository");
     const decorate = adapting(options, zImageLoraNames);
-    return zImage(device, { files, dtype, textEncoderDType, signal, onDownload, defaults, decorate });
+    return zImage(device, { files, dtype, textEncoderDType, maxGpuBytes, signal, onDownload, defaults, decorate });
   },
 };
 
