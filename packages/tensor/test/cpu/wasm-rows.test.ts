@@ -106,3 +106,26 @@ describe("softmax and rope", () => {
     });
   }
 });
+
+describe("products of few rows", () => {
+  it("with every width of stored weights", async () => {
+    for (const [m, n, k, a, b] of [
+      [1, 3, 41, "f32", "bf16"],
+      [2, 1, 8, "bf16", "f16"],
+      [4, 4101, 259, "f16", "f32"],
+      [3, 1030, 1030, "f32", "bf16"],
+    ] as const) {
+      for (const dtype of ["f32", "bf16"] as const) {
+        const run = (lab: Lab, { matmul }: Lab["backend"]["kernels"], out: View) => {
+          const weights = lab.random([n, k], b, 2);
+          const bias = lab.random([n], "bf16", 3);
+          const operands = [{ ...bias, layout: expandLayout("t", bias.layout, [m, n]) }];
+          const inputs = { a: lab.random([m, k], a), b: { ...weights, layout: permuteLayout(weights.layout, [1, 0]) }, operands };
+          if (dtype === "bf16") matmul(out, inputs, { epilogue: binaryNode("add", first, second) });
+          else matmul(out, { a: inputs.a, b: inputs.b }, {});
+        };
+        await compare([m, n], dtype, run, storeTolerance[dtype]);
+      }
+    }
+  });
+});

@@ -226,6 +226,11 @@ export class Code {
     return this.#put(0xfd, ...unsigned(simdMemoryOps[name as keyof typeof simdMemoryOps]), 0, ...unsigned(offset));
   }
 
+  /** Target, source and count of bytes on the stack: copies within the memory. */
+  copyBytes(): this {
+    return this.#put(0xfc, 10, 0, 0);
+  }
+
   extract(name: keyof typeof laneOps, lane: number): this {
     return this.#put(0xfd, laneOps[name], lane);
   }

@@ -4,6 +4,7 @@ import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
 import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
+import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { Pool } from "./pool.ts";
 import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
@@ -11,7 +12,7 @@ import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm"] as const;
+export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
 /** Row functions a device may compile; expressions beyond that run on the plain kernels. */
@@ -50,6 +51,7 @@ export class WasmEngine {
     emitAttention(module, parts, this.flavour);
     emitRowKernels(module, parts, this.flavour);
     emitGroupNorm(module, parts, this.flavour);
+    emitGemv(module, parts, this.flavour);
     return module.build();
   }
 

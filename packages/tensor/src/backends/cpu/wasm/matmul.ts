@@ -10,8 +10,13 @@ import type { Arena } from "./arena.ts";
 import { across, operandModes, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";
+import { gemvArgs, gemvColumns } from "./gemv-kernel.ts";
 import { addressOf, arenaOf, commonArena, elementBytes, type Finish, type Grid, planFinish, wordsOf } from "./plan.ts";
 
+import { maxRowColumns } from "./row-kernels.ts";
+
+/** Rows of a up to which packing costs more than it gains. */
+const fewRows = 4;
 /** Bytes of weights staged at a time. */
 const stagingBytes = 16 * 2 ** 20;
 
@@ -56,7 +61,9 @@ export function fastMatmul(
     staged: out.dtype !== "f32" || operands.some((x) => x.buffer === out.buffer),
   };
   const right = arenaOf(b) === arena ? storedWeights(b) : undefined;
-  if (right) runGemm(job, right, grid.bBatch * elementBytes(b), 0, n);
+  if (right && m <= fewRows && k <= maxRowColumns && grid.batch === 1 && left.mode < across && right.mode < operandModes.q8_0)
+    runFewRows(job, right);
+  else if (right) runGemm(job, right, grid.bBatch * elementBytes(b), 0, n);
   else if (grid.batch === 1) return runStaged(job, b);
   else return false;
   return true;
@@ -112,6 +119,17 @@ interface Job {
 
 /** Values along k that must not be parted. */
 const unitOf = (mode: number): number => (mode === operandModes.q4_K ? 256 : 32);
+
+/** Dot products of a few rows with stored weights. */
+function runFewRows({ engine, arena, m, n, k, a, c, finish }: Job, b: Stored): void {
+  const threaded = m * n * k >= threadedProducts;
+  const columnsPerTask = threaded ? Math.min(gemvColumns, Math.max(64, 4 * Math.ceil(n / (16 * engine.threads)))) : gemvColumns;
+  const words = wordsOf(gemvArgs, {
+    ...{ m, n, k, columnsPerTask, a: a.address, aMode: a.mode, aStep: a.step, b: b.address, bMode: b.mode, bStep: b.step },
+    ...{ c, cStep: 4 * n, ...finish },
+  });
+  engine.run(arena, "gemv", words, Math.ceil(n / columnsPerTask), threaded);
+}
 
 /** Columns n0 … n1 - 1 of the product; `b.address` is that of column 0. */
 function runGemm(
