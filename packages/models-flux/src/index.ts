@@ -10,5 +10,6 @@ export * from "./pipelines/open.ts";
 export * from "./pipelines/pictures.ts";
 export * from "./pipelines/request.ts";
 export * from "./pipelines/transformer-stage.ts";
+export * from "./redux.ts";
 export * from "./tokens.ts";
 export { type FluxDefaults, type FluxVariant, fluxVariants, type PictureRole, variantOf } from "./variants.ts";

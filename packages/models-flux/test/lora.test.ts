@@ -72,6 +72,35 @@ test.each([
   expect(device.liveBytes).toBe(0);
 });
 
+test("a control adapter makes dev a control model: the authors' own result", async () => {
+  const control = await readModuleGolden(new URL("./goldens/flux1-control-lora.safetensors", import.meta.url));
+  const config = { ...configOf(await openGolden("dev")), inChannels: 128 };
+  const run = async (source: WeightSource): Promise<Float32Array> => {
+    using device = cpu();
+    using model = new Flux(config);
+    await load(model, source, device);
+    const inputs = inputsOf(device, control);
+    using out = model.forward(inputs);
+    for (const t of [inputs.img, inputs.txt, inputs.y]) t.dispose();
+    return (await out.toArray()) as Float32Array;
+  };
+  const file = await open("./goldens/control-lora.safetensors");
+  const merged = withLora(base, file, Number(control.metadata.get("scale")), { names: flux1LoraNames });
+  expect(merged.coverage).toMatchObject({ matched: file.entries.size, unmatched: [], unsupported: [], redundant: [] });
+  const wanted = control.outputs.get("output")!.values as Float32Array;
+  expect(explainDifference(await run(merged), wanted, 1e-5)).toBeNull();
+  expect(relativeL2(await run(withLora(base, file, 0.86, { names: flux1LoraNames })), wanted)).toBeGreaterThan(1e-3);
+});
+
+test("beside quantized weights a control adapter cannot run: it widens and replaces, so it is merged", async () => {
+  using device = cpu();
+  using model = new Flux(configOf(await openGolden("dev")));
+  await load(model, base, device);
+  using attached = await attachLora(model, await open("./goldens/control-lora.safetensors"), { names: flux1LoraNames });
+  expect(attached.coverage.unsupported).toContain("img_in.lora_A.weight");
+  expect(attached.coverage.unsupported).toContain("double_blocks.0.img_attn.norm.query_norm.scale");
+});
+
 const released = inventorySource(readInventory("flux1-dev"));
 const shapes = new Map([...released.entries].map(([n, e]) => [n, e.shape]));
 

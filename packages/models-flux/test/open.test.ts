@@ -5,9 +5,12 @@ import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { type ClipConfig, ClipTextEncoder, clipL, type T5Config, T5Encoder, t5Xxl } from "@wick/encoders";
 import { localFolder } from "@wick/hub";
+import { withLora } from "@wick/nn";
 import {
   cpu,
   invert,
+  memorySource,
+  openSafetensors,
   remap,
   renameAll,
   type WeightSource,
@@ -172,6 +175,47 @@ describe("layouts", () => {
     await expect(pipe.generate({ prompt: long, width: 64, height: 32, steps: 1 })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[TextTooLongError: t5Tokenizer.encode: the text has 1801 tokens, the limit is 512; shorten it, raise maxLength or allow truncate]`,
     );
+    expect(device.liveBytes).toBe(0);
+  });
+
+  test("dev with a control adapter follows a map", async () => {
+    using device = cpu();
+    const lora = new URL("./goldens/control-lora.safetensors", import.meta.url);
+    const options = {
+      files: folder("diffusers"),
+      text: false,
+      variant: "depth-dev",
+      decorate: async (source: WeightSource) => withLora(source, await openSafetensors(memorySource(readFileSync(lora), "lora")), 0.85),
+    };
+    using pipe = await flux(device, options);
+    expect(pipe.parts.variant).toMatchObject({ name: "depth-dev", picture: "control", config: { inChannels: 128 } });
+    using text = device.zeros([1, 3, 24]);
+    using pooled = device.zeros([1, 20]);
+    const rgb = Uint8Array.from({ length: 3 * 64 * 32 }, (_, i) => (i * 7) % 256);
+    const image = { width: 64, height: 32, rgb };
+    const request = { embeddings: { text, pooled }, image, steps: 1, seed: 2 };
+    const other = { ...request, image: { ...image, rgb: rgb.map((v) => 255 - v) } };
+    expect((await pipe.generate(request)).rgb).not.toEqual((await pipe.generate(other)).rgb);
+  });
+
+  test("within a limit text encoders and the transformer stream, to the same picture", async () => {
+    using device = cpu();
+    const files = folder("diffusers");
+    const request = { prompt, width: 64, height: 32, steps: 2, seed: 5 };
+    using whole = await flux(device, { files, keepLoaded: false });
+    const needs = (await whole.plan(request)).memory.stages;
+    expect(needs.map((s) => s.stage)).toEqual(["encodePooled", "encode", "denoise", "decode"]);
+    const encode = needs.find((s) => s.stage === "encode")!;
+    const picture = await whole.generate(request);
+    // As little as T5, or the autoencoder that cannot stream, can do with.
+    const t5 = await whole.parts.text!.t5.weights.bytes!();
+    const maxGpuBytes = Math.max(encode.activationBytes + t5.least + 1, needs.at(-1)!.peakBytes);
+    using pipe = await flux(device, { files, maxGpuBytes });
+    const { memory } = await pipe.plan(request);
+    expect(memory.stages.filter((s) => s.streamBytes !== undefined).map((s) => s.stage)).toContain("encode");
+    device.resetPeak();
+    expect((await pipe.generate(request)).rgb).toEqual(picture.rgb);
+    expect(device.peakBytes).toBeLessThanOrEqual(maxGpuBytes);
     expect(device.liveBytes).toBe(0);
   });
 

@@ -191,8 +191,9 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
 
   async #encodeBoth(request: FluxRequest, job: FluxJob, memory: MemoryPlan | undefined): Promise<Sides<FluxEmbeddings>> {
     const copied = (e: FluxEmbeddings) => scope(() => ({ text: e.text.to("f32").copy(), pooled: e.pooled.to("f32").copy() }));
-    const { embeddings, prompt, negativeEmbeddings, negativePrompt } = request;
+    const { embeddings, imageTokens, prompt, negativeEmbeddings, negativePrompt } = request;
     using positive = hold(embeddings ? copied(embeddings) : await this.#encode(prompt!, request, memory));
+    if (imageTokens) positive.update(({ text, pooled }) => ({ text: cat([text, imageTokens.to("f32")], 1), pooled }));
     if (job.trueCfg === 1) return { positive: positive.release(), negative: undefined };
     const negative = negativeEmbeddings ? copied(negativeEmbeddings) : await this.#encode(negativePrompt ?? "", request, memory);
     return { positive: positive.release(), negative };

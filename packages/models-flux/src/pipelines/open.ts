@@ -29,7 +29,10 @@ export interface OpenFluxOptions {
   readonly textEncoderDType?: DType | DTypePolicy | undefined;
   /** false: no text encoders; requests bring embeddings. */
   readonly text?: boolean | undefined;
-  /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. */
+  /**
+   * Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. A control adapter widens dev:
+   * name the `variant` that it makes, "depth-dev" or "canny-dev".
+   */
   readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
   /** Network of a VAE that is a single file; default FLUX.1's. */
   readonly vaeConfig?: AutoencoderKlConfig | undefined;
@@ -69,7 +72,7 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
   };
   const found = await findTransformer(options, reading);
   const variant = await chooseVariant(options, found, reading);
-  const transformer = openTransformer(options, found, reading);
+  const transformer = openTransformer(options, { ...found, config: variant.config }, reading);
   const vae = await openVae(options, reading);
   const text = options.text === false ? undefined : await openText(options, variant.maxTextTokens, reading);
   const total = [transformer.whole, vae, text?.t5.weights, text?.clip.weights].reduce((sum, part) => sum + (part?.weightBytes ?? 0), 0);
@@ -83,6 +86,12 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
     memory: { maxGpuBytes: options.maxGpuBytes, stream: options.stream },
     precomputeModulation: options.precomputeModulation ?? false,
   });
+}
+
+/** The stored network with the input channels of the wanted one, when those are more: control adapters bring them. */
+function widenedFor(wanted: FluxConfig, stored: FluxConfig): FluxConfig {
+  const inChannels = Math.round((wanted.inChannels / wanted.outChannels) * stored.outChannels);
+  return inChannels > stored.inChannels ? { ...stored, inChannels } : stored;
 }
 
 /** A transformer that was found: its configuration, its files, and what else tells its release. */
@@ -130,13 +139,14 @@ async function configOfFile(files: ModelFiles, path: string, reading: Reading): 
 }
 
 async function chooseVariant(
-  { files, variant }: OpenFluxOptions,
-  { config, hints }: FoundTransformer,
+  { files, variant, decorate }: OpenFluxOptions,
+  { config: stored, hints }: FoundTransformer,
   reading: Reading,
 ): Promise<FluxVariant> {
-  if (typeof variant === "object") return { ...variant, config };
-  const named = variant === undefined ? variantOf(config, hints) : fluxVariants[variant];
+  if (typeof variant === "object") return { ...variant, config: decorate ? widenedFor(variant.config, stored) : stored };
+  const named = variant === undefined ? variantOf(stored, hints) : fluxVariants[variant];
   if (!named) throw new RequestError("flux", `unknown variant "${variant}"; known are ${Object.keys(fluxVariants).join(", ")}`);
+  const config = decorate ? widenedFor(named.config, stored) : stored;
   if (
     named.config.guidance !== config.guidance ||
     named.config.inChannels / named.config.outChannels !== config.inChannels / config.outChannels

@@ -34,6 +34,8 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
   readonly prompt?: string | undefined;
   /** Instead of a prompt. */
   readonly embeddings?: FluxEmbeddings | undefined;
+  /** Tokens [1, l, textWidth] after those of the text, e.g. of a picture by Redux; not on the negative side. */
+  readonly imageTokens?: Tensor | undefined;
   /** The distilled guidance number, an input of the network; models without it take 0 only. */
   readonly guidance?: number | undefined;
   /** Classifier-free guidance on top, at twice the time: negative + trueCfg · (positive - negative); 1 is off. */
@@ -62,6 +64,7 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
 const requestKeys: readonly (keyof FluxRequest)[] = [
   "prompt",
   "embeddings",
+  "imageTokens",
   "guidance",
   "trueCfg",
   "negativePrompt",
@@ -195,9 +198,12 @@ function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings }: FluxRequ
   return trueCfg;
 }
 
-function textTokensOf({ embeddings, negativeEmbeddings, trueCfg = 1 }: FluxRequest, { maxTextTokens }: FluxVariant): Sides<number> {
+function textTokensOf(
+  { embeddings, imageTokens, negativeEmbeddings, trueCfg = 1 }: FluxRequest,
+  { maxTextTokens }: FluxVariant,
+): Sides<number> {
   const tokens = (e: FluxEmbeddings | undefined) => e?.text.dim(1) ?? maxTextTokens;
-  return { positive: tokens(embeddings), negative: trueCfg > 1 ? tokens(negativeEmbeddings) : undefined };
+  return { positive: tokens(embeddings) + (imageTokens?.dim(1) ?? 0), negative: trueCfg > 1 ? tokens(negativeEmbeddings) : undefined };
 }
 
 function checkText(request: FluxRequest, { config }: FluxJobContext): void {
@@ -206,12 +212,17 @@ function checkText(request: FluxRequest, { config }: FluxJobContext): void {
   for (const text of [prompt, negativePrompt]) if (text !== undefined && typeof text !== "string") refuse("prompt is a text");
   if (negativePrompt !== undefined && negativeEmbeddings) refuse("give either negativePrompt or negativeEmbeddings");
   for (const e of [embeddings, negativeEmbeddings]) if (e) checkEmbeddings(e, config);
+  if (request.imageTokens) checkTokens("imageTokens", request.imageTokens, config);
 }
 
 function checkEmbeddings({ text, pooled }: FluxEmbeddings, { textWidth, vectorWidth }: FluxConfig): void {
-  if (text.rank !== 3 || text.dim(0) !== 1 || text.dim(2) !== textWidth)
-    throw new ShapeError("generate", `embeddings.text is [1, l, ${textWidth}]: ${text}`);
+  checkTokens("embeddings.text", text, { textWidth });
   if (`${pooled.shape}` !== `${[1, vectorWidth]}`) throw new ShapeError("generate", `embeddings.pooled is [1, ${vectorWidth}]: ${pooled}`);
+}
+
+function checkTokens(name: string, tokens: Tensor, { textWidth }: Pick<FluxConfig, "textWidth">): void {
+  if (tokens.rank !== 3 || tokens.dim(0) !== 1 || tokens.dim(2) !== textWidth)
+    throw new ShapeError("generate", `${name} is [1, l, ${textWidth}]: ${tokens}`);
 }
 
 function checkPictures({ image, mask, strength, fitReference }: FluxRequest, { picture, name }: FluxVariant): void {
