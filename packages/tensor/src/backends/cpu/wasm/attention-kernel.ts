@@ -1,22 +1,19 @@
 // Attention without the score matrix: blocks of queries against blocks of keys with a running maximum and sum per query.
-// The recurrence is that of FlashAttention (Dao et al. 2022, algorithm 1); both products use the matrix panels.
-import { across, operandModes, rowBlock, scratch } from "./blocking.ts";
+// The recurrence is that of FlashAttention (Dao et al. 2022, algorithm 1). Scores are computed transposed, keys by queries: a panel of
+// them is then the packed right operand of the product with the transposed values as it stands, and nothing is packed in between.
+import { across, scratch } from "./blocking.ts";
 import { type Code, f32, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
 import { rowParams } from "./row-function.ts";
-import { address, loadLanes, loadWords, overRow, spread } from "./row-kernels.ts";
-import { SimdMath } from "./simd-math.ts";
+import { loadWords } from "./row-kernels.ts";
+import { emitWeights } from "./softmax-panel.ts";
 
-/** Keys taken at a time. */
-const keyBlock = 256;
-/** Queries of a task. */
-export const queryBlock = rowBlock;
 /** Widest heads the scratch holds. */
 export const maxHeadWidth = 512;
 
 /** Words of an attention job; q, k, v, o and mask come with their strides in bytes. */
 export const attentionArgs = [
-  ...["slot", "blocks", "heads", "group", "l", "s", "width", "valueWidth", "scale", "causal"],
+  ...["slot", "blocks", "queryBlock", "keyBlock", "heads", "group", "l", "s", "width", "valueWidth", "scale", "causal"],
   ...["q", "qBatch", "qHead", "qRow", "qMode"],
   ...["k", "kBatch", "kHead", "kRow", "kMode"],
   ...["v", "vBatch", "vHead", "vRow", "vMode"],
@@ -24,203 +21,303 @@ export const attentionArgs = [
   ...["mask", "maskBatch", "maskHead", "maskRow", "maskStep", "maskBytes"],
   ...["lengths", "lengthStep"],
 ] as const;
+type Word = (typeof attentionArgs)[number];
 
-/** Areas inside the scratch's result part: scores, packed weights, sums of values, statistics (maximum and sum per query). */
-const areas = { scores: 0, packed: 131_072, values: 262_144, stats: 524_288 } as const;
+/** Areas of the scratch: packed operands, a panel of scores, statistics, one finished row, panels of value sums. */
+const areas = {
+  queries: scratch.packedA,
+  keys: scratch.packedB,
+  values: scratch.packedB + 1_048_576,
+  scores: scratch.result,
+  stats: scratch.result + 32_768,
+  row: scratch.result + 49_152,
+  sums: scratch.result + 65_536,
+} as const;
 
-type Words = Record<(typeof attentionArgs)[number], Local>;
+/** Queries and keys taken at a time, so that panels stay in the first-level cache and everything else in the second. */
+export function attentionBlocks(l: number, width: number, items: number, threads: number): { queryBlock: number; keyBlock: number } {
+  const wide = width > 128;
+  let queryBlock = wide ? 128 : 256;
+  while (threads > 1 && queryBlock > 32 && items * Math.ceil(l / queryBlock) < 2 * threads) queryBlock /= 2;
+  return { queryBlock, keyBlock: wide ? 120 : 240 };
+}
+
+interface Task {
+  readonly c: Code;
+  readonly w: Record<Word, Local>;
+  readonly parts: MatrixParts;
+  readonly flavour: Flavour;
+  /** Pushes the address of an area of this thread's scratch. */
+  readonly area: (offset: number) => Code;
+  /** First query, number of queries, keys they may see, first key and number of keys of the block, first query of the panel within the block. */
+  readonly at: Record<
+    "batch" | "head" | "i0" | "rows" | "limit" | "j0" | "keys" | "p" | "sums" | "stats" | "tallKeys" | "tallValues",
+    Local
+  >;
+}
 
 /** Emits the export `attention`. */
-export function emitAttention(module: Module, parts: MatrixParts, { fma }: Flavour): void {
-  const maskRow = emitMaskRow(module, fma);
-  const updateRow = emitUpdateRow(module, fma);
-  const finishRow = emitFinishRow(module, fma);
-  const finish = module.signature(rowParams, []);
+export function emitAttention(module: Module, parts: MatrixParts, flavour: Flavour): void {
+  const functions = { hide: emitHide(module, flavour), mask: emitMask(module, flavour), weights: emitWeights(module, flavour) };
+  const finishPanel = emitFinishPanel(module, flavour);
   const c = module.func("attention", [i32, i32, i32]);
-  const w = loadWords(c, attentionArgs) as Words;
-  const [b, head, i0, rows, limit, j0, keys, r] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
-  const [valid, scores, values, stats] = c.locals(i32, 4) as [Local, Local, Local, Local];
-  const part = (offset: number): Code => c.get(2).int(offset).op("i32.add");
-  const move = (name: "q" | "k" | "v" | "o" | "mask", headLocal: Local) => {
-    c.get(w[name]).get(b).get(w[`${name}Batch`]).op("i32.mul").op("i32.add");
-    c.get(headLocal).get(w[`${name}Head`]).op("i32.mul").op("i32.add").set(w[name]);
-  };
-  const smaller = (x: Local) => c.tee(valid).get(x).get(valid).get(x).op("i32.lt_s").op("select");
-
-  c.get(0).get(w.blocks).op("i32.rem_u").int(queryBlock).op("i32.mul").set(i0);
-  c.get(0).get(w.blocks).op("i32.div_u").tee(0).get(w.heads).op("i32.div_u").set(b);
-  c.get(0).get(w.heads).op("i32.rem_u").set(head);
-  for (const name of ["q", "o", "mask"] as const) move(name, head);
-  c.get(head).get(w.group).op("i32.div_u").set(head);
-  for (const name of ["k", "v"] as const) move(name, head);
-  c.get(w.l).get(i0).op("i32.sub").set(rows).int(queryBlock);
-  smaller(rows).set(rows).get(w.s).set(limit).get(w.lengths).if();
-  c.get(w.lengths).get(b).get(w.lengthStep).op("i32.mul").op("i32.add").memory("i32.load");
-  smaller(limit).set(limit).end().get(w.causal).if().get(i0).get(rows).op("i32.add");
-  smaller(limit).set(limit).end();
-
-  c.get(w.qMode).get(w.q).get(w.qRow).get(i0).get(rows).int(0).get(w.width);
-  part(scratch.wide);
-  part(scratch.packedA).call(parts.packRows);
-  part(scratch.result + areas.values).set(values);
-  part(scratch.result + areas.stats).set(stats);
-  c.get(rows).get(w.valueWidth).op("i32.mul").set(keys);
-  overRow(c, keys, (lanes, offset) => {
-    address(c, values, offset);
-    if (lanes === 4) c.floats(0).memory("v128.store");
-    else c.float(0).memory("f32.store");
-  });
-  c.forLess(r, rows, 1, () => {
-    c.get(stats).get(r).int(3).op("i32.shl").op("i32.add").tee(valid).float(Number.NEGATIVE_INFINITY).memory("f32.store");
-    c.get(valid).float(0).memory("f32.store", 4);
-  });
-
-  c.forLess(j0, limit, keyBlock, () => {
-    c.get(limit).get(j0).op("i32.sub").set(keys).int(keyBlock);
-    smaller(keys).set(keys);
-    c.get(w.kMode).get(w.k).get(w.kRow).get(j0).get(keys).int(0).get(w.width);
-    part(scratch.wide);
-    part(scratch.packedB).call(parts.packColumns);
-    c.get(rows).get(keys).get(w.width);
-    part(scratch.packedA);
-    part(scratch.packedB);
-    part(scratch.result + areas.scores)
-      .int(4 * keyBlock)
-      .int(0);
-    part(scratch.tile).call(parts.panels);
-    part(scratch.result + areas.scores).set(scores);
-    part(scratch.result + areas.values).set(values);
-    c.forLess(r, rows, 1, () => {
-      c.get(keys).set(valid).get(w.causal).if().get(i0).get(r).op("i32.add").int(1).op("i32.add").get(j0).op("i32.sub").set(valid);
-      c.get(valid).int(0).get(valid).int(0).op("i32.gt_s").op("select").set(valid);
-      c.get(valid).get(keys).get(valid).get(keys).op("i32.lt_s").op("select").set(valid).end();
-      c.get(w.maskBytes).if().get(scores).get(valid).get(w.mask).get(i0).get(r).op("i32.add").get(w.maskRow).op("i32.mul").op("i32.add");
-      c.get(j0).get(w.maskStep).op("i32.mul").op("i32.add").get(w.maskStep).get(w.maskBytes).get(w.scale).call(maskRow).end();
-      c.get(scores).get(valid).get(keys).get(stats).get(r).int(3).op("i32.shl").op("i32.add").get(values).get(w.valueWidth);
-      c.get(w.scale).int(0x3f800000).get(w.maskBytes).op("i32.eqz").op("select").op("f32.reinterpret_i32").call(updateRow);
-      c.advance(scores, 4 * keyBlock);
-      c.get(values).get(w.valueWidth).int(2).op("i32.shl").op("i32.add").set(values);
-    });
-    c.int(operandModes.f32);
-    part(scratch.result + areas.scores)
-      .int(4 * keyBlock)
-      .int(0)
-      .get(rows)
-      .int(0)
-      .get(keys);
-    part(scratch.wide);
-    part(scratch.result + areas.packed).call(parts.packRows);
-    c.get(w.vMode).int(across).op("i32.add").get(w.v).get(w.vRow).int(0).get(w.valueWidth).get(j0).get(keys);
-    part(scratch.wide);
-    part(scratch.packedB).call(parts.packColumns);
-    c.get(rows).get(w.valueWidth).get(keys);
-    part(scratch.result + areas.packed);
-    part(scratch.packedB);
-    part(scratch.result + areas.values)
+  const names = ["batch", "head", "i0", "rows", "limit", "j0", "keys", "p", "sums", "stats", "tallKeys", "tallValues"] as const;
+  const at = Object.fromEntries(names.map((name) => [name, c.local(i32)])) as Task["at"];
+  const w = loadWords(c, attentionArgs) as Task["w"];
+  const task: Task = { c, w, parts, flavour, area: (offset) => c.get(2).int(offset).op("i32.add"), at };
+  emitPlace(task);
+  emitLimit(task);
+  emitPackQueries(task);
+  c.block().loop().get(at.j0).get(at.limit).op("i32.ge_s").branchIf(1);
+  c.get(at.limit).get(at.j0).op("i32.sub").set(at.keys);
+  pushSmaller(c, at.keys, w.keyBlock).set(at.keys);
+  emitPackKeys(task);
+  eachPanel(task, () => emitPanel(task, functions));
+  c.get(at.j0).get(w.keyBlock).op("i32.add").set(at.j0).branch(0).end().end();
+  eachPanel(task, () => {
+    c.get(at.sums)
       .get(w.valueWidth)
-      .int(2)
-      .op("i32.shl")
-      .int(1);
-    part(scratch.tile).call(parts.panels);
-  });
-
-  // A one-entry operand table of this thread: the output of this head.
-  part(scratch.lanes).tee(keys).get(w.o).memory("i32.store").get(keys).get(w.oRow).memory("i32.store", 8);
-  part(scratch.result + areas.values).set(values);
-  c.forLess(r, rows, 1, () => {
-    c.get(values).get(w.valueWidth).get(stats).get(r).int(3).op("i32.shl").op("i32.add").call(finishRow);
-    c.get(keys).int(0).get(i0).get(r).op("i32.add").int(0).get(w.valueWidth).get(values).get(w.slot).callIndirect(finish);
-    c.get(values).get(w.valueWidth).int(2).op("i32.shl").op("i32.add").set(values);
+      .get(at.stats)
+      .get(w.o)
+      .get(w.oRow)
+      .get(at.i0)
+      .get(at.p)
+      .op("i32.add")
+      .get(at.rows)
+      .get(at.p)
+      .op("i32.sub");
+    area(task, areas.row).get(w.slot).call(finishPanel);
   });
 }
 
-/** maskRow(scores, count, mask, mask step, mask bytes, scale bits): scores = scores · scale + mask; one-byte masks keep where nonzero. */
-function emitMaskRow(module: Module, fma: boolean): Code {
-  const c = module.func(undefined, [i32, i32, i32, i32, i32, i32]);
-  const [scores, count, mask, step, bytes, scale] = [0, 1, 2, 3, 4, 5];
-  const math = new SimdMath(c, fma);
-  const [i, factor] = [c.local(i32), c.local(v128)];
-  c.get(scale).op("f32.reinterpret_i32").op("f32x4.splat").set(factor);
-  c.get(step).int(4).op("i32.eq").get(bytes).int(4).op("i32.eq").op("i32.and").if();
-  overRow(c, count, (lanes, offset) => {
-    address(c, scores, offset);
-    loadLanes(c, math, scores, offset, lanes, 0);
-    c.get(factor);
-    loadLanes(c, math, mask, offset, lanes, 0);
-    math.madd();
-    math.store("f32", lanes);
+const area = (task: Task, offset: number): Code => task.area(offset);
+
+/** Pushes the smaller of two numbers. */
+const pushSmaller = (c: Code, x: Local, y: Local): Code => c.get(x).get(y).get(x).get(y).op("i32.lt_s").op("select");
+
+/** Pushes x rounded up to a multiple of `unit`. */
+const pushUp = (c: Code, x: Local, unit: number): Code =>
+  c
+    .get(x)
+    .int(unit - 1)
+    .op("i32.add")
+    .int(unit)
+    .op("i32.div_u")
+    .int(unit)
+    .op("i32.mul");
+
+/** Which queries of which head the task is; moves operands there. */
+function emitPlace({ c, w, at }: Task): void {
+  c.get(0).get(w.blocks).op("i32.rem_u").get(w.queryBlock).op("i32.mul").set(at.i0);
+  c.get(0).get(w.blocks).op("i32.div_u").tee(0).get(w.heads).op("i32.div_u").set(at.batch);
+  c.get(0).get(w.heads).op("i32.rem_u").set(at.head);
+  for (const name of ["q", "o", "mask", "k", "v"] as const) {
+    if (name === "k") c.get(at.head).get(w.group).op("i32.div_u").set(at.head);
+    c.get(w[name]).get(at.batch).get(w[`${name}Batch`]).op("i32.mul").op("i32.add");
+    c.get(at.head).get(w[`${name}Head`]).op("i32.mul").op("i32.add").set(w[name]);
+  }
+  c.get(w.l).get(at.i0).op("i32.sub").set(at.rows);
+  pushSmaller(c, at.rows, w.queryBlock).set(at.rows);
+}
+
+/** How many keys the queries may see at most. */
+function emitLimit({ c, w, at }: Task): void {
+  const bound = c.local(i32);
+  c.get(w.s).set(at.limit).get(w.lengths).if();
+  c.get(w.lengths).get(at.batch).get(w.lengthStep).op("i32.mul").op("i32.add").memory("i32.load").set(bound);
+  pushSmaller(c, at.limit, bound).set(at.limit).end();
+  c.get(w.causal).if().get(at.i0).get(at.rows).op("i32.add").set(bound);
+  pushSmaller(c, at.limit, bound).set(at.limit).end();
+}
+
+/** Packs the queries and clears their statistics: greatest power -inf, sum 0. */
+function emitPackQueries(task: Task): void {
+  const { c, w, at, parts, flavour } = task;
+  c.get(w.qMode).get(w.q).get(w.qRow).get(at.i0).get(at.rows).int(0).get(w.width);
+  area(task, scratch.wide);
+  area(task, areas.queries).call(parts.packColumns);
+  pushUp(c, w.valueWidth, flavour.tileRows).set(at.tallValues);
+  eachPanel(task, () => {
+    for (let v = 0; v < flavour.tileVectors; v++) {
+      c.get(at.stats)
+        .floats(Number.NEGATIVE_INFINITY)
+        .memory("v128.store", 16 * v);
+      c.get(at.stats)
+        .floats(0)
+        .memory("v128.store", 16 * (flavour.tileVectors + v));
+    }
   });
-  c.op("return").end();
-  const scaled = () => c.get(scores).memory("f32.load").get(scale).op("f32.reinterpret_i32").op("f32.mul");
-  c.forLess(i, count, 1, () => {
-    c.get(bytes).int(1).op("i32.eq").if().get(scores);
-    scaled().float(Number.NEGATIVE_INFINITY).get(mask).memory("i32.load8_u").op("select").memory("f32.store");
-    c.else().get(scores);
-    scaled().get(mask).memory("f32.load").op("f32.add").memory("f32.store").end();
-    c.advance(scores, 4).get(mask).get(step).op("i32.add").set(mask);
+}
+
+/** Packs a block of keys by rows, and its values transposed. */
+function emitPackKeys(task: Task): void {
+  const { c, w, at, parts, flavour } = task;
+  c.get(w.kMode).get(w.k).get(w.kRow).get(at.j0).get(at.keys).int(0).get(w.width);
+  area(task, scratch.wide);
+  area(task, areas.keys).call(parts.packRows);
+  c.get(w.vMode).int(across).op("i32.add").get(w.v).get(w.vRow).int(0).get(w.valueWidth).get(at.j0).get(at.keys);
+  area(task, scratch.wide);
+  area(task, areas.values).call(parts.packRows);
+  pushUp(c, at.keys, flavour.tileRows).set(at.tallKeys);
+}
+
+/** A loop over the panels of queries, with the addresses of their statistics and value sums. */
+function eachPanel({ c, at, flavour, area: place }: Task, body: () => void): void {
+  const lanes = 4 * flavour.tileVectors;
+  place(areas.stats).set(at.stats);
+  place(areas.sums).set(at.sums);
+  c.forLess(at.p, at.rows, lanes, () => {
+    body();
+    c.advance(at.stats, 8 * lanes);
+    c.get(at.sums)
+      .get(at.tallValues)
+      .int(4 * lanes)
+      .op("i32.mul")
+      .op("i32.add")
+      .set(at.sums);
+  });
+}
+
+/** One panel of queries against the block of keys. Rows beyond the last key and the last value only fill their tile; nobody reads them. */
+function emitPanel(task: Task, { hide, mask, weights }: Record<"hide" | "mask" | "weights", Code>): void {
+  const { c, w, at, parts, flavour } = task;
+  const lanes = 4 * flavour.tileVectors;
+  const ahead = c.local(i32);
+  // Keys up to this one are seen by the panel's first query.
+  c.get(at.i0).get(at.p).op("i32.add").get(at.j0).op("i32.sub").set(ahead);
+  c.get(w.causal).op("i32.eqz").get(ahead).int(-lanes).op("i32.gt_s").op("i32.or").if();
+  c.get(at.tallKeys).int(lanes).get(w.width);
+  area(task, areas.keys);
+  area(task, areas.queries).get(at.p).get(w.width).op("i32.mul").int(2).op("i32.shl").op("i32.add");
+  area(task, areas.scores)
+    .int(4 * lanes)
+    .int(0);
+  area(task, scratch.tile).call(parts.panels);
+  c.get(w.maskBytes).if();
+  area(task, areas.scores).get(at.keys).get(at.rows).get(at.p).op("i32.sub");
+  c.get(w.mask)
+    .get(at.i0)
+    .get(at.p)
+    .op("i32.add")
+    .get(w.maskRow)
+    .op("i32.mul")
+    .op("i32.add")
+    .get(at.j0)
+    .get(w.maskStep)
+    .op("i32.mul")
+    .op("i32.add");
+  c.get(w.maskRow).get(w.maskStep).get(w.maskBytes).get(w.scale).call(mask).end();
+  c.get(w.causal).if();
+  area(task, areas.scores).get(at.keys).get(ahead).call(hide).end();
+  area(task, areas.scores).get(at.keys).get(at.stats).get(w.scale).op("f32.reinterpret_i32").float(Math.LOG2E).op("f32.mul");
+  c.float(Math.LOG2E).get(w.maskBytes).op("i32.eqz").op("select").op("i32.reinterpret_f32").get(at.sums);
+  c.get(at.tallValues).int(0).get(at.j0).op("select").call(weights);
+  c.get(at.tallValues).int(lanes).get(at.keys);
+  area(task, areas.values);
+  area(task, areas.scores)
+    .get(at.sums)
+    .int(4 * lanes)
+    .get(at.j0);
+  area(task, scratch.tile).call(parts.panels).end();
+}
+
+/** hide(scores, keys, ahead): -inf where the key lies behind the query; query q of the panel sees keys up to ahead + q. */
+function emitHide(module: Module, { tileVectors }: Flavour): Code {
+  const c = module.func(undefined, [i32, i32, i32]);
+  const [scores, keys, ahead] = [0, 1, 2];
+  const [j, q, at, lanes] = c.locals(i32, 4) as [Local, Local, Local, Local];
+  c.get(ahead).int(1).op("i32.add").tee(j).int(0).get(j).int(0).op("i32.gt_s").op("select").set(j);
+  const row = () => {
+    c.get(scores)
+      .get(j)
+      .int(16 * tileVectors)
+      .op("i32.mul")
+      .op("i32.add")
+      .set(at);
+    c.get(j).get(ahead).op("i32.sub").set(lanes);
+    c.int(4 * tileVectors).set(q);
+    pushSmaller(c, lanes, q).set(lanes);
+    c.forLess(q, lanes, 1, () => c.get(at).float(Number.NEGATIVE_INFINITY).memory("f32.store").advance(at, 4));
+  };
+  c.forLess(j, keys, 1, row, "here");
+  return c;
+}
+
+/**
+ * mask(scores, keys, queries, mask, bytes between queries, bytes between keys, bytes of an element, scale): scores = scores · scale + mask;
+ * masks of bytes keep where nonzero.
+ */
+function emitMask(module: Module, { tileVectors }: Flavour): Code {
+  const c = module.func(undefined, new Array(8).fill(i32));
+  const [scores, keys, queries, mask, row, step, bytes, scale] = [0, 1, 2, 3, 4, 5, 6, 7];
+  const [q, j, from, to, lanes] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  c.int(4 * tileVectors).set(lanes);
+  pushSmaller(c, queries, lanes).set(lanes);
+  const scaled = () => c.get(to).memory("f32.load").get(scale).op("f32.reinterpret_i32").op("f32.mul");
+  c.forLess(q, lanes, 1, () => {
+    c.get(mask).get(q).get(row).op("i32.mul").op("i32.add").set(from).get(scores).get(q).int(2).op("i32.shl").op("i32.add").set(to);
+    c.forLess(j, keys, 1, () => {
+      c.get(bytes).int(1).op("i32.eq").if().get(to);
+      scaled().float(Number.NEGATIVE_INFINITY).get(from).memory("i32.load8_u").op("select").memory("f32.store");
+      c.else().get(to);
+      scaled().get(from).memory("f32.load").op("f32.add").memory("f32.store").end();
+      c.advance(to, 16 * tileVectors)
+        .get(from)
+        .get(step)
+        .op("i32.add")
+        .set(from);
+    });
   });
   return c;
 }
 
 /**
- * updateRow(scores, valid, keys, statistics, values, value width, scale): scores become weights relative to the new maximum (0 beyond `valid`),
- * the query's statistics and value sums follow.
+ * finish(sums, value width, statistics, out, bytes per row, first query, queries, row, slot): divides the sums of a panel by the sums of
+ * weights, turns them into rows and stores these; a query that saw nothing gets 0.
  */
-function emitUpdateRow(module: Module, fma: boolean): Code {
-  const c = module.func(undefined, [i32, i32, i32, i32, i32, i32, f32]);
-  const [scores, valid, keys, stats, values, width, scale] = [0, 1, 2, 3, 4, 5, 6];
-  const math = new SimdMath(c, fma);
-  const [top, sum, y, factor, alpha] = c.locals(v128, 5) as [Local, Local, Local, Local, Local];
-  const rest = c.local(i32);
-  c.get(scale).op("f32x4.splat").set(factor).floats(Number.NEGATIVE_INFINITY).set(top);
-  overRow(c, valid, (lanes, offset) => {
-    c.get(top);
-    loadLanes(c, math, scores, offset, lanes, Number.NEGATIVE_INFINITY);
-    c.get(factor).op("f32x4.mul").op("f32x4.max").set(top);
+function emitFinishPanel(module: Module, { tileVectors }: Flavour): Code {
+  const finish = module.signature(rowParams, []);
+  const c = module.func(undefined, new Array(9).fill(i32));
+  const [sums, width, stats, out, outRow, first, queries, row, slot] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  const [q, d, from, to, lanes] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  const [total, factor] = [c.local(v128), c.local(f32)];
+  for (let v = 0; v < tileVectors; v++) {
+    // The greatest weight is 1, so a sum below that is of hidden keys only.
+    c.get(stats)
+      .floats(1)
+      .get(stats)
+      .memory("v128.load", 16 * (tileVectors + v))
+      .tee(total)
+      .op("f32x4.div");
+    c.get(total)
+      .floats(0.5)
+      .op("f32x4.lt")
+      .op("v128.not")
+      .op("v128.and")
+      .memory("v128.store", 16 * v);
+  }
+  c.int(4 * tileVectors).set(lanes);
+  pushSmaller(c, queries, lanes).set(lanes);
+  // A one-entry operand table in front of the row.
+  c.get(row).get(out).memory("i32.store").get(row).get(outRow).memory("i32.store", 8);
+  c.forLess(q, lanes, 1, () => {
+    c.get(sums).get(q).int(2).op("i32.shl").op("i32.add").set(from).get(row).int(16).op("i32.add").set(to);
+    c.get(stats).get(q).int(2).op("i32.shl").op("i32.add").memory("f32.load").set(factor);
+    c.forLess(d, width, 1, () => {
+      c.get(to)
+        .float(0)
+        .get(from)
+        .memory("f32.load")
+        .get(factor)
+        .op("f32.mul")
+        .get(factor)
+        .float(0)
+        .op("f32.eq")
+        .op("select")
+        .memory("f32.store");
+      c.advance(to, 4).advance(from, 16 * tileVectors);
+    });
+    c.get(row).int(0).get(first).get(q).op("i32.add").int(0).get(width).get(row).int(16).op("i32.add").get(slot).callIndirect(finish);
   });
-  spread(c, top, "f32x4.max");
-  c.get(top).get(stats).memory("f32.load").op("f32x4.splat").op("f32x4.max").set(top);
-  // Nothing seen yet: a finite stand-in keeps -inf - -inf from becoming NaN.
-  c.floats(0).get(top).get(top).floats(Number.NEGATIVE_INFINITY).op("f32x4.eq").op("v128.bitselect").set(y);
-  c.get(stats).memory("f32.load").op("f32x4.splat").get(y).op("f32x4.sub");
-  math.exp();
-  c.set(alpha).get(valid).set(rest);
-  const hide = () => c.get(scores).get(rest).int(2).op("i32.shl").op("i32.add").float(Number.NEGATIVE_INFINITY).memory("f32.store");
-  c.forLess(rest, keys, 1, hide, "here");
-  c.get(stats).get(top).extract("f32x4.extract_lane", 0).memory("f32.store").get(y).set(top).floats(0).set(sum);
-  overRow(c, keys, (lanes, offset) => {
-    loadLanes(c, math, scores, offset, lanes, Number.NEGATIVE_INFINITY);
-    c.get(factor).op("f32x4.mul").get(top).op("f32x4.sub");
-    math.exp();
-    c.set(y);
-    address(c, scores, offset).get(y);
-    math.store("f32", lanes);
-    c.get(sum).get(y).op("f32x4.add").set(sum);
-  });
-  spread(c, sum, "f32x4.add");
-  c.get(stats).get(stats).memory("f32.load", 4).get(alpha).extract("f32x4.extract_lane", 0).op("f32.mul");
-  c.get(sum).extract("f32x4.extract_lane", 0).op("f32.add").memory("f32.store", 4);
-  c.get(alpha).extract("f32x4.extract_lane", 0).float(1).op("f32.eq").if().op("return").end();
-  scaleRow(c, math, values, width, alpha);
-  return c;
-}
-
-function scaleRow(c: Code, math: SimdMath, row: Local, width: Local, factor: Local): void {
-  overRow(c, width, (lanes, offset) => {
-    address(c, row, offset);
-    loadLanes(c, math, row, offset, lanes, 0);
-    c.get(factor).op("f32x4.mul");
-    math.store("f32", lanes);
-  });
-}
-
-/** finishRow(values, value width, statistics): divides by the sum of weights; a query that saw nothing stays 0. */
-function emitFinishRow(module: Module, fma: boolean): Code {
-  const c = module.func(undefined, [i32, i32, i32]);
-  const math = new SimdMath(c, fma);
-  const [sum, factor] = [c.local(f32), c.local(v128)];
-  c.get(2).memory("f32.load", 4).set(sum).get(sum).float(0).op("f32.eq").if().op("return").end();
-  c.float(1).get(sum).op("f32.div").op("f32x4.splat").set(factor);
-  scaleRow(c, math, 0, 1, factor);
   return c;
 }

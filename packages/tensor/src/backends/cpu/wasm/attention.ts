@@ -1,7 +1,7 @@
 // attention on generated code: operands, strides and masks in words.
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
-import { attentionArgs, maxHeadWidth, queryBlock } from "./attention-kernel.ts";
+import { attentionArgs, attentionBlocks, maxHeadWidth } from "./attention-kernel.ts";
 import { operandModes, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { addressOf, commonArena, elementBytes, planFinish, wordsOf } from "./plan.ts";
@@ -22,16 +22,30 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
   if (mask && mask.dtype !== "u8" && mask.dtype !== "f32") return false;
   const finish = planFinish(engine, arena, undefined, [out], [[0, 0, 1]], true);
   if (!finish) return false;
-  const blocks = Math.ceil(l / queryBlock);
+  const threaded = b * heads * l * s * width >= threadedProducts;
+  const sizes = attentionBlocks(l, Math.max(width, valueWidth), b * heads, threaded ? engine.threads : 1);
+  const blocks = Math.ceil(l / sizes.queryBlock);
   const words = wordsOf(attentionArgs as readonly string[], {
-    ...{ slot: finish.slot, blocks, heads, group: heads / kvHeads, l, s, width, valueWidth, scale: bitsOf(scale), causal: causal ? 1 : 0 },
+    ...{
+      slot: finish.slot,
+      blocks,
+      ...sizes,
+      heads,
+      group: heads / kvHeads,
+      l,
+      s,
+      width,
+      valueWidth,
+      scale: bitsOf(scale),
+      causal: causal ? 1 : 0,
+    },
     ...{ ...strideWords("q", q), ...strideWords("k", k), ...strideWords("v", v), ...strideWords("o", out) },
     ...(mask
       ? { ...strideWords("mask", mask), maskStep: mask.layout.strides[3]! * elementBytes(mask), maskBytes: elementBytes(mask) }
       : {}),
     ...(lengths ? { lengths: addressOf(lengths), lengthStep: 4 * lengths.layout.strides[0]! } : {}),
   });
-  engine.run(arena, "attention", words, b * heads * blocks, b * heads * l * s * width >= threadedProducts);
+  engine.run(arena, "attention", words, b * heads * blocks, threaded);
   return true;
 }
 

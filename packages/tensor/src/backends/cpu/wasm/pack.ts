@@ -17,20 +17,7 @@ export function emitPackAcross(module: Module, r: number): Code {
       c.get(rest).int(r).op("i32.ge_s").if();
       copyLine(c, s, to, r);
       c.else();
-      c.forLess(x, rest, 1, () => {
-        c.get(to)
-          .get(x)
-          .int(2)
-          .op("i32.shl")
-          .op("i32.add")
-          .get(s)
-          .get(x)
-          .int(2)
-          .op("i32.shl")
-          .op("i32.add")
-          .memory("f32.load")
-          .memory("f32.store");
-      });
+      copyRest(c, s, to, rest, x);
       c.end();
       c.advance(to, 4 * r)
         .get(s)
@@ -40,6 +27,21 @@ export function emitPackAcross(module: Module, r: number): Code {
     });
   });
   return c;
+}
+
+/** Copies `count` floats, fewer than a whole line. */
+function copyRest(c: Code, from: Local, to: Local, count: Local, x: Local): void {
+  const place = () => {
+    for (const base of [to, from]) c.get(base).get(x).int(2).op("i32.shl").op("i32.add");
+  };
+  c.int(0).set(x).block().loop().get(x).int(4).op("i32.add").get(count).op("i32.gt_s").branchIf(1);
+  place();
+  c.memory("v128.load").memory("v128.store").advance(x, 4).branch(0).end().end();
+  const one = () => {
+    place();
+    c.memory("f32.load").memory("f32.store");
+  };
+  c.forLess(x, count, 1, one, "here");
 }
 
 /** Copies r floats. */
