@@ -31,8 +31,15 @@ export async function writeWhole(path: string, bytes: Uint8Array): Promise<void>
     await rename(part, path);
   } catch (error) {
     await rm(part, { force: true }).catch(() => undefined);
-    throw error;
+    throw named(error, path);
   }
+}
+
+/** A failure of the file system with the file it happened to, which the system does not say of writing. */
+export function named(error: unknown, path: string): unknown {
+  const failure = error as NodeJS.ErrnoException;
+  if (error instanceof Error && failure.syscall !== undefined) failure.path ??= path;
+  return error;
 }
 
 /** The first of `stem.ext`, `stem-2.ext`, … that does not exist. */

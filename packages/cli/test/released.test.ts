@@ -73,6 +73,15 @@ describe.each(released)("%s", (name, noiseDType, files, large) => {
     expect(hub.requests.length).toBe(before);
   });
 
+  test("within the least memory it asks for, it makes the same picture", async () => {
+    const refused = await run("-o", "third.png", "--offline", "--max-memory", "1kB");
+    expect(refused.stderr).toMatch(/wick: plan: \w+ needs .*, --max-memory is 0\.0 MiB: .* or --max-memory [\d.]+MB\n$/);
+    const [, enough] = / or --max-memory ([\d.]+MB)\n$/.exec(refused.stderr)!;
+    const { code, stderr } = await run("-o", "third.png", "--offline", "--max-memory", enough!);
+    expect(code, stderr).toBe(0);
+    expect(decodePng(readFileSync(join(cwd, "third.png"))).rgb).toEqual(decodePng(readFileSync(join(cwd, "first.png"))).rgb);
+  });
+
   test("inspect reads headers only", async () => {
     const before = hub.sentBytes();
     const env = { HF_ENDPOINT: hub.endpoint, HF_HOME: join(cwd, "empty") };

@@ -63,18 +63,22 @@ export interface MemoryLimits {
   readonly stream?: boolean | undefined;
 }
 
-/** Decides for every stage whether its weights fit or stream; throws MemoryError when neither does. */
+/** The least that a stage can do with. */
+const leastBytes = ({ weights, activationBytes }: StageNeeds, stream: boolean): number =>
+  (stream ? weights.least : weights.total) + activationBytes;
+
+/** Decides for every stage whether its weights fit or stream; throws MemoryError for the first of which neither does. */
 export function planMemory(needs: readonly StageNeeds[], limits: MemoryLimits): MemoryPlan {
-  const stages = needs.map((n) => planStage(n, limits));
+  const { maxGpuBytes = Number.POSITIVE_INFINITY, stream = true } = limits;
+  const refused = needs.find((n) => leastBytes(n, stream) > maxGpuBytes);
+  if (refused) throw doesNotFit(refused, Math.max(...needs.map((n) => leastBytes(n, stream))), maxGpuBytes, stream);
+  const stages = needs.map((n) => planStage(n, maxGpuBytes));
   return { stages, peakBytes: Math.max(...stages.map((s) => s.peakBytes)), maxGpuBytes: limits.maxGpuBytes };
 }
 
-function planStage(needs: StageNeeds, { maxGpuBytes = Number.POSITIVE_INFINITY, stream = true }: MemoryLimits): StageMemory {
-  const { stage, weights, activationBytes } = needs;
+function planStage({ stage, weights, activationBytes }: StageNeeds, maxGpuBytes: number): StageMemory {
   const whole = weights.total + activationBytes;
   if (whole <= maxGpuBytes) return { stage, weightBytes: weights.total, activationBytes, peakBytes: whole, streamBytes: undefined };
-  const least = (stream ? weights.least : weights.total) + activationBytes;
-  if (least > maxGpuBytes) throw doesNotFit(needs, least, maxGpuBytes, stream);
   const streamBytes = maxGpuBytes - activationBytes;
   return { stage, weightBytes: streamBytes, activationBytes, peakBytes: maxGpuBytes, streamBytes };
 }
@@ -85,15 +89,13 @@ export const streamBytesOf = (plan: MemoryPlan | undefined, stage: MemoryStage):
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-function doesNotFit(
-  { stage, weights, activationBytes, alternatives }: StageNeeds,
-  least: number,
-  max: number,
-  stream: boolean,
-): MemoryError {
+/** `enough` is the least with which every stage fits. */
+function doesNotFit(needs: StageNeeds, enough: number, max: number, stream: boolean): MemoryError {
+  const { stage, weights, activationBytes, alternatives } = needs;
+  const least = leastBytes(needs, stream);
   const parts = `weights ${mib(least - activationBytes)} of ${mib(weights.total)}, everything else ${mib(activationBytes)}`;
-  const ways = [...(stream || weights.least === weights.total ? [] : ["stream: true"]), ...alternatives, `maxGpuBytes of ${least}`];
-  return new MemoryError(`${stage} needs ${mib(least)}, maxGpuBytes is ${mib(max)}: ${parts}; use ${ways.join(", or ")}`, least, max);
+  const ways = [...(stream || weights.least === weights.total ? [] : ["stream: true"]), ...alternatives, `maxGpuBytes of ${enough}`];
+  return new MemoryError(`${stage} needs ${mib(least)}, maxGpuBytes is ${mib(max)}: ${parts}; use ${ways.join(", or ")}`, enough, max);
 }
 
 /** Runs to the end, releasing what each pause leaves behind, as runBlocksAsync does. The result belongs to the caller. */

@@ -22,7 +22,7 @@ import { CliError, UsageError } from "../cli-error.ts";
 import { type Checkpoint, withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
 import type { ScaledFile } from "../option-types.ts";
-import { checkWritable } from "../output-file.ts";
+import { checkWritable, named } from "../output-file.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatBytes, formatDuration } from "../units.ts";
 
@@ -104,6 +104,8 @@ async function writeFile(
     if (ending === ".gguf") await writeGguf(counted, tensors);
     else if (ending === ".npz") await writeNpz(counted, tensors);
     else await writeSafetensors(counted, tensors);
+  }).catch((error: unknown) => {
+    throw named(error, output);
   });
   return written;
 }

@@ -109,7 +109,7 @@ const fluxFamily: Family = {
   noiseDType: "bf16",
   open: async (device, { files, companions, options, defaults }) => {
     const { flux, flux1LoraNames } = await import("@wick/models-flux");
-    const { dtype, textEncoderDType, signal, onDownload, transformer } = options;
+    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer } = options;
     const decorate = adapting(options, flux1LoraNames);
     return flux(device, {
       files,
@@ -117,6 +117,9 @@ const fluxFamily: Family = {
       transformer,
       dtype,
       textEncoderDType,
+      maxGpuBytes,
+      // The modulations' weights go first, which leaves more room for the others.
+      precomputeModulation: maxGpuBytes !== undefined,
       signal,
       onDownload,
       defaults,
