@@ -1,10 +1,10 @@
 // Memory: what is predicted, what is refused, and models that are larger than the room for them.
 import type { MemoryError, MemoryLimits, MemoryStage } from "@wick/diffusion";
-import { cpu, type Device, torchCpu, type WeightSource } from "@wick/tensor";
+import { cpu, type Device, torchCpu } from "@wick/tensor";
 import { describe, expect, test } from "vitest";
-import { Flux, type FluxPipeline, type FluxRequest } from "../src/index.ts";
-import { configOf, type FluxGolden, openGolden } from "./parity-cases.ts";
-import { randomWeights } from "./random-weights.ts";
+import type { FluxPipeline, FluxRequest } from "../src/index.ts";
+import { deepFlux, limitFor } from "./deep-flux.ts";
+import type { FluxGolden } from "./parity-cases.ts";
 import { type TinyOptions, tinyFlux } from "./tiny-flux.ts";
 
 const image = { width: 80, height: 48, rgb: Uint8Array.from({ length: 3 * 80 * 48 }, (_, i) => (i * 37) % 256) };
@@ -71,27 +71,6 @@ describe("the prediction", () => {
 });
 
 describe("a limit", () => {
-  const drawn = new Map<FluxGolden, WeightSource>();
-  /** So many blocks that they, and not the autoencoder, are what does not fit. */
-  async function deepFlux(device: Device, network: FluxGolden, options: TinyOptions): Promise<FluxPipeline> {
-    const changes = { doubleBlocks: 8, singleBlocks: 8 };
-    if (!drawn.has(network)) drawn.set(network, randomWeights(new Flux({ ...configOf(await openGolden(network)), ...changes })));
-    return tinyFlux(device, network, { ...options, changes, decorate: () => drawn.get(network)! });
-  }
-
-  /** Room for all activations, and for this part of what streaming saves in the loop. */
-  async function limitFor(device: Device, kind: Kind, request: FluxRequest, options: TinyOptions, part: number): Promise<number> {
-    using pipe = await deepFlux(device, kind.network, options);
-    const { memory } = await pipe.plan(request);
-    const { trunk, whole } = pipe.parts.transformer;
-    const { total, least } = await (options.precomputeModulation ? trunk : whole).bytes();
-    const needs = memory.stages.map(({ stage, activationBytes, peakBytes }) => {
-      if (stage === "modulate") return activationBytes;
-      return stage === "denoise" ? activationBytes + least + Math.floor(part * (total - least)) : peakBytes;
-    });
-    return Math.max(...needs);
-  }
-
   test.each([
     ["cfg", 0, false],
     ["cfg", 0.5, true],
@@ -106,7 +85,7 @@ describe("a limit", () => {
         using plain = await deepFlux(device, kind.network, { keepLoaded: false });
         await plain.generate({ ...request, latentsOut });
         const options = { keepLoaded: false, precomputeModulation };
-        const maxGpuBytes = await limitFor(device, kind, request, options, part);
+        const maxGpuBytes = await limitFor(device, kind.network, request, options, part);
         using pipe = await deepFlux(device, kind.network, { ...options, memory: { maxGpuBytes } });
         const weights = precomputeModulation ? pipe.parts.transformer.trunk : pipe.parts.transformer.whole;
         let streamed = 0;
@@ -136,7 +115,7 @@ describe("a limit", () => {
       const kind = kinds["cfg"]!;
       await withRequest(kind, async (device, request, given) => {
         const options = { keepLoaded: false, precomputeModulation };
-        const maxGpuBytes = await limitFor(device, kind, request, options, 0.2);
+        const maxGpuBytes = await limitFor(device, kind.network, request, options, 0.2);
         using pipe = await deepFlux(device, kind.network, { ...options, memory: { maxGpuBytes } });
         for (const stop of [1, 18]) {
           const abort = new AbortController();

@@ -4,7 +4,7 @@ import type { ZImageRequest } from "@wick/models-zimage";
 import { cpu, type Device, hold } from "@wick/tensor";
 import { describe, expect, test } from "vitest";
 import { openGolden } from "./parity-cases.ts";
-import { requestOf, tinyPipeline } from "./tiny-pipeline.ts";
+import { limitFor, requestOf, tinyPipeline } from "./tiny-pipeline.ts";
 
 const givenBy = async (device: Device, name: string) => hold(requestOf(device, await openGolden(`pipeline-${name}`)));
 
@@ -45,14 +45,6 @@ describe("the prediction", () => {
 });
 
 describe("a limit", () => {
-  /** Room for the latents and activations, and for this part of what streaming saves. */
-  async function limitFor(device: Device, request: ZImageRequest, part: number): Promise<number> {
-    using pipe = await tinyPipeline(device, { keepLoaded: false });
-    const { total, least } = await pipe.parts.transformer.bytes();
-    const denoise = (await pipe.plan(request)).memory.stages.find((s) => s.stage === "denoise")!;
-    return denoise.activationBytes + least + Math.floor(part * (total - least));
-  }
-
   test.each([0, 0.5, 0.99])("that leaves %f of the room streams blocks, with the same bytes", async (part) => {
     using device = cpu();
     using request = await givenBy(device, "cfg");

@@ -44,6 +44,14 @@ export async function tinyPipeline(device: Device, options: TinyPipelineOptions 
   });
 }
 
+/** Room for the latents and activations, and for this part of what streaming saves. */
+export async function limitFor(device: Device, request: ZImageRequest, part: number): Promise<number> {
+  using pipe = await tinyPipeline(device, { keepLoaded: false });
+  const { total, least } = await pipe.parts.transformer.bytes();
+  const denoise = (await pipe.plan(request)).memory.stages.find((s) => s.stage === "denoise")!;
+  return denoise.activationBytes + least + Math.floor(part * (total - least));
+}
+
 /** The golden's inputs as a request has them; the tensors are the caller's. */
 export function requestOf(device: Device, golden: ModuleGolden) {
   const options = JSON.parse(golden.metadata.get("options")!) as Record<string, number | boolean | undefined>;

@@ -1,10 +1,15 @@
 // FLUX.1 on WebGPU: every module against the authors' class, whole pipelines against diffusers, storage formats against their own values.
-import { type Device, webgpu } from "@wick/tensor";
+// A selection by default; WICK_PARITY=all runs every network, layout and pipeline and prints the errors, which takes minutes where the GPU is
+// software.
+import { type Device, torchCpu, webgpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { blockErrors, type FluxGolden, fluxOutput, fluxParity } from "../parity-cases.ts";
+import type { FluxRequest } from "../../src/index.ts";
+import { deepFlux, limitFor } from "../deep-flux.ts";
+import { blockErrors, type FluxGolden, fluxOutput, fluxParity, type Layout } from "../parity-cases.ts";
 import { comparePipeline } from "../pipeline-parity.ts";
 
+const all = process.env["WICK_PARITY"] === "all";
 // A software driver takes minutes to compile the first kernels.
 vi.setConfig({ testTimeout: 300_000 });
 
@@ -14,12 +19,24 @@ beforeAll(async () => {
 });
 afterAll(() => device.destroy());
 
-const goldens: readonly FluxGolden[] = ["dev", "schnell", "kontext", "fill", "control"];
+const report = (what: string, figures: object): void => {
+  if (all) process.stdout.write(`${JSON.stringify({ what, ...figures, on: device.description })}\n`);
+};
 
 describe("the transformer", () => {
-  test.each(goldens)("every module of %s", async (name) => {
-    const compared = await fluxParity(device, name);
-    expect(Math.max(...blockErrors(compared))).toBeLessThan(1e-5);
+  const networks: readonly (readonly [FluxGolden, Layout])[] = [
+    ["dev", "diffusers"],
+    ["kontext", "black-forest-labs"],
+    ["dev", "black-forest-labs"],
+    ["schnell", "black-forest-labs"],
+    ["fill", "black-forest-labs"],
+    ["control", "black-forest-labs"],
+  ];
+  test.each(all ? networks : networks.slice(0, 2))("every module of %s in the layout of %s", async (name, layout) => {
+    const compared = await fluxParity(device, name, { layout });
+    const worst = Math.max(...blockErrors(compared));
+    report(`FLUX.1 ${name}, ${layout}`, { modules: compared.length, worstBlock: worst });
+    expect(worst).toBeLessThan(1e-5);
     expect(device.liveBytes).toBe(0);
   });
 
@@ -29,6 +46,7 @@ describe("the transformer", () => {
   ] as const)("%s weights stay within %f of the f32 reference", async (dtype, limit) => {
     const { actual, expected } = await fluxOutput(device, "dev", dtype);
     const error = relativeL2(actual, expected);
+    report(`FLUX.1 dev, ${dtype} weights`, { error });
     expect(error).toBeLessThan(limit);
     expect(error).toBeGreaterThan(1e-6);
   });
@@ -36,19 +54,48 @@ describe("the transformer", () => {
 
 describe("pipelines", () => {
   const drawn = { noiseDType: "f32", posterior: "sample" } as const;
-  test.each([
-    ["dev", "dev", {}],
+  const pipelines: readonly (readonly [name: string, FluxGolden, Partial<FluxRequest>])[] = [
     ["dev-cfg", "dev", { trueCfg: 2 }],
+    ["inpaint", "dev", drawn],
+    ["dev", "dev", {}],
     ["schnell", "schnell", {}],
     ["img2img", "dev", drawn],
-    ["inpaint", "dev", drawn],
     ["kontext", "kontext", { noiseDType: "f32", fitReference: false }],
     ["fill", "fill", drawn],
     ["control", "control", drawn],
-  ] as const)("%s", async (name, network, request) => {
+  ];
+  test.each(all ? pipelines : pipelines.slice(0, 2))("%s", async (name, network, request) => {
     const { steps, image } = await comparePipeline(device, name, network, request, { precomputeModulation: name === "dev" });
+    report(`FLUX.1 pipeline ${name}`, { steps: steps.length, worstStep: Math.max(...steps), image });
     expect(Math.max(...steps)).toBeLessThan(1e-4);
     expect(image).toBeLessThan(1e-4);
     expect(device.liveBytes).toBe(0);
+  });
+
+  test.each(all ? [false, true] : [true])("streams blocks to the same bytes (modulations made ahead: %s)", async (precomputeModulation) => {
+    using text = device.randn([1, 5, 24], torchCpu(1));
+    using pooled = device.randn([1, 20], torchCpu(2));
+    const given = device.liveBytes;
+    const latents: Float32Array[] = [];
+    const latentsOut: FluxRequest["latentsOut"] = ({ values }) => void latents.push(values);
+    const request: FluxRequest = { embeddings: { text, pooled }, steps: 2, seed: 3, latentsOut };
+    const options = { keepLoaded: false, precomputeModulation };
+    using plain = await deepFlux(device, "dev", options);
+    await plain.generate(request);
+    const maxGpuBytes = await limitFor(device, "dev", request, options, 0.3);
+    using pipe = await deepFlux(device, "dev", { ...options, memory: { maxGpuBytes } });
+    let peak = 0;
+    device.resetPeak();
+    await pipe.generate({
+      ...request,
+      latentsOut: (out) => {
+        peak = device.peakBytes - given;
+        latentsOut(out);
+      },
+    });
+    report(`FLUX.1 streamed, modulations ahead: ${precomputeModulation}`, { peak, maxGpuBytes, sameBytes: true });
+    expect(latents[1]).toEqual(latents[0]);
+    expect(peak).toBeLessThanOrEqual(maxGpuBytes);
+    expect(device.liveBytes).toBe(given);
   });
 });
