@@ -1,6 +1,6 @@
 // How a view walks its storage: shape, strides and offset in elements. Pure functions from layout to layout; nothing is copied.
 import { ShapeError } from "./errors.ts";
-import { broadcastShapes, formatShape, rowMajor, type Shape, sizeOf } from "./shape.ts";
+import { broadcastShapes, formatShape, rowMajor, type Shape, sameShape, sizeOf } from "./shape.ts";
 
 /** How a view's elements lie in their buffer. */
 export interface Layout {
@@ -46,6 +46,7 @@ export function permuteLayout({ shape, strides, offset }: Layout, order: readonl
 /** Adds leading dimensions and repeats dimensions of size 1 with stride 0. */
 export function expandLayout(op: string, layout: Layout, to: Shape, describe?: () => string): Layout {
   const { shape, strides, offset } = layout;
+  if (sameShape(shape, to)) return layout;
   const out = broadcastShapes(op, shape, to, describe);
   if (out.length !== to.length || out.some((d, i) => d !== to[i])) {
     throw new ShapeError(op, `cannot expand ${describe?.() ?? formatShape(shape)} to ${formatShape(to)}`);

@@ -5,18 +5,23 @@
 // A scope is synchronous: recording work never waits, so no `await` can interleave two scopes.
 import type { Tensor } from "./tensor.ts";
 
-const open: Set<Tensor>[] = [];
+/** The tensors made since a scope opened. One that is disposed or handed on stays listed but has another owner. */
+export interface OpenScope {
+  readonly made: Tensor[];
+}
+const open: OpenScope[] = [];
 
-/** Gives a new tensor to the innermost open scope; false when there is none. */
+/** Gives a tensor to the innermost open scope; false when there is none. */
 export function adopt(tensor: Tensor): boolean {
-  const innermost = open.at(-1);
-  innermost?.add(tensor);
+  const innermost = open[open.length - 1];
+  tensor.owner = innermost;
+  innermost?.made.push(tensor);
   return innermost !== undefined;
 }
 
-/** Takes a tensor out of every open scope: its new owner disposes it. */
+/** Takes a tensor out of its scope: its new owner disposes it. */
 export function disown(tensor: Tensor): void {
-  for (const made of open) made.delete(tensor);
+  tensor.owner = undefined;
 }
 
 /** Every tensor reachable through arrays, maps and plain objects. */
@@ -39,24 +44,28 @@ type Sync<F extends () => unknown> = [ReturnType<F>] extends [never]
  * @typeParam F What is run: not an async function, which the types refuse.
  */
 export function scope<F extends () => unknown>(fn: F & Sync<F>): ReturnType<F> {
-  const made = new Set<Tensor>();
-  open.push(made);
-  let kept: Set<Tensor> | undefined;
+  const own: OpenScope = { made: [] };
+  open.push(own);
   try {
     const result = (fn as () => unknown)();
     if (result instanceof Promise) throw new TypeError("scope: the function returned a promise: do the await outside the scope");
-    // Results must not hold on to the operands of expressions that were not computed yet.
-    const returned = new Set(tensorsIn(result));
-    for (const t of returned) if (made.has(t)) t.compute();
-    kept = returned;
-    return result as ReturnType<F>;
-  } finally {
     open.pop();
-    for (const t of made) {
-      if (kept?.has(t)) t.adoptBy(adopt);
-      else t.dispose();
-    }
+    handOn(result, own);
+    return result as ReturnType<F>;
+  } catch (error) {
+    if (open.at(-1) === own) open.pop();
+    throw error;
+  } finally {
+    for (const t of own.made) if (t.owner === own) t.dispose();
   }
+}
+
+/** Computes what is returned (results must not hold on to the operands of expressions) and gives it to the scope around `own`. */
+function handOn(result: unknown, own: OpenScope): void {
+  if (result === null || typeof result !== "object") return;
+  const returned = "isTensor" in result ? [result as Tensor] : [...tensorsIn(result)];
+  for (const t of returned) if (t.owner === own) t.compute();
+  for (const t of returned) if (t.owner === own) t.adoptBy(adopt);
 }
 
 /** Releases the tensors of `previous` that `next` does not carry on. */

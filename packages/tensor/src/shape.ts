@@ -26,15 +26,19 @@ export function rowMajor(shape: Shape): number[] {
   return strides;
 }
 
-export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((d, i) => d === b[i]);
+export function sameShape(a: Shape, b: Shape): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
 
 export const formatShape = (shape: Shape): string => `[${shape.join(", ")}]`;
 
-/** A dimension number in 0…rank-1; negative numbers count from the end. */
-export function dimIndex(op: string, dim: number, rank: number, what = `a tensor of ${rank} dimensions`): number {
+/** A dimension number in 0…rank-1; negative numbers count from the end. `what` is put into words only for the error. */
+export function dimIndex(op: string, dim: number, rank: number, what?: { toString(): string }): number {
   const d = dim < 0 ? dim + rank : dim;
-  if (!Number.isInteger(dim) || d < 0 || d >= rank) throw new ShapeError(op, `dimension ${dim} is out of range for ${what}`);
-  return d;
+  if (Number.isInteger(dim) && d >= 0 && d < rank) return d;
+  throw new ShapeError(op, `dimension ${dim} is out of range for ${what ?? `a tensor of ${rank} dimensions`}`);
 }
 
 /** The shape two operands broadcast to, as in NumPy; `describe` names the operands for the error. */

@@ -41,7 +41,7 @@ import { type Dims, type ReduceOptions, reduce, scan } from "./ops/reduce.ts";
 import { applyIndex, type IndexSpec } from "./ops/view-index.ts";
 import { formatTensor, type PrintOptions } from "./print.ts";
 import { rearrange } from "./rearrange.ts";
-import { adopt, scope } from "./scope.ts";
+import { adopt, type OpenScope, scope } from "./scope.ts";
 import { checkShape, dimIndex, formatShape, rowMajor, type Shape, sizeOf, type Tuple } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
 
@@ -78,10 +78,13 @@ export class Tensor {
   readonly layout: Layout;
   /** Where this came from, for messages and reports: a parameter's path, or the op that made it. */
   label: string | undefined;
+  /** @internal The scope that releases it. */
+  owner: OpenScope | undefined;
   #device: Device | undefined;
   #dtype: DType;
   #storage: Storage | undefined;
   #disposed = false;
+  #orphan = false;
 
   /** @internal Use a device's `tensor`, `zeros`, … */
   constructor(device: Device | undefined, dtype: DType, layout: Layout, storage: Storage | undefined, label?: string) {
@@ -156,7 +159,7 @@ export class Tensor {
   }
   /** One dimension; negative counts from the end. */
   dim(i: number): number {
-    return this.shape[dimIndex("dim", i, this.rank, String(this))]!;
+    return this.shape[dimIndex("dim", i, this.rank, this)]!;
   }
 
   // --- lifetime ---
@@ -164,7 +167,7 @@ export class Tensor {
   dispose(): void {
     if (this.#disposed || !this.#storage) return;
     this.#disposed = true;
-    orphans.unregister(this);
+    if (this.#orphan) orphans.unregister(this);
     this.#storage.release();
   }
   /** The same as `dispose()`, for `using`. */
@@ -173,7 +176,9 @@ export class Tensor {
   }
   /** @internal */
   adoptBy(owner: (t: Tensor) => boolean): void {
-    if (!owner(this) && this.#storage) orphans.register(this, this.#storage, this);
+    if (this.#disposed || owner(this) || !this.#storage) return;
+    if (!this.#orphan) orphans.register(this, this.#storage, this);
+    this.#orphan = true;
   }
   /** @internal The storage, alive. */
   storage(): Storage {
@@ -684,13 +689,13 @@ export class Tensor {
   /** Joins dimensions start…end into one. */
   flatten(start = 0, end = -1): Tensor {
     if (this.rank === 0) return this.reshape(1);
-    const [s, e] = [dimIndex("flatten", start, this.rank, String(this)), dimIndex("flatten", end, this.rank, String(this))];
+    const [s, e] = [dimIndex("flatten", start, this.rank, this), dimIndex("flatten", end, this.rank, this)];
     if (s > e) throw new ShapeError("flatten", `dimension ${start} lies after ${end}: ${this}`);
     return this.reshape([...this.shape.slice(0, s), sizeOf(this.shape.slice(s, e + 1)), ...this.shape.slice(e + 1)]);
   }
   /** Splits one dimension into several; one -1 is inferred. */
   unflatten(dim: number, sizes: readonly number[]): Tensor {
-    const d = dimIndex("unflatten", dim, this.rank, String(this));
+    const d = dimIndex("unflatten", dim, this.rank, this);
     const known = sizes.reduce((a, n) => (n === -1 ? a : a * n), 1);
     const filled = sizes.map((n) => (n === -1 ? this.shape[d]! / known : n));
     if (sizeOf(filled) !== this.shape[d])
@@ -699,25 +704,25 @@ export class Tensor {
   }
   /** A new dimension of size 1 before `dim`. */
   unsqueeze(dim: number): Tensor {
-    return this.viewAs(unsqueezeLayout(this.layout, dimIndex("unsqueeze", dim, this.rank + 1, String(this))));
+    return this.viewAs(unsqueezeLayout(this.layout, dimIndex("unsqueeze", dim, this.rank + 1, this)));
   }
   /** Drops `dim` (which must be 1), or all dimensions of size 1. */
   squeeze(dim?: number): Tensor {
     if (dim === undefined) return this.reshape(this.shape.filter((d) => d !== 1));
-    const d = dimIndex("squeeze", dim, this.rank, String(this));
+    const d = dimIndex("squeeze", dim, this.rank, this);
     if (this.shape[d] !== 1) throw new ShapeError("squeeze", `dimension ${d} is not 1: ${this}`);
     return this.viewAs(squeezeLayout(this.layout, d));
   }
   /** All dimensions in a new order. */
   permute(...order: readonly number[]): Tensor {
-    const dims = order.map((d) => dimIndex("permute", d, this.rank, String(this)));
+    const dims = order.map((d) => dimIndex("permute", d, this.rank, this));
     if (dims.length !== this.rank || new Set(dims).size !== this.rank)
       throw new ShapeError("permute", `[${order.join(", ")}] does not order the dimensions of ${this}`);
     return this.viewAs(permuteLayout(this.layout, dims));
   }
   /** Two dimensions change places. */
   transpose(a: number, b: number): Tensor {
-    const [i, j] = [dimIndex("transpose", a, this.rank, String(this)), dimIndex("transpose", b, this.rank, String(this))];
+    const [i, j] = [dimIndex("transpose", a, this.rank, this), dimIndex("transpose", b, this.rank, this)];
     return this.viewAs(
       permuteLayout(
         this.layout,
@@ -731,7 +736,7 @@ export class Tensor {
   }
   /** Moves one dimension to another place. */
   movedim(from: number, to: number): Tensor {
-    const [f, t] = [dimIndex("movedim", from, this.rank, String(this)), dimIndex("movedim", to, this.rank, String(this))];
+    const [f, t] = [dimIndex("movedim", from, this.rank, this), dimIndex("movedim", to, this.rank, this)];
     const rest = this.shape.map((_, d) => d).filter((d) => d !== f);
     return this.permute(...rest.toSpliced(t, 0, f));
   }
@@ -744,7 +749,7 @@ export class Tensor {
   }
   /** `length` entries of `dim` from `start`. */
   narrow(dim: number, start: number, length: number): Tensor {
-    const d = dimIndex("narrow", dim, this.rank, String(this));
+    const d = dimIndex("narrow", dim, this.rank, this);
     if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > this.shape[d]!) {
       throw new ShapeError("narrow", `${length} entries from ${start} do not lie in dimension ${d} of ${this}`);
     }
@@ -784,7 +789,7 @@ export class Tensor {
   }
   /** Windows of `size` every `step` along `dim`, appended as a last dimension (torch.Tensor.unfold). */
   unfold(dim: number, size: number, step: number): Tensor {
-    const d = dimIndex("unfold", dim, this.rank, String(this));
+    const d = dimIndex("unfold", dim, this.rank, this);
     const { shape, strides, offset } = this.layout;
     if (size > shape[d]! || size < 0 || step < 1)
       throw new ShapeError("unfold", `windows of ${size} every ${step} do not fit dimension ${d} of ${this}`);
@@ -794,7 +799,7 @@ export class Tensor {
   /** Reversed along the given dimensions. */
   flip(...dims: readonly number[]): Tensor {
     const layout = dims.reduce((l, d) => {
-      const i = dimIndex("flip", d, this.rank, String(this));
+      const i = dimIndex("flip", d, this.rank, this);
       return l.shape[i] === 0 ? l : stepLayout(l, i, -1);
     }, this.layout);
     return this.viewAs(layout);
@@ -825,7 +830,7 @@ export class Tensor {
   }
   /** Each entry of `dim` n times in a row. */
   repeatInterleave(n: number, dim: number): Tensor {
-    const d = dimIndex("repeatInterleave", dim, this.rank, String(this));
+    const d = dimIndex("repeatInterleave", dim, this.rank, this);
     return scope(() => {
       const grown = this.unsqueeze(d + 1);
       return grown.expand(grown.shape.with(d + 1, n)).reshape(this.shape.with(d, this.shape[d]! * n));

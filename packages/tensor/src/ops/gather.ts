@@ -16,7 +16,7 @@ function indexTensor(op: string, index: Tensor): Tensor {
 export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
   checkDevices("gather", [x, index]);
   checkComputable("gather", x);
-  const d = dimIndex("gather", dim, x.rank, String(x));
+  const d = dimIndex("gather", dim, x.rank, x);
   checkIndexShape("gather", x, index, d);
   const out = x.device.empty(index.shape, x.dtype, "gather");
   if (out.size > 0) x.device.backend.kernels.gather(out.view, { x: x.view, index: indexTensor("gather", index).view }, { dim: d });
@@ -33,7 +33,7 @@ export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor, add:
   const op = add ? "scatterAdd" : "scatter";
   checkDevices(op, [x, index, src]);
   checkComputable(op, x);
-  const d = dimIndex(op, dim, x.rank, String(x));
+  const d = dimIndex(op, dim, x.rank, x);
   checkIndexShape(op, x, index, d);
   if (src.rank !== x.rank || src.shape.some((n, i) => n < index.shape[i]!))
     throw new ShapeError(op, `src does not cover the index: src ${src}, index ${index}`);
@@ -49,7 +49,7 @@ export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor, add:
 /** Whole slices of x along `dim`. index [n] → the same shape with n in place of `dim`. */
 export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   checkDevices("indexSelect", [x, index]);
-  const d = dimIndex("indexSelect", dim, x.rank, String(x));
+  const d = dimIndex("indexSelect", dim, x.rank, x);
   if (index.rank !== 1) throw new ShapeError("indexSelect", `the index is a list: ${index}`);
   const packed = isQuantized(x.dtype) || x.dtype.startsWith("f8");
   if (packed && (x.rank !== 2 || d !== 0)) throw new ShapeError("indexSelect", `rows of a ${x.dtype} matrix only: ${x}`);
@@ -72,7 +72,7 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
 export function indexAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
   checkDevices("indexAdd", [x, index, src]);
   checkComputable("indexAdd", x);
-  const d = dimIndex("indexAdd", dim, x.rank, String(x));
+  const d = dimIndex("indexAdd", dim, x.rank, x);
   const want = x.shape.map((n, i) => (i === d ? index.size : n));
   if (index.rank !== 1 || !sameShape(src.shape, want))
     throw new ShapeError("indexAdd", `src must be ${formatShape(want)}: x ${x}, index ${index}, src ${src}`);
@@ -94,7 +94,7 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
 export function argsort(x: Tensor, dim: number, descending: boolean): Tensor {
   checkComputable("argsort", x);
   if (x.rank === 0) return x.device.zeros([], "i32");
-  return alongLast(x, dimIndex("argsort", dim, x.rank, String(x)), (rows) => {
+  return alongLast(x, dimIndex("argsort", dim, x.rank, x), (rows) => {
     const out = x.device.empty(rows.shape, "i32", "argsort");
     if (out.size > 0) x.device.backend.kernels.argsort(out.view, { x: rows.view }, { descending });
     return out;

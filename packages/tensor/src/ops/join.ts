@@ -18,7 +18,7 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   const first = tensors[0];
   if (!first) throw new ShapeError("cat", "needs at least one tensor");
   checkDevices("cat", tensors);
-  const d = dimIndex("cat", dim, first.rank, String(first));
+  const d = dimIndex("cat", dim, first.rank, first);
   const dtype = tensors.reduce((p, t) => promote(p, t.dtype), first.dtype);
   for (const t of tensors) {
     const fits = t.rank === first.rank && t.shape.every((n, i) => i === d || n === first.shape[i]);
@@ -46,7 +46,7 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   const first = tensors[0];
   if (!first) throw new ShapeError("stack", "needs at least one tensor");
   if (tensors.some((t) => !sameShape(t.shape, first.shape))) throw new ShapeError("stack", `shapes differ: ${tensors.join(", ")}`);
-  const d = dimIndex("stack", dim, first.rank + 1, String(first));
+  const d = dimIndex("stack", dim, first.rank + 1, first);
   return cat(
     tensors.map((t) => t.unsqueeze(d)),
     d,
@@ -110,7 +110,7 @@ function padFromEdge(x: Tensor, dim: number, before: number, after: number, mode
 
 /** Shifts cyclically by `shift` along `dim`. */
 export function roll(x: Tensor, shift: number, dim: number): Tensor {
-  const d = dimIndex("roll", dim, x.rank, String(x));
+  const d = dimIndex("roll", dim, x.rank, x);
   const n = x.dim(d);
   const s = n === 0 ? 0 : ((shift % n) + n) % n;
   return s === 0 ? x.copy() : cat([x.narrow(d, n - s, s), x.narrow(d, 0, n - s)], d);

@@ -16,7 +16,7 @@ export function softmax(x: Tensor, dim: number, log: boolean): Tensor {
   const op = log ? "logSoftmax" : "softmax";
   checkFloat(op, x);
   if (x.rank === 0) return softmax(x.reshape(1), 0, log).reshape();
-  return alongLast(x, dimIndex(op, dim, x.rank, String(x)), (rows) => {
+  return alongLast(x, dimIndex(op, dim, x.rank, x), (rows) => {
     const out = x.device.empty(rows.shape, x.dtype, op);
     if (out.size > 0) x.device.backend.kernels.softmax(out.view, { x: rows.view }, { log });
     return out;

@@ -39,7 +39,7 @@ export function reduce(kind: ReduceKind, x: Tensor, dims: Dims, { keepdim = fals
 
 function reducedAxes(kind: string, x: Tensor, dims: Dims): number[] {
   if (dims === undefined) return x.shape.map((_, i) => i);
-  const list = (typeof dims === "number" ? [dims] : dims).map((d) => dimIndex(kind, d, x.rank, String(x)));
+  const list = (typeof dims === "number" ? [dims] : dims).map((d) => dimIndex(kind, d, x.rank, x));
   if (new Set(list).size !== list.length) throw new ShapeError(kind, `a dimension appears twice in [${list.join(", ")}]: ${x}`);
   return list.sort((a, b) => a - b);
 }
@@ -57,7 +57,7 @@ function reducedDType(kind: ReduceKind, x: Tensor): DType {
 export function scan(kind: "sum" | "prod", x: Tensor, dim: number): Tensor {
   const op = kind === "sum" ? "cumsum" : "cumprod";
   checkComputable(op, x);
-  const d = dimIndex(op, dim, x.rank, String(x));
+  const d = dimIndex(op, dim, x.rank, x);
   return alongLast(x, d, (rows) => {
     const out = x.device.empty(rows.shape, isFloat(x.dtype) ? x.dtype : "i32", op);
     if (sizeOf(rows.shape) > 0) x.device.backend.kernels.scan(out.view, { x: rows.view }, { kind });

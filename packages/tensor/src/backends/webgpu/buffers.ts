@@ -34,11 +34,13 @@ export function storeOf(buffer: DeviceBuffer): Store {
 }
 
 const minClassBytes = 256;
+const maxLabels = 4096;
 
 /** The smallest size class that holds `bytes`: powers of two in eight steps per octave, multiples of 256. */
 export function sizeClass(bytes: number): number {
   if (bytes <= 2048) return Math.max(minClassBytes, Math.ceil(bytes / 256) * 256);
-  const step = 2 ** (Math.floor(Math.log2(bytes)) - 3);
+  const octave = bytes < 2 ** 31 ? 31 - Math.clz32(bytes) : Math.floor(Math.log2(bytes));
+  const step = 2 ** (octave - 3);
   return Math.ceil(bytes / step) * step;
 }
 
@@ -125,7 +127,7 @@ export class BufferPool {
   }
 
   report(): MemoryReport {
-    const byLabel = [...this.live].map(([label, { bytes, count }]) => ({ label, bytes, count }));
+    const byLabel = [...this.live].filter(([, { count }]) => count > 0).map(([label, { bytes, count }]) => ({ label, bytes, count }));
     byLabel.sort((a, b) => b.bytes - a.bytes);
     return { liveBytes: this.liveBytes, pooledBytes: this.pooledBytes, peakBytes: this.peakBytes, byLabel };
   }
@@ -191,10 +193,18 @@ export class BufferPool {
 
   private count(label: string, bytes: number, n: number): void {
     this.liveBytes += bytes;
-    const entry = this.live.get(label) ?? { bytes: 0, count: 0 };
+    let entry = this.live.get(label);
+    if (!entry) {
+      if (this.live.size >= maxLabels) this.forgetLabels();
+      entry = { bytes: 0, count: 0 };
+      this.live.set(label, entry);
+    }
     entry.bytes += bytes;
     entry.count += n;
-    if (entry.count > 0) this.live.set(label, entry);
-    else this.live.delete(label);
+  }
+
+  /** Labels without live buffers; they are kept for a while because most come back with the next op. */
+  private forgetLabels(): void {
+    for (const [label, { count }] of this.live) if (count === 0) this.live.delete(label);
   }
 }

@@ -2,7 +2,7 @@
 import type { OpTiming } from "../backend.ts";
 import type { Store } from "./buffers.ts";
 import type { DeviceTraits } from "./limits.ts";
-import { type PipelineCache, type Program, uniformSlotBytes } from "./pipelines.ts";
+import { type BindingWindows, type PipelineCache, type Program, paramWords, uniformSlotBytes } from "./pipelines.ts";
 import { Profiler } from "./profile.ts";
 
 /** Memory bound to one variable of a kernel. */
@@ -22,6 +22,19 @@ export interface Dispatch {
   readonly grid: number | readonly [number, number, number];
   readonly flops?: number;
   readonly bytes?: number;
+}
+
+/** A dispatch without its buffers: it can be repeated on others of the same sizes. */
+export interface Launch {
+  readonly op: string;
+  readonly label: string;
+  readonly program: Program;
+  readonly windows: BindingWindows;
+  /** Parameters as the kernel reads them. */
+  readonly words: Uint32Array<ArrayBuffer>;
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+  readonly bytes: number;
 }
 
 const uniformSlots = 1024;
@@ -44,6 +57,7 @@ export class Recorder {
   private encoder: GPUCommandEncoder | undefined;
   private pass: GPUComputePassEncoder | undefined;
   private current: Program | undefined;
+  private group: GPUBindGroup | undefined;
   private flops = 0;
   private bytes = 0;
   private ring: { buffer: GPUBuffer; group: GPUBindGroup; words: Uint32Array<ArrayBuffer>; used: number } | undefined;
@@ -62,47 +76,51 @@ export class Recorder {
     return this.encoder !== undefined;
   }
 
-  record(d: Dispatch): void {
-    const [x, y, z] = typeof d.grid === "number" ? foldGrid(d.grid) : d.grid;
-    if (x === 0 || y === 0 || z === 0) return;
-    const stores: Store[] = [];
-    const offsets: number[] = [];
-    const sizes: number[] = [];
-    for (const b of d.bindings) {
-      stores.push(b.store);
-      offsets.push(b.byteOffset);
-      sizes.push(b.byteLength);
-      b.store.epoch = this.epoch;
-    }
-    const group = this.cache.bindGroup(d.program, stores, offsets, sizes);
-    const ringOffset = this.fillParams(d.program, d.params);
-    const pass = this.profiler ? this.timedPass(d) : this.openPass();
-    this.encode(pass, d.program, group, ringOffset);
-    pass.dispatchWorkgroups(x, y, z);
-    if (this.profiler) this.closePass();
-    this.account(d.flops ?? 0, d.bytes ?? 0);
+  /** Records a dispatch; the launch that would repeat it, or undefined if there was nothing to do. */
+  record(d: Dispatch): Launch | undefined {
+    const grid = typeof d.grid === "number" ? foldGrid(d.grid) : d.grid;
+    if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return undefined;
+    const windows = { byteOffsets: d.bindings.map((b) => b.byteOffset), byteLengths: d.bindings.map((b) => b.byteLength) };
+    const { op, program, label = program.label, flops = 0, bytes = 0 } = d;
+    const launch = { ...{ op, label, program, windows, grid, flops, bytes }, words: paramWords(program, d.params) };
+    const stores = d.bindings.map((b) => b.store);
+    this.run(launch, stores);
+    return launch;
   }
 
-  private encode(pass: GPUComputePassEncoder, program: Program, group: GPUBindGroup, ringOffset: number): void {
+  /** Appends a launch to the stream, on the given buffers. */
+  run(launch: Launch, stores: readonly Store[]): void {
+    const { program, windows, grid, words } = launch;
+    for (let i = 0; i < stores.length; i++) stores[i]!.epoch = this.epoch;
+    const group = this.cache.bindGroup(program, stores, windows);
+    const ringOffset = program.immediates || words.length === 0 ? -1 : this.fillRing(words);
+    // A full ring has submitted what came before.
+    if (ringOffset >= 0) for (let i = 0; i < stores.length; i++) stores[i]!.epoch = this.epoch;
+    const pass = this.profiler ? this.timedPass(launch) : this.openPass();
+    this.encode(pass, launch, group, ringOffset);
+    if (grid[2] !== 1) pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+    else if (grid[1] !== 1) pass.dispatchWorkgroups(grid[0], grid[1]);
+    else pass.dispatchWorkgroups(grid[0]);
+    if (this.profiler) this.closePass();
+    this.account(launch.flops, launch.bytes);
+  }
+
+  private encode(pass: GPUComputePassEncoder, { program, words }: Launch, group: GPUBindGroup, ringOffset: number): void {
     if (this.current !== program) {
       pass.setPipeline(program.pipeline);
       this.current = program;
     }
-    pass.setBindGroup(0, group);
+    if (this.group !== group) {
+      pass.setBindGroup(0, group);
+      this.group = group;
+    }
     if (ringOffset >= 0) pass.setBindGroup(1, this.ring!.group, [ringOffset]);
-    else if (program.words.length > 0) pass.setImmediates(0, program.words);
+    // The buffer, not the array: Node's bindings take four times as long to look into a typed array.
+    else if (words.length > 0) pass.setImmediates(0, words.buffer);
   }
 
-  /** Writes parameters into the program's words and, without immediates, into the uniform ring; returns the ring offset or -1. */
-  private fillParams(program: Program, params: readonly number[]): number {
-    const { types, words, floats, signed } = program;
-    for (let i = 0; i < params.length; i++) {
-      const v = params[i]!;
-      if (types[i] === 0) words[i] = v;
-      else if (types[i] === 1) floats[i] = v;
-      else signed[i] = v;
-    }
-    if (program.immediates || words.length === 0) return -1;
+  /** Puts parameters into the uniform ring, for devices without immediates; returns their byte offset. */
+  private fillRing(words: Uint32Array): number {
     if (this.ring?.used === uniformSlots) this.submit();
     const ring = (this.ring ??= this.createRing());
     const offset = ring.used++ * uniformSlotBytes;
@@ -121,12 +139,12 @@ export class Recorder {
     return this.pass;
   }
 
-  private timedPass(d: Dispatch): GPUComputePassEncoder {
+  private timedPass(launch: Launch): GPUComputePassEncoder {
     this.closePass();
     if (this.profiler!.full) this.submit();
     this.encoder ??= this.device.createCommandEncoder({ label: "profile" });
-    const timestampWrites = this.profiler!.begin(d.op, d.label ?? d.program.label, d.flops ?? 0, d.bytes ?? 0);
-    this.pass = this.encoder.beginComputePass({ label: d.op, ...(timestampWrites ? { timestampWrites } : {}) });
+    const timestampWrites = this.profiler!.begin(launch.op, launch.label, launch.flops, launch.bytes);
+    this.pass = this.encoder.beginComputePass({ label: launch.op, ...(timestampWrites ? { timestampWrites } : {}) });
     return this.pass;
   }
 
@@ -134,6 +152,7 @@ export class Recorder {
     this.pass?.end();
     this.pass = undefined;
     this.current = undefined;
+    this.group = undefined;
   }
 
   private account(flops: number, bytes: number): void {

@@ -7,6 +7,7 @@ import { BufferPool, type GpuBuffer, storeOf } from "./buffers.ts";
 import { type Dispatch, Recorder } from "./encoder.ts";
 import type { KernelContext } from "./kernels/context.ts";
 import { makeKernels } from "./kernels/index.ts";
+import { LaunchPlans } from "./launch-plans.ts";
 import { type DeviceTraits, traitsOf } from "./limits.ts";
 import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
 import { PipelineCache } from "./pipelines.ts";
@@ -42,6 +43,7 @@ export class WebGpuBackend implements Backend {
   private readonly cache: PipelineCache;
   private readonly recorder: Recorder;
   private readonly readback: Readback;
+  private readonly plans: LaunchPlans;
   private lost: DeviceError | undefined;
   private failure: Error | undefined;
 
@@ -58,25 +60,37 @@ export class WebGpuBackend implements Backend {
     this.cache = new PipelineCache(device, traits.immediates);
     this.recorder = new Recorder(device, this.cache, traits, () => this.sweep());
     this.readback = new Readback(device);
-    this.kernels = makeKernels(this.kernelContext());
+    this.plans = new LaunchPlans({
+      checkAlive: (op) => this.checkAlive(op),
+      run: (launch, stores) => this.recorder.run(launch, stores),
+      scratch: (byteLength, label) => this.pool.allocate(byteLength, label),
+      drop: (buffer) => this.pool.release(buffer),
+    });
+    this.kernels = this.plans.wrap(this.rawKernels());
     this.listen();
   }
 
-  private kernelContext(): KernelContext {
-    const self = this;
-    return {
+  /** The kernels themselves; the plans listen to what they record. */
+  private rawKernels(): KernelTable {
+    const { plans } = this;
+    const ctx: KernelContext = {
       traits: this.capabilities,
       program: (key, spec) => this.cache.program(key, spec),
       record: (d: Dispatch) => {
-        this.checkAlive(d.op);
-        this.recorder.record(d);
+        const launch = this.recorder.record(d);
+        if (launch) plans.launched(launch, d.bindings);
       },
-      scratch: (byteLength, label) => this.pool.allocate(byteLength, label),
-      drop: (buffer) => this.pool.release(buffer),
+      scratch: (byteLength, label) => plans.scratched(this.pool.allocate(byteLength, label)),
+      drop: (buffer) => {
+        plans.dropped(buffer);
+        this.pool.release(buffer);
+      },
       get kernels(): KernelTable {
-        return self.kernels;
+        return kernels;
       },
     };
+    const kernels = makeKernels(ctx);
+    return kernels;
   }
 
   private listen(): void {

@@ -32,11 +32,26 @@ export interface Program {
   readonly groupLayout: GPUBindGroupLayout;
   readonly pipeline: GPUComputePipeline;
   readonly immediates: boolean;
-  readonly words: Uint32Array<ArrayBuffer>;
-  readonly floats: Float32Array<ArrayBuffer>;
-  readonly signed: Int32Array<ArrayBuffer>;
-  /** 0 u32, 1 f32, 2 i32. */
+  /** Of the parameters: 0 u32, 1 f32, 2 i32. */
   readonly types: Uint8Array;
+}
+
+/** The part of each buffer that a dispatch binds, in the order of the program's bindings. */
+export interface BindingWindows {
+  readonly byteOffsets: readonly number[];
+  readonly byteLengths: readonly number[];
+}
+
+/** Parameter values as the program's 32-bit words. */
+export function paramWords({ types }: Program, params: readonly number[]): Uint32Array<ArrayBuffer> {
+  const words = new Uint32Array(types.length);
+  const [floats, signed] = [new Float32Array(words.buffer), new Int32Array(words.buffer)];
+  params.forEach((v, i) => {
+    if (types[i] === 0) words[i] = v;
+    else if (types[i] === 1) floats[i] = v;
+    else signed[i] = v;
+  });
+  return words;
 }
 
 const immediateWords = 16;
@@ -76,6 +91,41 @@ export function moduleText(spec: ProgramSpec, immediates: boolean): string {
 /** Whether a kernel's parameters go into immediates. */
 export const usesImmediates = (spec: ProgramSpec, supported: boolean): boolean => supported && spec.params.length <= immediateWords;
 
+interface CachedGroup {
+  readonly group: GPUBindGroup;
+  readonly layout: GPUBindGroupLayout;
+  readonly ids: readonly number[];
+  readonly windows: BindingWindows;
+  /** Another group with the same hash. */
+  readonly next: CachedGroup | undefined;
+}
+
+function hashOf(stores: readonly Store[], { byteOffsets, byteLengths }: BindingWindows): number {
+  let h = stores.length;
+  for (let i = 0; i < stores.length; i++) {
+    h = Math.imul(h ^ stores[i]!.id, 0x9e3779b1) ^ (h >>> 15);
+    h = Math.imul(h ^ byteOffsets[i]!, 0x85ebca6b) ^ byteLengths[i]!;
+  }
+  return h;
+}
+
+function find(
+  first: CachedGroup | undefined,
+  { groupLayout }: Program,
+  stores: readonly Store[],
+  windows: BindingWindows,
+): CachedGroup | undefined {
+  for (let g = first; g; g = g.next) if (g.layout === groupLayout && sameWindows(g, stores, windows)) return g;
+  return undefined;
+}
+
+function sameWindows({ ids, windows }: CachedGroup, stores: readonly Store[], { byteOffsets, byteLengths }: BindingWindows): boolean {
+  for (let i = 0; i < stores.length; i++) {
+    if (ids[i] !== stores[i]!.id || windows.byteOffsets[i] !== byteOffsets[i] || windows.byteLengths[i] !== byteLengths[i]) return false;
+  }
+  return ids.length === stores.length;
+}
+
 /** Compiles each distinct kernel once and hands out bind groups. */
 export class PipelineCache {
   private readonly device: GPUDevice;
@@ -86,8 +136,9 @@ export class PipelineCache {
   private readonly pipelineLayouts = new Map<string, GPUPipelineLayout>();
   private readonly uniformLayout: GPUBindGroupLayout;
   // Two generations: what the older one still gives is moved to the younger; the rest goes when the younger is full.
-  private young = new Map<string, GPUBindGroup>();
-  private old = new Map<string, GPUBindGroup>();
+  private young = new Map<number, CachedGroup>();
+  private old = new Map<number, CachedGroup>();
+  private youngCount = 0;
 
   constructor(device: GPUDevice, immediates: boolean) {
     this.device = device;
@@ -125,14 +176,8 @@ export class PipelineCache {
     const layout = this.pipelineLayout(layoutKey, groupLayout, uniform, immediates ? spec.params.length * 4 : 0);
     const module = device.createShaderModule({ label, code });
     const pipeline = device.createComputePipeline({ label, layout, compute: { module, entryPoint: "main" } });
-    const memory = new ArrayBuffer(spec.params.length * 4);
     const types = Uint8Array.from(spec.params, (p) => ["u32", "f32", "i32"].indexOf(splitParam(p)[1]));
-    const program: Program = {
-      ...{ label, layoutKey, groupLayout, pipeline, immediates, types },
-      words: new Uint32Array(memory),
-      floats: new Float32Array(memory),
-      signed: new Int32Array(memory),
-    };
+    const program: Program = { label, layoutKey, groupLayout, pipeline, immediates, types };
     this.bySource.set(code, program);
     return program;
   }
@@ -161,27 +206,29 @@ export class PipelineCache {
     return layout;
   }
 
-  /** A bind group over (store, offset, size) triples, from the cache when the pool returned the same buffers. */
-  bindGroup(program: Program, stores: readonly Store[], offsets: readonly number[], sizes: readonly number[]): GPUBindGroup {
-    let key = program.layoutKey;
-    for (let i = 0; i < stores.length; i++) key += `|${stores[i]!.id}:${offsets[i]}:${sizes[i]}`;
-    const young = this.young.get(key);
-    if (young) return young;
-    const group = this.old.get(key) ?? this.createBindGroup(program, stores, offsets, sizes);
-    if (this.young.size >= 4096) {
+  /** A bind group over windows of stores, from the cache when the pool returned the same buffers. */
+  bindGroup(program: Program, stores: readonly Store[], windows: BindingWindows): GPUBindGroup {
+    const hash = hashOf(stores, windows);
+    const young = find(this.young.get(hash), program, stores, windows);
+    if (young) return young.group;
+    const kept = find(this.old.get(hash), program, stores, windows);
+    if (this.youngCount++ >= 4096) {
       this.old = this.young;
       this.young = new Map();
+      this.youngCount = 0;
     }
-    this.young.set(key, group);
+    const group = kept?.group ?? this.createBindGroup(program, stores, windows);
+    const ids = stores.map((s) => s.id);
+    this.young.set(hash, { group, layout: program.groupLayout, ids, windows, next: this.young.get(hash) });
     return group;
   }
 
-  private createBindGroup(program: Program, stores: readonly Store[], offsets: readonly number[], sizes: readonly number[]): GPUBindGroup {
+  private createBindGroup({ label, groupLayout }: Program, stores: readonly Store[], windows: BindingWindows): GPUBindGroup {
     const entries = stores.map((s, binding) => ({
       binding,
-      resource: { buffer: s.gpu, offset: offsets[binding]!, size: sizes[binding]! },
+      resource: { buffer: s.gpu, offset: windows.byteOffsets[binding]!, size: windows.byteLengths[binding]! },
     }));
-    return this.device.createBindGroup({ label: program.label, layout: program.groupLayout, entries });
+    return this.device.createBindGroup({ label, layout: groupLayout, entries });
   }
 
   uniformGroup(buffer: GPUBuffer): GPUBindGroup {
@@ -193,5 +240,6 @@ export class PipelineCache {
   clearBindGroups(): void {
     this.young.clear();
     this.old.clear();
+    this.youngCount = 0;
   }
 }

@@ -1,0 +1,166 @@
+// Launch plans: the first call of a kernel with given shapes runs the kernel's own code (choice of variant, splitting, program keys) and remembers
+// the dispatches it recorded; later calls replay them on their own buffers. A forward pass repeats the same few calls thousands of times.
+// Kernels must therefore decide from layouts, dtypes, attributes and the device's traits alone, never from buffers or counters.
+import type { Kernel, KernelTable, OpName } from "../../ops/table.ts";
+import type { GpuBuffer, Store } from "./buffers.ts";
+import type { Binding, Launch } from "./encoder.ts";
+import { LaunchSignature } from "./launch-signature.ts";
+
+/** What a call did, with operands and scratch memory by number. */
+type Step =
+  | { readonly kind: "launch"; readonly launch: Launch; readonly slots: readonly number[] }
+  | { readonly kind: "scratch"; readonly slot: number; readonly byteLength: number; readonly label: string }
+  | { readonly kind: "drop"; readonly slot: number };
+
+interface Plan {
+  readonly signature: Float64Array;
+  readonly steps: readonly Step[];
+  /** Another plan with the same hash. */
+  readonly next: Plan | undefined;
+}
+
+/** What plans need from the backend. */
+export interface LaunchHost {
+  checkAlive(op: string): void;
+  run(launch: Launch, stores: readonly Store[]): void;
+  scratch(byteLength: number, label: string): GpuBuffer;
+  drop(buffer: GpuBuffer): void;
+}
+
+const maxPlans = 8192;
+
+/** Remembers and replays kernel calls; `launched`, `scratched` and `dropped` listen to the call being remembered. */
+export class LaunchPlans {
+  private readonly host: LaunchHost;
+  private readonly plans = new Map<number, Plan>();
+  private readonly signature = new LaunchSignature();
+  private recording: Recording | undefined;
+  private count = 0;
+
+  constructor(host: LaunchHost) {
+    this.host = host;
+  }
+
+  /** The same kernels, remembering. */
+  wrap(kernels: KernelTable): KernelTable {
+    const wrapped = Object.entries(kernels).map(([op, kernel], i) => [op, this.remembering(op as OpName, i, kernel as Kernel<OpName>)]);
+    return Object.fromEntries(wrapped) as KernelTable;
+  }
+
+  private remembering(op: OpName, number: number, kernel: Kernel<OpName>): Kernel<OpName> {
+    return (out, inputs, attrs) => {
+      this.host.checkAlive(op);
+      const { signature } = this;
+      signature.describe(number, out, inputs, attrs);
+      const hash = signature.hash();
+      for (let plan = this.plans.get(hash); plan; plan = plan.next) {
+        if (signature.equals(plan.signature)) {
+          this.replay(plan, signature.stores.slice(0, signature.storeCount));
+          return;
+        }
+      }
+      this.record(hash, () => kernel(out, inputs, attrs));
+    };
+  }
+
+  private record(hash: number, call: () => void): void {
+    const { signature } = this;
+    const numbers = signature.complete ? signature.numbers.slice(0, signature.length) : undefined;
+    const recording = new Recording(signature.stores.slice(0, signature.storeCount));
+    this.recording = recording;
+    try {
+      call();
+    } catch (error) {
+      for (const buffer of recording.held) this.host.drop(buffer);
+      throw error;
+    } finally {
+      this.recording = undefined;
+    }
+    if (!numbers || !recording.repeatable) return;
+    if (this.count++ >= maxPlans) this.forget();
+    this.plans.set(hash, { signature: numbers, steps: recording.steps, next: this.plans.get(hash) });
+  }
+
+  private replay({ steps }: Plan, stores: Store[]): void {
+    const held: (GpuBuffer | undefined)[] = [];
+    try {
+      for (const step of steps) {
+        if (step.kind === "launch") this.host.run(step.launch, pick(stores, step.slots));
+        else if (step.kind === "scratch") {
+          const buffer = this.host.scratch(step.byteLength, step.label);
+          held[step.slot] = buffer;
+          stores[step.slot] = buffer.store!;
+        } else {
+          this.host.drop(held[step.slot]!);
+          held[step.slot] = undefined;
+        }
+      }
+    } catch (error) {
+      for (const buffer of held) if (buffer) this.host.drop(buffer);
+      throw error;
+    }
+  }
+
+  /** Drops all plans: needed when kernels would decide differently from now on. */
+  forget(): void {
+    this.plans.clear();
+    this.count = 0;
+  }
+
+  launched(launch: Launch, bindings: readonly Binding[]): void {
+    this.recording?.launched(launch, bindings);
+  }
+  scratched(buffer: GpuBuffer): GpuBuffer {
+    this.recording?.scratched(buffer);
+    return buffer;
+  }
+  dropped(buffer: GpuBuffer): void {
+    this.recording?.dropped(buffer);
+  }
+}
+
+function pick(stores: readonly Store[], slots: readonly number[]): readonly Store[] {
+  const picked: Store[] = [];
+  for (let i = 0; i < slots.length; i++) picked.push(stores[slots[i]!]!);
+  return picked;
+}
+
+/** One call while it is remembered. */
+class Recording {
+  readonly steps: Step[] = [];
+  /** False when the call used memory that is neither an operand nor its own. */
+  repeatable = true;
+  private readonly slotOfStore: Map<Store, number>;
+  private readonly slotOfScratch = new Map<GpuBuffer, number>();
+  private slots: number;
+
+  constructor(operands: readonly Store[]) {
+    this.slotOfStore = new Map(operands.map((s, i) => [s, i]));
+    this.slots = operands.length;
+  }
+
+  launched(launch: Launch, bindings: readonly Binding[]): void {
+    const slots = bindings.map((b) => this.slotOfStore.get(b.store) ?? -1);
+    if (slots.includes(-1)) this.repeatable = false;
+    this.steps.push({ kind: "launch", launch, slots });
+  }
+
+  /** Scratch memory not dropped yet. */
+  get held(): Iterable<GpuBuffer> {
+    return this.slotOfScratch.keys();
+  }
+
+  scratched(buffer: GpuBuffer): void {
+    const slot = this.slots++;
+    this.slotOfStore.set(buffer.store!, slot);
+    this.slotOfScratch.set(buffer, slot);
+    this.steps.push({ kind: "scratch", slot, byteLength: buffer.byteLength, label: buffer.label });
+  }
+
+  dropped(buffer: GpuBuffer): void {
+    const slot = this.slotOfScratch.get(buffer);
+    if (slot === undefined) this.repeatable = false;
+    else this.steps.push({ kind: "drop", slot });
+    this.slotOfScratch.delete(buffer);
+  }
+}
