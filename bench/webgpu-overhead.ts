@@ -1,9 +1,11 @@
 // What recording an op costs on the host: Dawn's null backend executes nothing, so all that is left is our code, N-API and validation.
-// Run: node --conditions=@wick/source --import tsx bench/webgpu-overhead.ts
+// Kernels alone; bench/webgpu-step.ts has tensors, modules and scopes on top.
+// Run: npx tsx --conditions=@wick/source bench/webgpu-overhead.ts
 import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createWebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
 import { contiguousLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, constNode, type ExprNode, inputNode, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import { mainThreadMs } from "./thread-time.ts";
 
 const backend = await createWebGpuBackend({ driver: "null" });
 const { kernels } = backend;
@@ -42,17 +44,16 @@ function output(shape: number[], run: (out: View) => void): void {
   backend.release(out.buffer);
 }
 
-/** Microseconds of processor time per call: the median of 15 rounds of 1,000, after one of warm-up. */
+/** Microseconds of the main thread's time per call: the median of 9 rounds of 5,000, after one of warm-up. */
 async function measure(op: () => void): Promise<number> {
   const rounds: number[] = [];
-  for (let r = 0; r < 16; r++) {
-    const start = process.cpuUsage();
-    for (let i = 0; i < 1000; i++) op();
-    const { user, system } = process.cpuUsage(start);
-    rounds.push((user + system) / 1000);
+  for (let r = 0; r < 10; r++) {
+    const start = mainThreadMs();
+    for (let i = 0; i < 5000; i++) op();
+    rounds.push((mainThreadMs() - start) / 5);
     await backend.idle();
   }
-  return rounds.slice(1).sort((a, b) => a - b)[7]!;
+  return rounds.slice(1).sort((a, b) => a - b)[4]!;
 }
 
 for (const [name, op] of Object.entries(ops)) console.log(`${name.padEnd(24)} ${(await measure(op)).toFixed(2)} us`);

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
-import type { Backend, View } from "../../src/backends/backend.ts";
+import type { Backend, DeviceBuffer, View } from "../../src/backends/backend.ts";
 import { sizeClass } from "../../src/backends/webgpu/buffers.ts";
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { DeviceError, OutOfMemoryError } from "../../src/errors.ts";
@@ -135,6 +135,28 @@ describe("memory", () => {
       b.kernels.fill(x, {}, { value: 2 });
       expect(floats(await b.read(x.buffer, 0, 4))).toEqual([2]);
     }));
+
+  it("what the driver refuses later is a typed error at the next wait; nothing is leaked and the device stays usable", async ({ skip }) => {
+    const b = await createWebGpuBackend({ robustness: true });
+    skip(b.description.includes("llvmpipe"), "llvmpipe never refuses: it takes memory when it is touched");
+    const taken: DeviceBuffer[] = [];
+    const fill = async (): Promise<void> => {
+      for (let i = 0; i < 64; i++) {
+        taken.push(b.allocate(b.capabilities.maxBufferBytes - 64, "huge"));
+        await b.idle();
+      }
+    };
+    await expect(fill()).rejects.toThrow(OutOfMemoryError);
+    for (const buffer of taken.splice(0)) b.release(buffer);
+    expect(b.memory().liveBytes).toBe(0);
+    b.trim();
+    const x = view(b, 4);
+    b.kernels.fill(x, {}, { value: 3 });
+    expect(floats(await b.read(x.buffer, 0, 8))).toEqual([3, 3]);
+    b.release(x.buffer);
+    expect(b.memory()).toMatchObject({ liveBytes: 0 });
+    b.destroy();
+  });
 
   it("a tensor beyond the largest buffer says so", () =>
     withDevice({ maxBufferBytes: 1 << 20 }, async (b) => {
