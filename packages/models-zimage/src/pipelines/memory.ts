@@ -1,9 +1,9 @@
 // Device memory of a Z-Image request, stage by stage: every stage is walked through on a device that holds no values.
 import { activationBytes, autoencoderNeeds, type StageNeeds, walkBlocks } from "@wick/diffusion";
 import { Qwen3 } from "@wick/encoders";
-import { type Device, hold, type Tensor } from "@wick/tensor";
+import { cat, type Device, hold, type Tensor } from "@wick/tensor";
 import { ZImage, type ZImageContext } from "../z-image.ts";
-import type { ZImageJob, ZImageRequest } from "./request.ts";
+import { guidesTogether, type ZImageJob, type ZImageRequest } from "./request.ts";
 import type { ZImageParts } from "./z-image-pipeline.ts";
 
 const f32Bytes = 4;
@@ -65,8 +65,9 @@ function denoiseActivations({ transformer }: ZImageParts, bytes: Bytes, { image,
       mask: mask && device.empty([1, 1, height, width]),
     });
     const context = (list: readonly Tensor[]) => walkBlocks(model.runContext(repeated(list, job.count), { height, width }));
-    using positive = hold(context(given.value.positive));
-    using negative = hold(job.negative && context(given.value.negative));
+    const together = guidesTogether(job);
+    using positive = hold(context(together ? [...given.value.positive, ...given.value.negative] : given.value.positive));
+    using negative = hold(job.negative && !together ? context(given.value.negative) : undefined);
     // The start, and the solver's copy of it.
     using x = hold([device.empty(job.shape), device.empty(job.shape)]);
     runBoth(model, device, x.value[0]!, job, positive.value, negative.value);
@@ -84,8 +85,10 @@ function runBoth(
   positive: ZImageContext,
   negative: ZImageContext | undefined,
 ): void {
-  const sigma = new Array<number>(job.shape[0]).fill(1);
-  using _p = hold(walkBlocks(model.run(x, sigma, positive)));
+  const together = guidesTogether(job);
+  const sigma = new Array<number>(together ? 2 * job.shape[0] : job.shape[0]).fill(1);
+  using both = hold(together ? cat([x, x], 0) : undefined);
+  using _p = hold(walkBlocks(model.run(both.value ?? x, sigma, positive)));
   using _n = hold(negative && walkBlocks(model.run(x, sigma, negative)));
   // The guided velocity and the next state.
   using _next = hold([device.empty(job.shape), device.empty(job.shape)]);

@@ -115,6 +115,17 @@ export interface ZImageJob {
   readonly negative: ZImageCaptions | undefined;
 }
 
+/** Latent pixels of a batch up to which both sides of guidance are evaluated at once. */
+const togetherPixels = 1024;
+
+/**
+ * Whether the guided and the unguided velocity are evaluated as one batch, as diffusers always does: at small sizes, where calls and the
+ * reading of weights cost more than the work, so that the activations of two evaluations matter little.
+ */
+export function guidesTogether({ shape: [b, , h, w], guidance, negative }: ZImageJob): boolean {
+  return negative !== undefined && (guidance.truncation ?? 1) >= 1 && b * h * w <= togetherPixels;
+}
+
 /** What a job depends on besides the request. */
 export interface ZImageJobContext {
   readonly config: ZImageConfig;

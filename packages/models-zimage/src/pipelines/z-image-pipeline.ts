@@ -24,11 +24,11 @@ import {
 } from "@wick/diffusion";
 import type { Qwen3, QwenTokenizer } from "@wick/encoders";
 import { runBlocksAsync } from "@wick/nn";
-import { hold, scope, type Tensor } from "@wick/tensor";
+import { cat, hold, scope, type Tensor } from "@wick/tensor";
 import { type AutoencoderKl, latentPreview } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
 import { captionBytes, repeated, zImageNeeds } from "./memory.ts";
-import { planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
+import { guidesTogether, planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
 
 /** The parts a pipeline runs; `zImage()` makes them from a repository. */
 export interface ZImageParts extends SharedParts {
@@ -59,6 +59,11 @@ export interface ZImagePlan extends ZImageJob {
 
 /** A finished step with a look at the picture so far. */
 export type ZImageStep = ImageStep;
+
+/** What the network is conditioned on: both sides of guidance as one batch, positive first, or each by itself. */
+type Contexts =
+  | { readonly together: true; readonly both: ZImageContext }
+  | { readonly together: false; readonly positive: ZImageContext; readonly negative: ZImageContext | undefined };
 
 /** Prompts and pictures to pictures with Z-Image; `zImage()` makes one. */
 export class ZImagePipeline extends ImagePipeline<ZImageRequest, ZImageJob, ZImageParts> {
@@ -162,35 +167,45 @@ export class ZImagePipeline extends ImagePipeline<ZImageRequest, ZImageJob, ZIma
   async #contexts(
     model: ZImage,
     { signal }: Watching,
-    { shape, count }: ZImageJob,
+    job: ZImageJob,
     { positive, negative }: Sides<readonly Tensor[]>,
-  ): Promise<Sides<ZImageContext>> {
+  ): Promise<Contexts> {
+    const { shape, count } = job;
     const size = { height: shape[2], width: shape[3] };
     const context = (captions: readonly Tensor[]) =>
       runBlocksAsync(this.device, model.runContext(repeated(captions, count), size), {
         signal,
         ...this.parts.transformer.driver(signal),
       });
+    if (negative && guidesTogether(job)) return { together: true, both: await context([...positive, ...negative]) };
     using first = hold(await context(positive));
     const second = negative && (await context(negative));
-    return { positive: first.release(), negative: second };
+    return { together: false, positive: first.release(), negative: second };
   }
 
-  #velocity(model: ZImage, request: ZImageRequest, job: ZImageJob, contexts: Sides<ZImageContext>): Velocity {
+  #velocity(model: ZImage, request: ZImageRequest, job: ZImageJob, contexts: Contexts): Velocity {
     const weights = this.parts.transformer;
     const blocks = model.noise_refiner.length + model.layers.length;
     const evaluate = (x: Tensor, sigma: number, context: ZImageContext) =>
       runBlocksAsync(
         this.device,
-        model.run(x, new Array<number>(job.shape[0]).fill(sigma), context),
+        model.run(x, new Array<number>(x.dim(0)).fill(sigma), context),
         this.driver(request, job, { weights, blocks, sigma }),
       );
+    const guided = (positive: Tensor, negative: Tensor, scale: number) =>
+      combineGuidance(positive, negative, scale, job.guidance.normalization);
     return async (x, sigma) => {
       const scale = guidanceAt(job.guidance, sigma);
+      if (contexts.together) {
+        using twice = hold(cat([x, x], 0));
+        using both = hold(await evaluate(twice.value, sigma, contexts.both));
+        const [b] = job.shape;
+        return scope(() => guided(both.value.narrow(0, 0, b), both.value.narrow(0, b, b), scale));
+      }
       using positive = hold(await evaluate(x, sigma, contexts.positive));
       if (!contexts.negative || scale === 0) return positive.release();
       using negative = hold(await evaluate(x, sigma, contexts.negative));
-      return combineGuidance(positive.value, negative.value, scale, job.guidance.normalization);
+      return guided(positive.value, negative.value, scale);
     };
   }
 }
