@@ -1,4 +1,4 @@
-// `npm test`: finds a GPU driver and a Chromium, runs the vitest projects (unit, gpu, browser) and ends with one line
+// `npm test`: finds a GPU driver and a Chromium, runs the vitest projects (unit, gpu, browser, isolated) and ends with one line
 // alone, "N passed, N failed". Arguments after -- go to vitest; naming a --project runs only that one.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -16,7 +16,7 @@ function runnableProjects(hasDriver: boolean): string[] {
   const projects = ["unit"];
   if (hasDriver) projects.push("gpu");
   else say(`\nNOT RUN: the gpu tests. ${noDriverAdvice}\n`);
-  if (findChromium()) projects.push("browser");
+  if (findChromium()) projects.push("browser", "isolated");
   else say("\nNOT RUN: the browser tests. No Chromium found; install one or point CHROMIUM_PATH at it.\n");
   return projects;
 }

@@ -56,8 +56,10 @@ export interface OpTiming {
 
 /** Properties that decide which kernels run. */
 export interface Capabilities {
-  /** "plain" | "subgroups" | "matrix" on WebGPU; "js" | "wasm" | … on the CPU. */
+  /** "plain" | "subgroups" | "matrix" on WebGPU; "js" | "wasm" | "wasm-fma" | "wasm-wide" on the CPU. */
   readonly tier: string;
+  /** Why this tier and not a higher one, where that needs saying. */
+  readonly tierReason?: string;
   /** Arithmetic in f16. */
   readonly f16: boolean;
   /** Threads that run kernels; 1 on a GPU, whose own parallelism is not counted. */

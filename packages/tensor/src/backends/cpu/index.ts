@@ -6,7 +6,8 @@ import { plainKernels } from "./kernels/plain.ts";
 import { CpuMemory, HeapSource } from "./memory.ts";
 import { Profiler } from "./profile.ts";
 import { ArenaSource } from "./wasm/arena.ts";
-import { WasmEngine } from "./wasm/engine.ts";
+import { chooseEngine } from "./wasm/choose.ts";
+import type { WasmEngine } from "./wasm/engine.ts";
 import { probeWasm, setV8Flags } from "./wasm/features.ts";
 import { wasmKernels } from "./wasm/kernels.ts";
 import { availableThreads } from "./wasm/pool.ts";
@@ -51,17 +52,18 @@ class CpuBackend implements Backend {
     const limit = options.arenaBytes ? { limitBytes: options.arenaBytes } : {};
     const source = fast ? new ArenaSource({ shared: features.shared, threads: wanted, ...limit }) : new HeapSource();
     this.#memory = new CpuMemory(source, memoryLimitBytes);
-    // Without fused multiply-add a tile needs a register for products: six rows would spill.
-    const tile = options.v8 === "wide" ? { tileRows: 4, tileVectors: 4 } : { tileRows: features.fma ? 6 : 5, tileVectors: 2 };
-    const flavour = { fma: features.fma, ...tile, shared: features.shared };
-    if (source instanceof ArenaSource) this.#engine = new WasmEngine(flavour, source, wanted);
+    const chosen = source instanceof ArenaSource ? chooseEngine(features, source, wanted, options.v8 === "wide") : undefined;
+    this.#engine = chosen?.engine;
     const threads = this.#engine?.threads ?? 1;
-    const tier = fast ? (features.fma ? "wasm-fma" : "wasm") : "js";
-    const detail = fast
-      ? `WebAssembly SIMD${features.fma ? " with multiply-add" : ""}, ${threads} thread${threads > 1 ? "s" : ""}`
-      : "plain loops";
-    this.description = `cpu (${detail})`;
-    this.capabilities = { tier, f16: true, threads, maxBindingBytes: Number.MAX_SAFE_INTEGER };
+    this.description = `cpu (${chosen ? `WebAssembly SIMD${chosen.detail}, ${threads} thread${threads > 1 ? "s" : ""}` : "plain loops"})`;
+    const tier = chosen?.tier ?? "js";
+    this.capabilities = {
+      tier,
+      f16: true,
+      threads,
+      maxBindingBytes: Number.MAX_SAFE_INTEGER,
+      ...(chosen?.reason ? { tierReason: chosen.reason } : {}),
+    };
     const kernels = this.#engine ? wasmKernels(this.#engine, plainBelow) : plainKernels;
     this.kernels = this.#profiler.wrap(kernels, (op) => this.#check(op));
   }

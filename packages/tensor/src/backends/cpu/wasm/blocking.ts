@@ -40,6 +40,9 @@ export const patches = 32;
 /** Multiplications from which waking other threads pays. */
 export const threadedProducts = 2_000_000;
 
+/** Multiplications from which a job is cut finer. */
+const longProducts = 250_000_000;
+
 /** Sizes of a product's tasks. */
 export interface Blocks {
   readonly mBlock: number;
@@ -67,12 +70,14 @@ export interface Extent {
   readonly staged: boolean;
 }
 
-/** Rows, columns and depth of a task: as large as the scratch allows, halved until every thread has two tasks or tasks get small. */
+/** Rows, columns and depth of a task: as large as the scratch allows, halved until every thread has two to four tasks or tasks get small. */
 export function taskBlocks({ m, n, k, batch, threads, unit, staged: apart }: Extent): Blocks {
   let mBlock: number = apart ? staged.rows : Math.ceil(m / rowBlock) * rowBlock;
   let nBlock: number = apart ? staged.columns : columnBlock;
   const tasks = () => batch * Math.ceil(m / mBlock) * Math.ceil(n / nBlock);
-  while (threads > 1 && tasks() < 2 * threads && (nBlock > 128 || mBlock > rowBlock)) {
+  // More and smaller tasks even out threads that start late or share their core; packing an operand again for each costs a little.
+  const wanted = threads * (batch * m * n * k >= longProducts ? 4 : 2);
+  while (threads > 1 && tasks() < wanted && (nBlock > 128 || mBlock > rowBlock)) {
     if (nBlock > 128 && (nBlock >= mBlock || mBlock === rowBlock)) nBlock /= 2;
     else mBlock = Math.ceil(mBlock / 2 / rowBlock) * rowBlock;
   }

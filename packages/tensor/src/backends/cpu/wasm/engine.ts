@@ -3,6 +3,7 @@ import type { Arena, ArenaSource } from "./arena.ts";
 import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
 import { Module } from "./encoder.ts";
+import { compileOptimised } from "./features.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
@@ -53,6 +54,11 @@ export class WasmEngine {
     emitGroupNorm(module, parts, this.flavour);
     emitGemv(module, parts, this.flavour);
     return module.build();
+  }
+
+  /** Compiles the core module ahead of its first use, optimised. */
+  prepare(): void {
+    this.#core ??= compileOptimised(() => new wasm!.Module(this.coreBytes()));
   }
 
   #instance(arena: Arena): Instance {
@@ -116,6 +122,11 @@ export class WasmEngine {
     const pool = this.#pool;
     while (pool.modules < this.#moduleBytes.length) if (!pool.addModule(this.#moduleBytes[pool.modules]!)) return undefined;
     return pool;
+  }
+
+  /** Tasks of shared jobs that each thread, the caller first, has run; empty before the first shared job. */
+  get tasksDone(): readonly number[] {
+    return this.#pool?.tasksDone ?? [];
   }
 
   /** Ends the workers. */

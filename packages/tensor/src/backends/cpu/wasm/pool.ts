@@ -14,6 +14,8 @@ const word = {
   arena: 6,
   modules: 7,
   failed: 8,
+  /** Tasks that each thread has run, for reports. */
+  done: 32,
   scratch: 64,
   directory: 128,
 } as const;
@@ -52,7 +54,10 @@ const main = ({ control, core, memories, kernels, thread }) => {
       try {
         const kernel = instanceOf(c[${word.arena}]).exports[kernels[c[${word.kernel}]]];
         const tasks = c[${word.tasks}], args = c[${word.args}], scratch = c[${word.scratch} + thread];
-        for (let t; (t = Atomics.add(c, ${word.next}, 1)) < tasks; ) kernel(t, args, scratch);
+        for (let t; (t = Atomics.add(c, ${word.next}, 1)) < tasks; ) {
+          kernel(t, args, scratch);
+          c[${word.done} + thread]++;
+        }
       } catch { Atomics.store(c, ${word.failed}, 1); }
       seen = g;
     }
@@ -120,6 +125,11 @@ export class Pool {
     return this.#control[word.modules]!;
   }
 
+  /** Tasks that each thread, the caller first, has run so far. */
+  get tasksDone(): readonly number[] {
+    return [...this.#control.subarray(word.done, word.done + this.#threads)];
+  }
+
   /** Runs a job on the caller and whichever workers join; false (nothing done) when the pool cannot serve it. */
   run(arena: Arena, kernel: string, args: number, tasks: number, own: (task: number) => void): boolean {
     const index = this.arenas.indexOf(arena);
@@ -137,7 +147,10 @@ export class Pool {
     Atomics.store(c, word.next, 0);
     Atomics.add(c, word.generation, 1);
     Atomics.notify(c, word.generation);
-    for (let t = Atomics.add(c, word.next, 1); t < tasks; t = Atomics.add(c, word.next, 1)) own(t);
+    for (let t = Atomics.add(c, word.next, 1); t < tasks; t = Atomics.add(c, word.next, 1)) {
+      own(t);
+      c[word.done]!++;
+    }
     Atomics.add(c, word.generation, 1);
     this.#join();
     return true;
