@@ -79,6 +79,7 @@ describe.skipIf(!executablePath)("the page (needs a Chromium)", () => {
     await page.fill("#steps", "50");
     await page.click("#draw");
     await page.waitForSelector("#film li");
+    expect(await page.textContent("#status")).toMatch(/^Step \d+ of 50(, block \d+ of \d+)?$/);
     await page.click("#stop");
     expect(await idle()).toBe("Stopped.");
     expect(await page.locator("#film li").count()).toBeLessThan(50);

@@ -1,4 +1,5 @@
 // The computing half: opens a device and the model, draws and verifies, one order at a time, while the page stays alive.
+import type { PipelineProgress } from "@wick/diffusion";
 import { urlFiles } from "@wick/hub";
 import { type ZImagePipeline, zImage } from "@wick/models-zimage";
 import { type Device, memorySource } from "@wick/tensor";
@@ -63,7 +64,8 @@ async function draw({ device, pipe }: Open, order: Extract<Order, { type: "draw"
   const started = performance.now();
   device.resetPeak();
   const times: number[] = [];
-  const run = pipe.steps({ prompt, seed, steps, guidance, signal });
+  const onProgress = (p: PipelineProgress) => port.postMessage({ type: "progress", ...progressText(p, device) });
+  const run = pipe.steps({ prompt, seed, steps, guidance, signal, onProgress });
   for (;;) {
     const step = await run.next();
     if (step.done) {
@@ -77,6 +79,23 @@ async function draw({ device, pipe }: Open, order: Extract<Order, { type: "draw"
     const [picture] = await step.value.preview();
     port.postMessage({ type: "step", step: index + 1, steps: count, picture: picture!, elapsedMs });
   }
+}
+
+/** Devices that have drawn: the first picture on a GPU waits for its kernels to be compiled. */
+const warm = new WeakSet<Device>();
+
+function progressText(p: PipelineProgress, device: Device): { text: string; fraction: number } {
+  if (p.stage === "load")
+    return { text: `Loading the ${p.model.replace("_", " ")}`, fraction: p.progress.loadedBytes / p.progress.totalBytes };
+  if (p.stage === "encode") return { text: "Reading the prompt", fraction: 0 };
+  if (p.stage === "decode") return { text: "Decoding the picture", fraction: 1 };
+  if (p.stage === "step") {
+    warm.add(device);
+    return { text: `Step ${p.step} of ${p.steps}`, fraction: p.step / p.steps };
+  }
+  const compiling = device.kind === "webgpu" && !warm.has(device) ? "; the first one waits for kernels to be compiled" : "";
+  const text = `Step ${p.step + 1} of ${p.steps}, block ${p.block} of ${p.blocks}${compiling}`;
+  return { text, fraction: (p.step + p.block / p.blocks) / p.steps };
 }
 
 function runFacts(device: Device, totalMs: number, times: readonly number[]): [string, string][] {

@@ -37,7 +37,7 @@ export type PipelineProgress =
   | {
       /** What is being done. */
       readonly stage: "step";
-      /** From 0. */
+      /** Steps done. */
       readonly step: number;
       /** Of the run. */
       readonly steps: number;
