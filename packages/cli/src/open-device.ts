@@ -28,9 +28,16 @@ async function openGpu(adapter: string | undefined): Promise<Device> {
   try {
     return await webgpu(adapter === undefined ? {} : { adapter });
   } catch (cause) {
-    const detail = cause instanceof Error ? cause.message.replace(/^webgpu: /, "") : String(cause);
+    const detail = gpuFailureText(cause instanceof Error ? cause.message : String(cause));
     throw new CliError(`no WebGPU device: ${detail}; wick doctor tells more, --device cpu always works`, 1, { cause });
   }
+}
+
+/** Why there is no device, in words of the command line: Dawn lists adapters in lines of its own. */
+export function gpuFailureText(message: string): string {
+  const adapters = [...message.matchAll(/name: '([^']*)'/g)].map(([, name]) => name!);
+  const reason = message.replace(/^webgpu: /, "").replace(/;? ?(Available adapters:|choose one of these adapters).*$/s, "");
+  return adapters.length === 0 ? reason : `${reason}; --adapter takes a part of ${adapters.join(" or ")}`;
 }
 
 /** Whether the system shows a graphics card; where it does not, loading Dawn would only take time and print warnings. */

@@ -15,7 +15,7 @@ export async function run(args: readonly string[]): Promise<ExitCode> {
   let code: ExitCode = exitCodes.ok;
   try {
     const program = buildProgram({ signal: interrupt.signal, setExitCode: (value) => (code = value) });
-    await program.parseAsync(args, { from: "user" });
+    await program.parseAsync(args.length === 0 ? ["--help"] : args, { from: "user" });
     return code;
   } catch (error) {
     return report(error, early, interrupt.signal, args);

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { decodePng, encodePng } from "@wick/image";
 import { memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { gpuFailureText } from "../src/open-device.ts";
 import { openSession, temporaryFolder } from "./cli-process.ts";
 
 const session = openSession();
@@ -55,6 +56,19 @@ describe("wick", () => {
       .map(([, name]) => name!)
       .filter((name) => name !== "help" && name !== "wick");
     expect(names).toEqual(["generate", "reproduce", "inspect", "convert", "compare", "bench", "doctor", "completion"]);
+  });
+
+  test("alone shows the help", async () => {
+    const [alone, help] = [await wick([]), await wick(["--help"])];
+    expect(alone).toEqual(help);
+  });
+
+  test("names the adapters there are when --adapter fits none", () => {
+    const dawn = "webgpu: no suitable backends found; Available adapters:;  * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'";
+    expect(gpuFailureText(`${dawn}; choose one of these adapters, or use cpu()`)).toBe(
+      "no suitable backends found; --adapter takes a part of llvmpipe (LLVM 15.0.6, 256 bits)",
+    );
+    expect(gpuFailureText("webgpu: Dawn did not start: x; use cpu()")).toBe("Dawn did not start: x; use cpu()");
   });
 
   test("completes commands and options in bash", async () => {

@@ -64,7 +64,7 @@ export async function doctor(options: CommonOptions): Promise<void> {
     ["gpu device", gpu ? deviceLine(gpu) : "none"],
     ...(gpu?.tierReason ? [["", `${gpu.tier} kernels: ${gpu.tierReason}`]] : []),
     ...(gpu?.features ? [["features", gpu.features.join(", ")]] : []),
-    ...Object.entries(gpu?.limits ?? {}).map(([name, value]) => [name, String(value)]),
+    ...Object.entries(gpu?.limits ?? {}).map(([name, value]) => [name, name.includes("Size") ? formatBytes(value) : String(value)]),
     ...(process.platform === "linux" ? [["vulkan drivers", drivers.join(", ") || "none"]] : []),
     [
       "downloads",
