@@ -1,7 +1,11 @@
 // The Z-Image pipelines against diffusers, and how they behave.
 import { DecodeError, type HostLatents, latentsOn } from "@wick/diffusion";
+import { fromPixels } from "@wick/image";
+import type { ZImageRequest } from "@wick/models-zimage";
+import type { BlockRun } from "@wick/nn";
 import { cpu, hold, type WeightSource } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
+import { latentPreview } from "@wick/vae";
 import { describe, expect, test } from "vitest";
 import { openGolden } from "./parity-cases.ts";
 import { comparePipeline, requestOf, tinyPipeline } from "./tiny-pipeline.ts";
@@ -101,6 +105,87 @@ describe("a run", () => {
     const before = device.liveBytes;
     for await (const step of pipe.steps(request.value)) if (step.index === 1) break;
     expect(device.liveBytes).toBe(before);
+  });
+
+  test("that is aborted, wherever it is, stops there and releases everything", async () => {
+    using device = cpu();
+    using pipe = await tinyPipeline(device, { keepLoaded: false });
+    using request = hold(requestOf(device, await openGolden("pipeline-inpaint")));
+    const given = device.liveBytes;
+    const events: string[] = [];
+    const run = (signal?: AbortSignal, onEvent: () => void = () => {}) => {
+      events.length = 0;
+      const onProgress: ZImageRequest["onProgress"] = (p) => {
+        events.push(p.stage === "load" ? `load ${p.model}` : p.stage);
+        onEvent();
+      };
+      return pipe.generate({ ...request.value, steps: 1, signal, onProgress });
+    };
+    await run();
+    const all = [...events];
+    // The first and the last event of every kind, of each of its series.
+    const edges = all.flatMap((e, i) => (e !== all[i - 1] || e !== all[i + 1] ? [i + 1] : []));
+    expect(edges.length).toBeGreaterThan(8);
+    for (const at of edges) {
+      const stop = new AbortController();
+      await expect(run(stop.signal, () => events.length === at && stop.abort(new Error("enough")))).rejects.toThrow("enough");
+      expect(events.length - at, `after ${all[at - 1]}`).toBe(0);
+      expect(device.liveBytes).toBe(given);
+    }
+    await expect(run(AbortSignal.abort(new Error("enough")))).rejects.toThrow("enough");
+    expect(device.liveBytes).toBe(given);
+  });
+
+  test.each(["decode", "encode"] as const)("that is aborted within the autoencoder (%s) stops at its next block", async (half) => {
+    using device = cpu();
+    using pipe = await tinyPipeline(device, { keepLoaded: false });
+    using request = hold(requestOf(device, await openGolden("pipeline-img2img")));
+    const given = device.liveBytes;
+    const { model } = pipe.parts.vae;
+    const stop = new AbortController();
+    let entered = 0;
+    function* watched<T>(run: BlockRun<T>): BlockRun<T> {
+      using _ = { [Symbol.dispose]: () => void run.return(undefined as T) };
+      for (let step = run.next(); ; step = run.next()) {
+        if (step.done) return step.value;
+        if (++entered === 3) stop.abort(new Error("enough"));
+        yield step.value;
+      }
+    }
+    const [runDecode, runEncode] = [model.runDecode.bind(model), model.runEncode.bind(model)];
+    if (half === "decode") model.runDecode = (...args) => watched(runDecode(...args));
+    else model.runEncode = (...args) => watched(runEncode(...args));
+    await expect(pipe.generate({ ...request.value, steps: 1, strength: 1, signal: stop.signal })).rejects.toThrow("enough");
+    expect(entered).toBe(3);
+    expect(device.liveBytes).toBe(given);
+  });
+
+  test("beside another on the same device gives what it gives alone", async () => {
+    using device = cpu();
+    using first = await tinyPipeline(device, { keepLoaded: false });
+    using second = await tinyPipeline(device);
+    using turbo = hold(requestOf(device, await openGolden("pipeline-turbo")));
+    using guided = hold(requestOf(device, await openGolden("pipeline-cfg")));
+    const runs = [() => first.generateAll({ ...turbo.value, steps: 2 }), () => second.generateAll({ ...guided.value, steps: 2 })];
+    const alone = [await runs[0]!(), await runs[1]!()];
+    expect(await Promise.all(runs.map((run) => run()))).toEqual(alone);
+  });
+
+  test("shows the picture so far: decoded, or rough without weights", async () => {
+    using device = cpu();
+    using pipe = await tinyPipeline(device, { keepLoaded: false });
+    using request = hold(requestOf(device, await openGolden("pipeline-turbo")));
+    const loaded: string[] = [];
+    const onProgress: ZImageRequest["onProgress"] = (p) => void (p.stage === "load" && loaded.push(p.model));
+    for await (const step of pipe.steps({ ...request.value, steps: 1, onProgress })) {
+      loaded.length = 0;
+      const [rough] = await step.preview({ rough: true });
+      expect(loaded).toEqual([]);
+      using expected = hold(latentPreview(step.latents));
+      expect(rough).toEqual(fromPixels((await expected.value.toArray()) as Float32Array, 10, 6));
+      expect((await step.preview())[0]).toMatchObject({ width: 80, height: 48 });
+      expect(new Set(loaded)).toEqual(new Set(["vae"]));
+    }
   });
 
   test("paints into the hole and keeps the rest", async () => {

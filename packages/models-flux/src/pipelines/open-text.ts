@@ -63,22 +63,23 @@ export async function openText(
     t5: {
       encoder: new T5PromptEncoder(t5Tokenizer(t5Files), t5Model, { maxLength: maxTokens }),
       weights: t5Weights,
-      activationBytes: walked(t5Weights, () => new T5Encoder(t5Model.config), maxTokens),
+      activationBytes: encoderActivations(t5Weights, () => new T5Encoder(t5Model.config), maxTokens),
     },
     clip: {
       encoder: new ClipPromptEncoder(clipTokenizer(clipFiles), clipModel),
       weights: clipWeights,
-      activationBytes: walked(clipWeights, () => new ClipTextEncoder(clipModel.config), clipModel.config.positions),
+      activationBytes: encoderActivations(clipWeights, () => new ClipTextEncoder(clipModel.config), clipModel.config.positions),
     },
   };
 }
 
+/** A text encoder that runs on token ids. */
 interface RunnableEncoder extends Module {
   run(device: Device, ids: readonly (readonly number[])[]): BlockRun<unknown>;
 }
 
 /** Measures an encoder on a prompt of `tokens`, on a twin without data. */
-const walked = (weights: LazyModel<Module>, twin: () => RunnableEncoder, tokens: number) => (bytes: ModelBytes) =>
+export const encoderActivations = (weights: LazyModel<Module>, twin: () => RunnableEncoder, tokens: number) => (bytes: ModelBytes) =>
   activationBytes(twin(), weights.policy, bytes.stored, (model, device) => {
     using _ = hold(walkBlocks(model.run(device, [new Array<number>(tokens).fill(0)])));
   });
