@@ -86,7 +86,9 @@ describe("memory plans of 1024 x 1024", () => {
         "decode 0.16 + 2.50 GiB",
       ]
     `);
-    await expect(planned("dev", { memory: { maxGpuBytes: gib } })).rejects.toThrowErrorMatchingInlineSnapshot(`[MemoryError: plan: denoise needs 1546.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 776.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1622057088]`);
+    await expect(planned("dev", { memory: { maxGpuBytes: gib } })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[MemoryError: plan: denoise needs 1546.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 776.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1622057088]`,
+    );
   });
 
   test("of the other releases", async () => {
