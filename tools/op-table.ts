@@ -64,7 +64,8 @@ const header = `# Ops
 
 Made by \`npx tsx --conditions=@wick/source tools/op-table.ts\`; do not edit. A number is how many PyTorch goldens (layouts, shapes, edge cases) check the op
 in that dtype. The same rows run on the CPU backend, and a spread of them on WebGPU and in a browser; an op exists on all backends, because a
-backend without one of its kernels does not compile. f16 and bf16 compute in f32 and round once. i64, f8 and quantized dtypes are storage
+backend without one of its kernels does not compile. A backend may leave out the fused kernels (softmax, norms, attention, rope): they are then computed
+from basic ops (\`ops/composed.ts\`), which pass the same rows. f16 and bf16 compute in f32 and round once. i64, f8 and quantized dtypes are storage
 formats: cast or dequantize them, or use them as the right side of \`matmul\`, in \`linear\` and in \`embedding\`.
 
 | op | PyTorch | candle | ${dtypes.join(" | ")} |

@@ -1,7 +1,7 @@
 // What a backend must provide: memory and one kernel per line of the op table. Nothing here knows tensors or lifetimes.
 import type { DType } from "../dtype.ts";
 import type { Layout } from "../layout.ts";
-import type { KernelTable } from "../ops/table.ts";
+import type { BackendKernels } from "../ops/table.ts";
 
 /** A piece of device memory; only the backend that made it looks inside. */
 export interface DeviceBuffer {
@@ -79,7 +79,7 @@ export interface Backend {
   /** What decides which kernels run. */
   readonly capabilities: Capabilities;
   /** One function per op; recording only, never waiting. */
-  readonly kernels: KernelTable;
+  readonly kernels: BackendKernels;
 
   /** Throws OutOfMemoryError; contents are undefined. `label` names the tensor in reports and driver messages. */
   allocate(byteLength: number, label: string): DeviceBuffer;

@@ -3,6 +3,7 @@ import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { expandLayout } from "../layout.ts";
 import type { Tensor } from "../tensor.ts";
+import { composedAttention, composedRope } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
 import { asRows } from "./reduce.ts";
 
@@ -28,11 +29,14 @@ export function scaledDotProductAttention(q: Tensor, k: Tensor, v: Tensor, optio
   checkDevices(op, [q, k, v, ...(mask ? [mask] : []), ...(lengths ? [lengths] : [])]);
   checkShapes(op, q, k, v);
   const [b, n, l, width] = q.dims(4);
+  const { attention } = q.device.backend.kernels;
+  const factor = scale ?? 1 / Math.sqrt(width);
+  if (!attention && k.dim(2) > 0 && b * n * l * v.dim(3) > 0) return composedAttention(q, k, v, factor, options);
   const out = q.device.empty([b, l, n, v.dim(3)], q.dtype, op).permute(0, 2, 1, 3);
   if (out.size === 0) return out;
   if (k.dim(2) === 0) return q.device.zeros(out.shape, q.dtype as "f32");
   const inputs = { q: asRows(q).view, k: asRows(k).view, v: asRows(v).view, ...maskView(op, q, k, mask), ...lengthsView(op, b, lengths) };
-  q.device.backend.kernels.attention(out.view, inputs, { scale: scale ?? 1 / Math.sqrt(width), causal });
+  attention!(out.view, inputs, { scale: factor, causal });
   return out;
 }
 
@@ -74,7 +78,9 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean):
     dtype: t.dtype,
     layout: expandLayout("rope", t.layout, half, () => `table ${t} for ${x}`),
   });
+  const kernel = x.device.backend.kernels.rope;
+  if (!kernel && x.size > 0) return composedRope(x, cos, sin, interleaved);
   const out = x.device.empty(x.shape, x.dtype, "rope");
-  if (out.size > 0) x.device.backend.kernels.rope(out.view, { x: asRows(x).view, cos: table(cos), sin: table(sin) }, { interleaved });
+  if (out.size > 0) kernel!(out.view, { x: asRows(x).view, cos: table(cos), sin: table(sin) }, { interleaved });
   return out;
 }

@@ -3,6 +3,7 @@ import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { dimIndex, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import { composedGroupNorm, composedRowNorm, composedSoftmax } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
 import { type Epilogue, epilogueViews } from "./epilogue.ts";
 import { alongLast, asRows } from "./reduce.ts";
@@ -16,9 +17,12 @@ export function softmax(x: Tensor, dim: number, log: boolean): Tensor {
   const op = log ? "logSoftmax" : "softmax";
   checkFloat(op, x);
   if (x.rank === 0) return softmax(x.reshape(1), 0, log).reshape();
-  return alongLast(x, dimIndex(op, dim, x.rank, x), (rows) => {
+  const { softmax: kernel } = x.device.backend.kernels;
+  const d = dimIndex(op, dim, x.rank, x);
+  if (!kernel && x.size > 0) return composedSoftmax(x, d, log);
+  return alongLast(x, d, (rows) => {
     const out = x.device.empty(rows.shape, x.dtype, op);
-    if (out.size > 0) x.device.backend.kernels.softmax(out.view, { x: rows.view }, { log });
+    if (out.size > 0) kernel!(out.view, { x: rows.view }, { log });
     return out;
   });
 }
@@ -36,28 +40,33 @@ export interface NormOptions {
 }
 
 /** Normalises the last dimension: layer (subtracting the mean) or rms, statistics in f32. x [..., d] → [..., d] */
-export function rowNorm(kind: "layer" | "rms", x: Tensor, { weight, bias, eps, then }: NormOptions): Tensor {
+export function rowNorm(kind: "layer" | "rms", x: Tensor, options: NormOptions): Tensor {
+  const { weight, bias, eps, then } = options;
   const op = kind === "layer" ? "layerNorm" : "rmsNorm";
   checkFloat(op, x);
   if (x.rank === 0) throw new ShapeError(op, `needs at least one dimension: ${x}`);
   const affine = affineViews(op, x, x.dim(-1), weight, bias);
   const { operands, attrs } = epilogueViews(op, x, x.shape, then);
+  const { norm } = x.device.backend.kernels;
+  if (!norm && x.size > 0) return composedRowNorm(kind, x, options);
   const out = x.device.empty(x.shape, x.dtype, op);
-  if (out.size > 0)
-    x.device.backend.kernels.norm(out.view, { x: asRows(x).view, ...affine, ...(operands ? { operands } : {}) }, { kind, eps, ...attrs });
+  if (out.size > 0) norm!(out.view, { x: asRows(x).view, ...affine, ...(operands ? { operands } : {}) }, { kind, eps, ...attrs });
   return out;
 }
 
 /** x [b, c, ...] in `groups` groups of channels; weight and bias [c]. */
-export function groupNorm(x: Tensor, groups: number, { weight, bias, eps, then }: NormOptions): Tensor {
+export function groupNorm(x: Tensor, groups: number, options: NormOptions): Tensor {
+  const { weight, bias, eps, then } = options;
   checkFloat("groupNorm", x);
   if (x.rank < 2) throw new ShapeError("groupNorm", `needs [b, c, ...]: ${x}`);
   if (x.dim(1) % groups !== 0) throw new ShapeError("groupNorm", `${x.dim(1)} channels do not divide into ${groups} groups: ${x}`);
   const affine = affineViews("groupNorm", x, x.dim(1), weight, bias);
   const { operands, attrs } = epilogueViews("groupNorm", x, x.shape, then);
+  const kernel = x.device.backend.kernels.groupNorm;
+  if (!kernel && x.size > 0) return composedGroupNorm(x, groups, options);
   const out = x.device.empty(x.shape, x.dtype, "groupNorm");
   const inputs = { x: x.contiguous().view, ...affine, ...(operands ? { operands } : {}) };
-  if (out.size > 0) x.device.backend.kernels.groupNorm(out.view, inputs, { groups, eps, ...attrs });
+  if (out.size > 0) kernel!(out.view, inputs, { groups, eps, ...attrs });
   return out;
 }
 

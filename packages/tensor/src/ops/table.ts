@@ -1,5 +1,5 @@
 // The contract between ops and backends: every kernel's operands and attributes.
-// Adding a line here breaks every backend's `satisfies KernelTable` until it answers.
+// Adding a line here breaks every backend's `satisfies KernelTable` until it answers. Only the lines named in `FusedOp` may be missing.
 // Rules common to all lines:
 // * Shapes and dtypes were checked by the op's rule (ops/<family>.ts); kernels do not check again. No operand is i64, f8 or
 //   quantized unless the line says so; floats accumulate in f32 and round to nearest even on store.
@@ -103,5 +103,9 @@ export interface OpTable {
 
 export type OpName = keyof OpTable;
 export type Kernel<K extends OpName> = (out: View, inputs: OpTable[K]["in"], attrs: OpTable[K]["attrs"]) => void;
-/** A backend's kernels: all of them. */
+/** A kernel for every line. */
 export type KernelTable = { readonly [K in OpName]: Kernel<K> };
+/** Ops that a backend may leave out: they are then computed from the others (ops/composed.ts). */
+export type FusedOp = "softmax" | "norm" | "groupNorm" | "attention" | "rope";
+/** What a backend must have, and may have. */
+export type BackendKernels = Omit<KernelTable, FusedOp> & Partial<Pick<KernelTable, FusedOp>>;

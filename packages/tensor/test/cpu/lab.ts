@@ -1,7 +1,7 @@
 // Views on a CPU backend made from plain numbers, and back: what kernel tests are written with.
 import { expect } from "vitest";
-import type { Backend, View } from "../../src/backends/backend.ts";
-import type { CpuOptions } from "../../src/backends/cpu/index.ts";
+import type { View } from "../../src/backends/backend.ts";
+import type { CpuOptions, createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { bytesOf, type DType, isFloat } from "../../src/dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowFloat } from "../../src/dtype-convert.ts";
 import { contiguousLayout, expandLayout, type Layout, narrowLayout, permuteLayout, stepLayout } from "../../src/layout.ts";
@@ -43,8 +43,8 @@ export function values(count: number, seed = 1): number[] {
 
 /** A workbench around one backend. */
 export class Lab {
-  readonly backend: Backend;
-  constructor(backend: Backend) {
+  readonly backend: ReturnType<typeof createCpuBackend>;
+  constructor(backend: ReturnType<typeof createCpuBackend>) {
     this.backend = backend;
   }
 

@@ -137,6 +137,6 @@ function checkRange(op: string, buffer: DeviceBuffer, byteOffset: number, byteLe
 }
 
 /** A backend that computes on this machine's CPU; throws nothing and starts nothing until it is used. */
-export function createCpuBackend(options: CpuOptions = {}): Backend {
+export function createCpuBackend(options: CpuOptions = {}): Backend & { readonly kernels: KernelTable } {
   return new CpuBackend(options);
 }
