@@ -5,32 +5,70 @@ import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
 /** Parameters of both packers: source, bytes between lines, width (rows or columns to pack), kc, destination. */
 const params = [i32, i32, i32, i32, i32] as const;
 
+/** Panels filled side by side from lines that run across them, so that a whole cache line of the source is used when it comes. */
+const panelGroup = 4;
+
 /** Packs lines that are contiguous along the panel: source[k][width]. */
 export function emitPackAcross(module: Module, r: number): Code {
   const c = module.func(undefined, params);
   const [from, step, width, kc, to] = [0, 1, 2, 3, 4];
-  const [j, k, s, x, rest] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
-  c.forLess(j, width, r, () => {
-    c.get(from).get(j).int(2).op("i32.shl").op("i32.add").set(s);
-    c.get(width).get(j).op("i32.sub").set(rest);
-    c.forLess(k, kc, 1, () => {
-      c.get(rest).int(r).op("i32.ge_s").if();
-      copyLine(c, s, to, r);
-      c.else();
-      copyRest(c, s, to, rest, x);
-      c.end();
-      c.advance(to, 4 * r)
-        .get(s)
-        .get(step)
+  const [j, k, s, rest, panelBytes] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  const targets = c.locals(i32, panelGroup);
+  c.get(kc)
+    .int(4 * r)
+    .op("i32.mul")
+    .set(panelBytes);
+  const place = () => {
+    c.get(from).get(j).int(2).op("i32.shl").op("i32.add").set(s).get(to).set(targets[0]!);
+    for (let i = 1; i < panelGroup; i++)
+      c.get(targets[i - 1]!)
+        .get(panelBytes)
         .op("i32.add")
-        .set(s);
-    });
+        .set(targets[i]!);
+  };
+  const nextLine = (panels: number) => {
+    for (const target of targets.slice(0, panels)) c.advance(target, 4 * r);
+    c.get(s).get(step).op("i32.add").set(s);
+  };
+  const finished = (panels: number) => {
+    c.get(targets[panels - 1]!)
+      .set(to)
+      .advance(j, panels * r);
+  };
+  c.block()
+    .loop()
+    .get(j)
+    .int(panelGroup * r)
+    .op("i32.add")
+    .get(width)
+    .op("i32.gt_s")
+    .branchIf(1);
+  place();
+  c.forLess(k, kc, 1, () => {
+    for (const [i, target] of targets.entries()) copyLine(c, s, target, r, i * r);
+    nextLine(panelGroup);
   });
+  finished(panelGroup);
+  c.branch(0).end().end();
+  c.block().loop().get(j).get(width).op("i32.ge_s").branchIf(1);
+  place();
+  c.get(width).get(j).op("i32.sub").set(rest);
+  c.forLess(k, kc, 1, () => {
+    c.get(rest).int(r).op("i32.ge_s").if();
+    copyLine(c, s, targets[0]!, r, 0);
+    c.else();
+    copyRest(c, s, targets[0]!, rest);
+    c.end();
+    nextLine(1);
+  });
+  finished(1);
+  c.branch(0).end().end();
   return c;
 }
 
 /** Copies `count` floats, fewer than a whole line. */
-function copyRest(c: Code, from: Local, to: Local, count: Local, x: Local): void {
+function copyRest(c: Code, from: Local, to: Local, count: Local): void {
+  const x = c.local(i32);
   const place = () => {
     for (const base of [to, from]) c.get(base).get(x).int(2).op("i32.shl").op("i32.add");
   };
@@ -44,25 +82,25 @@ function copyRest(c: Code, from: Local, to: Local, count: Local, x: Local): void
   c.forLess(x, count, 1, one, "here");
 }
 
-/** Copies r floats. */
-export function copyLine(c: Code, from: Local, to: Local, r: number): void {
+/** Copies r floats from float `first` on. */
+function copyLine(c: Code, from: Local, to: Local, r: number, first: number): void {
   let i = 0;
   for (; i + 4 <= r; i += 4)
     c.get(to)
       .get(from)
-      .memory("v128.load", 4 * i)
+      .memory("v128.load", 4 * (first + i))
       .memory("v128.store", 4 * i);
   if (i + 2 <= r) {
     c.get(to)
       .get(from)
-      .memory("v128.load64_zero", 4 * i)
+      .memory("v128.load64_zero", 4 * (first + i))
       .storeLane("v128.store64_lane", 0, 4 * i);
     i += 2;
   }
   if (i < r)
     c.get(to)
       .get(from)
-      .memory("f32.load", 4 * i)
+      .memory("f32.load", 4 * (first + i))
       .memory("f32.store", 4 * i);
 }
 
