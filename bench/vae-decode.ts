@@ -1,6 +1,7 @@
 // Decodes one image with the released autoencoder's sizes (84 million parameters, random weights): time, and the memory
 // that was estimated beside the memory that was measured.
-// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu] [--max-binding-mib n] [--out folder]
+// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu|null] [--max-binding-mib n] [--out folder]
+// The device "null" is Dawn's null backend: it checks every binding against the limits and computes nothing.
 // --out writes weights, latents and image as safetensors, which tools/reference/vae_decode_check.py repeats with diffusers.
 import { mkdirSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -23,7 +24,10 @@ const mib = 2 ** 20;
 
 async function openDevice(): Promise<Device> {
   if (values.device === "cpu") return cpu();
-  return webgpu(values["max-binding-mib"] ? { maxBindingBytes: Number(values["max-binding-mib"]) * mib } : {});
+  return webgpu({
+    ...(values.device === "null" && { driver: "null" }),
+    ...(values["max-binding-mib"] && { maxBindingBytes: Number(values["max-binding-mib"]) * mib }),
+  });
 }
 
 /** What the reference needs to repeat the run. */
