@@ -1,13 +1,16 @@
 #!/usr/bin/env node
 // The wick command: the built code where there is one, otherwise (in a clone of the repository) the sources through tsx.
 import { existsSync } from "node:fs";
-import { register } from "node:module";
+import module, { register } from "node:module";
 
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 if (major < 20 || (major === 20 && minor < 19)) {
   process.stderr.write(`wick: Node ${process.versions.node} is too old; install Node 20.19 or newer\n`);
   process.exit(1);
 }
+
+// From Node 22.1 on, compiled code is kept between runs in Node's own cache folder; NODE_DISABLE_COMPILE_CACHE=1 turns that off.
+module.enableCompileCache?.();
 
 const { run } = await (existsSync(new URL("../dist/index.js", import.meta.url)) ? import("../dist/index.js") : sources());
 process.exitCode = await run(process.argv.slice(2));

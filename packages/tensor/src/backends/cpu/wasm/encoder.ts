@@ -140,19 +140,46 @@ function unsigned(n: number): number[] {
   return out;
 }
 
-function signed(n: number): number[] {
-  const out: number[] = [];
-  for (;;) {
-    const byte = n & 0x7f;
-    n >>= 7;
-    if ((n === 0 && !(byte & 0x40)) || (n === -1 && byte & 0x40)) return [...out, byte];
-    out.push(byte | 0x80);
-  }
-}
-
 const text = (s: string): number[] => [...unsigned(s.length), ...new TextEncoder().encode(s)];
 const list = (items: readonly (readonly number[])[]): number[] => [...unsigned(items.length), ...items.flat()];
 const section = (id: number, content: readonly number[]): number[] => [id, ...unsigned(content.length), ...content];
+
+/** Four 32-bit constants, and the same as bytes. */
+const constantBytes = new Uint8Array(16);
+const constant = { floats: new Float32Array(constantBytes.buffer), ints: new Int32Array(constantBytes.buffer) };
+
+/** Bytes that grow: emitting all kernels takes tens of thousands of small writes, at the start of every process. */
+class Bytes {
+  #data = new Uint8Array(1024);
+  #length = 0;
+
+  byte(value: number): void {
+    if (this.#length === this.#data.length) {
+      const larger = new Uint8Array(2 * this.#length);
+      larger.set(this.#data);
+      this.#data = larger;
+    }
+    this.#data[this.#length++] = value;
+  }
+
+  unsigned(n: number): void {
+    for (; n >= 128; n = Math.floor(n / 128)) this.byte((n % 128) | 0x80);
+    this.byte(n);
+  }
+
+  signed(n: number): void {
+    for (; n < -64 || n > 63; n >>= 7) this.byte((n & 0x7f) | 0x80);
+    this.byte(n & 0x7f);
+  }
+
+  all(values: Iterable<number>): void {
+    for (const value of values) this.byte(value);
+  }
+
+  get present(): Uint8Array {
+    return this.#data.subarray(0, this.#length);
+  }
+}
 
 /** The body of one function, written in stack order; methods return `this` for chaining. */
 export class Code {
@@ -160,7 +187,7 @@ export class Code {
   readonly results: readonly ValueType[];
   readonly index: number;
   readonly #locals: ValueType[] = [];
-  readonly #bytes: number[] = [];
+  readonly #bytes = new Bytes();
 
   constructor(index: number, params: readonly ValueType[], results: readonly ValueType[]) {
     this.index = index;
@@ -177,73 +204,103 @@ export class Code {
     return Array.from({ length: count }, () => this.local(type));
   }
 
-  #put(...bytes: number[]): this {
-    for (const b of bytes) this.#bytes.push(b);
+  #put(code: number): this {
+    this.#bytes.byte(code);
     return this;
   }
 
+  /** An instruction with one unsigned operand. */
+  #with(code: number, operand: number): this {
+    this.#bytes.byte(code);
+    this.#bytes.unsigned(operand);
+    return this;
+  }
+
+  /** A vector instruction. */
+  #simd(code: number): this {
+    return this.#with(0xfd, code);
+  }
+
   get(x: Local): this {
-    return this.#put(0x20, ...unsigned(x));
+    return this.#with(0x20, x);
   }
 
   set(x: Local): this {
-    return this.#put(0x21, ...unsigned(x));
+    return this.#with(0x21, x);
   }
 
   tee(x: Local): this {
-    return this.#put(0x22, ...unsigned(x));
+    return this.#with(0x22, x);
   }
 
   int(value: number): this {
-    return this.#put(0x41, ...signed(value | 0));
+    this.#bytes.byte(0x41);
+    this.#bytes.signed(value | 0);
+    return this;
   }
 
   float(value: number): this {
-    return this.#put(0x43, ...new Uint8Array(Float32Array.of(value).buffer));
+    constant.floats[0] = value;
+    this.#bytes.byte(0x43);
+    this.#bytes.all(constantBytes.subarray(0, 4));
+    return this;
+  }
+
+  #vector(): this {
+    this.#simd(0x0c);
+    for (let i = 0; i < 16; i++) this.#bytes.byte(constantBytes[i]!);
+    return this;
   }
 
   /** A vector of four equal floats. */
   floats(value: number): this {
-    return this.#put(0xfd, 0x0c, ...new Uint8Array(new Float32Array(4).fill(value).buffer));
+    constant.floats.fill(value);
+    return this.#vector();
   }
 
   /** A vector of four given 32-bit patterns. */
   words(values: readonly [number, number, number, number]): this {
-    return this.#put(0xfd, 0x0c, ...new Uint8Array(Uint32Array.from(values).buffer));
+    constant.ints.set(values);
+    return this.#vector();
   }
 
   /** A vector of four equal integers. */
   ints(value: number): this {
-    return this.#put(0xfd, 0x0c, ...new Uint8Array(new Int32Array(4).fill(value).buffer));
+    constant.ints.fill(value);
+    return this.#vector();
   }
 
   op(name: PlainOp): this {
-    if (name in plainOps) return this.#put(plainOps[name as keyof typeof plainOps]);
-    return this.#put(0xfd, ...unsigned(simdOps[name as keyof typeof simdOps]));
+    const code = (plainOps as Partial<Record<PlainOp, number>>)[name];
+    return code === undefined ? this.#simd(simdOps[name as keyof typeof simdOps]) : this.#put(code);
   }
 
   /** A load or store at the address on the stack plus `offset` bytes. */
   memory(name: MemoryOp, offset = 0): this {
-    if (name in memoryOps) return this.#put(memoryOps[name as keyof typeof memoryOps], 0, ...unsigned(offset));
-    return this.#put(0xfd, ...unsigned(simdMemoryOps[name as keyof typeof simdMemoryOps]), 0, ...unsigned(offset));
+    const code = (memoryOps as Partial<Record<MemoryOp, number>>)[name];
+    if (code === undefined) this.#simd(simdMemoryOps[name as keyof typeof simdMemoryOps]);
+    else this.#put(code);
+    return this.#with(0, offset);
   }
 
   /** Target, source and count of bytes on the stack: copies within the memory. */
   copyBytes(): this {
-    return this.#put(0xfc, 10, 0, 0);
+    return this.#with(0xfc, 10).#put(0).#put(0);
   }
 
   extract(name: keyof typeof laneOps, lane: number): this {
-    return this.#put(0xfd, laneOps[name], lane);
+    return this.#simd(laneOps[name]).#put(lane);
   }
 
   storeLane(name: keyof typeof laneStores, lane: number, offset = 0): this {
-    return this.#put(0xfd, laneStores[name], 0, ...unsigned(offset), lane);
+    return this.#simd(laneStores[name]).#with(0, offset).#put(lane);
   }
 
   /** Picks four 32-bit lanes out of two vectors; lanes 4 to 7 are the second's. */
   shuffle(...lanes: readonly [number, number, number, number]): this {
-    return this.#put(0xfd, 0x0d, ...lanes.flatMap((x) => [4 * x, 4 * x + 1, 4 * x + 2, 4 * x + 3]));
+    this.#simd(0x0d);
+    for (const lane of lanes) for (let i = 0; i < 4; i++) this.#bytes.byte(4 * lane + i);
+    return this;
   }
 
   /** Lets another emitter continue here. */
@@ -258,15 +315,15 @@ export class Code {
   }
 
   block(): this {
-    return this.#put(0x02, 0x40);
+    return this.#put(0x02).#put(0x40);
   }
 
   loop(): this {
-    return this.#put(0x03, 0x40);
+    return this.#put(0x03).#put(0x40);
   }
 
   if(): this {
-    return this.#put(0x04, 0x40);
+    return this.#put(0x04).#put(0x40);
   }
 
   else(): this {
@@ -278,20 +335,20 @@ export class Code {
   }
 
   branch(depth: number): this {
-    return this.#put(0x0c, depth);
+    return this.#with(0x0c, depth);
   }
 
   branchIf(depth: number): this {
-    return this.#put(0x0d, depth);
+    return this.#with(0x0d, depth);
   }
 
   call(callee: { readonly index: number }): this {
-    return this.#put(0x10, ...unsigned(callee.index));
+    return this.#with(0x10, callee.index);
   }
 
   /** Calls the table entry on the stack, of a type from `Module.signature`. */
   callIndirect(signature: number): this {
-    return this.#put(0x11, ...unsigned(signature), 0);
+    return this.#with(0x11, signature).#put(0);
   }
 
   /** for (i = from; i < to; i += step) body, on signed numbers; `"here"` starts at the present i. */
@@ -302,10 +359,14 @@ export class Code {
     return this.advance(i, step).branch(0).end().end();
   }
 
-  bytes(): number[] {
-    const groups = this.#locals.map((t) => [1, t]);
-    const body = [...list(groups), ...this.#bytes, 0x0b];
-    return [...unsigned(body.length), ...body];
+  /** Writes size, locals and body. */
+  write(to: Bytes): void {
+    const groups = list(this.#locals.map((t) => [1, t]));
+    const body = this.#bytes.present;
+    to.unsigned(groups.length + body.length + 1);
+    to.all(groups);
+    to.all(body);
+    to.byte(0x0b);
   }
 }
 
@@ -348,13 +409,20 @@ export class Module {
     const imports = [[...text("env"), ...text("memory"), 2, ...limits]];
     if (this.#table) imports.push([...text("env"), ...text("table"), 1, 0x70, 0, ...unsigned(1)]);
     const exported = this.#functions.flatMap(({ name }, i) => (name ? [[...text(name), 0, ...unsigned(i)]] : []));
-    return Uint8Array.from([
+    const code = new Bytes();
+    code.unsigned(this.#functions.length);
+    for (const { code: body } of this.#functions) body.write(code);
+    const head = [
       ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
       ...section(1, list(this.#types)),
       ...section(2, list(imports)),
       ...section(3, list(declared)),
       ...section(7, list(exported)),
-      ...section(10, list(this.#functions.map(({ code }) => code.bytes()))),
-    ]);
+      ...[10, ...unsigned(code.present.length)],
+    ];
+    const out = new Uint8Array(head.length + code.present.length);
+    out.set(head);
+    out.set(code.present, head.length);
+    return out;
   }
 }
