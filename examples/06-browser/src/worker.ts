@@ -64,7 +64,10 @@ async function draw({ device, pipe }: Open, order: Extract<Order, { type: "draw"
   const started = performance.now();
   device.resetPeak();
   const times: number[] = [];
-  const onProgress = (p: PipelineProgress) => port.postMessage({ type: "progress", ...progressText(p, device) });
+  const onProgress = (p: PipelineProgress) => {
+    const isPreview = p.stage === "decode" && times.length < steps;
+    if (!isPreview) port.postMessage({ type: "progress", ...progressText(p, device) });
+  };
   const run = pipe.steps({ prompt, seed, steps, guidance, signal, onProgress });
   for (;;) {
     const step = await run.next();

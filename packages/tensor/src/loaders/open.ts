@@ -1,8 +1,10 @@
 // One way in for every checkpoint format: what a file is, is decided by its first bytes, never by its name.
+
 import { FormatError } from "../errors.ts";
 import { type ScaledF8Options, withScaledF8 } from "./f8-scaled.ts";
 import { looksLikeGguf, openGguf } from "./gguf.ts";
 import { httpSource } from "./http-source.ts";
+import { nodeModule } from "./node-module.ts";
 import { looksLikeNpy, openNpy, openNpz } from "./npy.ts";
 import { looksLikeLegacyPth, openPth } from "./pth.ts";
 import { looksLikeSafetensors, openSafetensors, openSafetensorsIndex } from "./safetensors.ts";
@@ -49,7 +51,7 @@ async function toSource(file: WeightFile, signal?: AbortSignal): Promise<ByteSou
   if (typeof file === "object" && "read" in file) return localSource(file);
   if (typeof file === "object" && "slice" in file) return blobSource(file);
   if (isHttp(file)) return httpSource(file, signal ? { signal } : {});
-  return fileSource(await toPath(file));
+  return fileSource(toPath(file));
 }
 
 /** A source that says where its bytes lie on disk (as the hub's do) is read from there, without a copy in between. */
@@ -61,9 +63,9 @@ async function localSource(source: ByteSource): Promise<ByteSource> {
   return local;
 }
 
-async function toPath(file: string | URL): Promise<string> {
+function toPath(file: string | URL): string {
   if (typeof file === "string" && !file.startsWith("file:")) return file;
-  const { fileURLToPath } = await import(/* @vite-ignore */ "node:url");
+  const { fileURLToPath } = nodeModule("openWeights", "node:url");
   return fileURLToPath(file);
 }
 
@@ -108,7 +110,7 @@ async function openIndex(file: WeightFile, index: ByteSource, options: OpenOptio
   }
   const beside = isHttp(file)
     ? async (name: string) => toSource(new URL(encodeURIComponent(name), String(file)), options.signal)
-    : async (name: string) => fileSource(`${(await toPath(file)).replace(/[^/\\]*$/, "")}${name}`);
+    : async (name: string) => fileSource(`${(toPath(file)).replace(/[^/\\]*$/, "")}${name}`);
   try {
     return await openSafetensorsIndex(index, beside, options);
   } finally {

@@ -1,4 +1,5 @@
 // Where written checkpoints go: memory, or a local file that appears under its name only when it is complete.
+import { nodeModule } from "./node-module.ts";
 import { SourceError } from "./source.ts";
 
 /** Takes bytes in order. */
@@ -34,7 +35,7 @@ export function memorySink(): ByteSink & {
  * when it rejects nothing is left behind. Rejects with SourceError when the file cannot be written.
  */
 export async function writeFileAtomically(path: string, write: (sink: ByteSink) => Promise<void>): Promise<void> {
-  const { open, rename, rm } = await import(/* @vite-ignore */ "node:fs/promises");
+  const { open, rename, rm } = nodeModule("writeFile", "node:fs/promises");
   const part = `${path}.${Math.random().toString(36).slice(2)}.part`;
   const handle = await open(part, "wx").catch((cause: unknown) => {
     throw new SourceError("writeFile", `cannot write ${path}`, { cause });

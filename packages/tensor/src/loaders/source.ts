@@ -1,5 +1,7 @@
 // Where bytes come from: a file, memory, a Blob (also OPFS) or a web server, all read by range. Nothing here knows tensors.
+
 import { TensorError } from "../errors.ts";
+import { nodeModule } from "./node-module.ts";
 
 /** Bytes that could not be read: a file cut short, a server that fails, ignores ranges or changes the file. */
 export class SourceError extends TensorError {}
@@ -59,7 +61,7 @@ export function blobSource(blob: Blob, name = (blob as { name?: string }).name ?
 
 /** A source over a local file (Node only); rejects with SourceError when it cannot be opened. */
 export async function fileSource(path: string): Promise<ByteSource> {
-  const { open } = await import(/* @vite-ignore */ "node:fs/promises");
+  const { open } = nodeModule("openFile", "node:fs/promises");
   const handle = await open(path, "r").catch((cause: unknown) => {
     throw new SourceError("openFile", `cannot open ${path}`, { cause });
   });
