@@ -33,7 +33,12 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "gpu", include: ["packages/*/test/gpu/**/*.test.ts"], pool: "forks", globalSetup: "tools/vitest-driver.ts" },
+        test: {
+          name: "gpu",
+          include: ["packages/*/test/gpu/**/*.test.ts", "examples/test/gpu/**/*.test.ts"],
+          pool: "forks",
+          globalSetup: "tools/vitest-driver.ts",
+        },
       },
       { extends: true, test: { name: "browser", include: ["packages/*/test/browser/**/*.test.ts"], browser: browser() } },
       {
