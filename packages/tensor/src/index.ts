@@ -2,6 +2,8 @@
 export type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
 export { type DryRun, dryRun } from "./backends/dry.ts";
 export type { WebGpuOptions } from "./backends/webgpu/index.ts";
+export type { Measurement, TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
+export type { ProductClass, Tuning } from "./backends/webgpu/tuning.ts";
 export { cpu } from "./cpu.ts";
 export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";
@@ -56,4 +58,4 @@ export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
 export { leakedTensors, type Sorted, type Stage, Tensor } from "./tensor.ts";
-export { webgpu } from "./webgpu.ts";
+export { tuneWebgpu, webgpu } from "./webgpu.ts";

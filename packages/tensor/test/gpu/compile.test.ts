@@ -153,7 +153,7 @@ describe("text", () => {
   });
   it("of a matrix product", async () => {
     expect(
-      await textOf("matmul 64x64", (b, v) => b.kernels.matmul(v([128, 128]), { a: v([128, 64]), b: v([64, 128]) }, {})),
+      await textOf("matmul workgroup 64x64", (b, v) => b.kernels.matmul(v([128, 128]), { a: v([128, 64]), b: v([64, 128]) }, {})),
     ).toMatchSnapshot();
   });
 });

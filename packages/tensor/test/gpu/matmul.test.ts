@@ -1,10 +1,10 @@
 // Matrix multiplication against the CPU backend: layouts, dtypes, batches, epilogues, quantized weights, splitting.
 import { afterAll, beforeAll, describe, it } from "vitest";
-import { bytesOf, type PlainDType, type QuantDType } from "../../src/dtype.ts";
+import { bytesOf, isQuantized, type PlainDType, type QuantDType } from "../../src/dtype.ts";
 import { expandLayout, type Layout, narrowLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
 import { quantizeInto } from "../../src/quant/encode.ts";
-import { noise, Pair, roundingTolerance, variants } from "./pair.ts";
+import { type Both, noise, Pair, roundingTolerance, variants } from "./pair.ts";
 
 const swap = (l: Layout): Layout => permuteLayout(l, [...l.shape.keys()].slice(0, -2).concat([l.shape.length - 1, l.shape.length - 2]));
 const quantized: QuantDType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq4_nl", "iq4_xs"];
@@ -86,11 +86,9 @@ describe.each(variants)("%s", (_name, options) => {
 
   it.each(quantized)("weights in %s", async (dtype) => {
     const [n, k] = [24, 512];
-    const bytes = new Uint8Array(bytesOf(dtype, n * k));
-    quantizeInto(dtype, noise(n * k, 5), 0, bytes, 0, n * k);
     for (const m of [1, 9]) {
       const a = pair.tensor([m, k]);
-      const b = pair.raw([n, k], dtype, bytes, swap);
+      const b = weights(dtype, n, k, true);
       await pair.expectSame("matmul", pair.output([m, n], "f32"), { a, b }, {}, 3e-6);
     }
   });
@@ -116,30 +114,33 @@ describe.each(variants)("%s", (_name, options) => {
     await pair.expectSame("matmul", pair.output([6, 5], "f32"), { a, b: pair.tensor([8, 5]) }, {});
   });
 
+  // Every combination of: parts an operand is staged as, scaling, layout, whole and ragged tiles.
   it.each([
-    ["f32", "f32"],
-    ["f32", "f16"],
-    ["f16", "f16"],
-    ["bf16", "bf16"],
-    ["f16", "bf16"],
-  ] as PlainDType[][])("a product large enough for the tier's own kernel: %s @ %s", async (da, db) => {
-    for (const [m, k, n] of [
-      [130, 136, 140],
-      [129, 150, 141],
-    ] as const) {
-      for (const transposed of [true, false]) {
-        const a = pair.tensor(
-          [m, k],
-          da,
-          Float32Array.from(noise(m * k, 3), (v) => v * (da === "bf16" ? 1e6 : 1)),
-        );
-        const b = transposed ? pair.tensor([n, k], db, undefined, swap) : pair.tensor([k, n], db);
-        const bias = pair.tensor([n], "f32", undefined, (l) => expandLayout("t", l, [m, n]));
-        const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
-        await pair.expectSame("matmul", pair.output([m, n], "f32"), { a, b, operands: [bias] }, { epilogue }, 2e-6);
-      }
-    }
+    ["f32", "f32", true, [130, 136, 140]],
+    ["f32", "f16", false, [129, 150, 141]],
+    ["f16", "f16", true, [130, 136, 140]],
+    ["bf16", "bf16", false, [130, 136, 140]],
+    ["f32", "q8_0", true, [129, 160, 141]],
+    ["bf16", "q4_K", true, [70, 256, 64]],
+  ] as const)("a product large enough for the tier's own kernel: %s @ %s, transposed %s", async (da, db, transposed, [m, k, n]) => {
+    const large = da === "bf16" ? 1e6 : 1;
+    const a = pair.tensor(
+      [m, k],
+      da,
+      Float32Array.from(noise(m * k, 3), (v) => v * large),
+    );
+    const b = weights(db, n, k, transposed);
+    const bias = pair.tensor([n], "f32", undefined, (l) => expandLayout("t", l, [m, n]));
+    const epilogue = binaryNode("add", inputNode(0, "f32"), inputNode(1, "f32"));
+    await pair.expectSame("matmul", pair.output([m, n], "f32"), { a, b, operands: [bias] }, { epilogue }, 2e-6);
   });
+
+  function weights(dtype: PlainDType | QuantDType, n: number, k: number, transposed: boolean): Both {
+    if (!isQuantized(dtype)) return transposed ? pair.tensor([n, k], dtype, undefined, swap) : pair.tensor([k, n], dtype);
+    const bytes = new Uint8Array(bytesOf(dtype, n * k));
+    quantizeInto(dtype, noise(n * k, 5), 0, bytes, 0, n * k);
+    return pair.raw([n, k], dtype, bytes, swap);
+  }
 
   it("a sliced operand", async () => {
     const a = pair.tensor([10, 40], "f32", undefined, (l) => narrowLayout(l, 1, 3, 16));

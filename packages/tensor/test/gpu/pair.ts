@@ -4,7 +4,7 @@ import { expect } from "vitest";
 import type { Backend, View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
-import type { Tier } from "../../src/backends/webgpu/limits.ts";
+import type { Tier } from "../../src/backends/webgpu/tier.ts";
 import { bytesOf, type DType, isFloat, type PlainDType } from "../../src/dtype.ts";
 import { decodeBytes, encodeValues } from "../../src/encode.ts";
 import { contiguousLayout, type Layout } from "../../src/layout.ts";

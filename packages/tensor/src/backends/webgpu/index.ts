@@ -21,7 +21,7 @@ export type { WebGpuOptions } from "./open.ts";
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
   const opened = await openDevice(options);
   try {
-    const wanted = traitsOf(opened.device, opened.info, opened.software, options);
+    const wanted = traitsOf(opened, options);
     const traits = await trustedTraits(opened, wanted, options, (t) => new WebGpuBackend(opened, t, options));
     return new WebGpuBackend(opened, traits, options);
   } catch (error) {

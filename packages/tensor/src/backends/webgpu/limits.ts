@@ -1,7 +1,8 @@
 // What the adapter can do and what we ask of it: features, limits, capability tier, sizes of work.
-import { DeviceError } from "../../errors.ts";
 import type { Capabilities } from "../backend.ts";
-import type { WebGpuOptions } from "./open.ts";
+import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import { adapterName, preferredTier, type Tier } from "./tier.ts";
+import { checkTuning, type TunedVariants } from "./tuning.ts";
 
 /** One shape the subgroup matrix unit multiplies: an [m, k] by a [k, n] fragment. */
 export interface MatrixConfig {
@@ -11,18 +12,22 @@ export interface MatrixConfig {
   readonly input: "f16" | "f32";
 }
 
-/** Families of kernels, slowest first: plain WGSL; subgroup operations; subgroup matrices (tensor cores). */
-export const tiers = ["plain", "subgroups", "matrix"] as const;
-export type Tier = (typeof tiers)[number];
-
 /** Everything a kernel generator asks about the device. */
 export interface DeviceTraits extends Capabilities {
+  /** Adapter and driver in one line; what tunings are kept under. */
+  readonly adapterName: string;
   /** The kernels in use. */
   readonly tier: Tier;
   /** The highest tier the adapter's features allow. */
   readonly offeredTier: Tier;
   /** Why this tier and no higher one. */
   readonly tierReason: string;
+  /** The tier was asked for: its kernels run even where they do not pay, so that tests reach them. */
+  readonly forced: boolean;
+  /** Matrix kernels measured to be fastest on this adapter. */
+  readonly tuned: TunedVariants;
+  /** The matrix tier rounds operands to f16 where it would keep f32's accuracy by splitting them in two. */
+  readonly roundProducts: boolean;
   readonly software: boolean;
   /** Lanes of every subgroup in kernels that ask for it by `pinSubgroups`; 0 where the size varies or there are no subgroups. */
   readonly subgroupSize: number;
@@ -91,36 +96,33 @@ const matrixOf = (info: MatrixInfo, has: Has, { matrix }: WebGpuOptions): Matrix
 
 /** The subgroup size kernels can count on, and whether they must ask for it. */
 function subgroupLanes(info: MatrixInfo, has: Has, { matrix }: WebGpuOptions): Pick<DeviceTraits, "subgroupSize" | "pinSubgroups"> {
-  if (matrix) return { subgroupSize: matrix.subgroupSize, pinSubgroups: false };
   const { subgroupMinSize = 0, subgroupMaxSize = 0 } = info;
+  // Workgroups with subgroup matrices are four subgroups and must be multiples of the largest size unless the size is fixed.
+  if (matrix) return { subgroupSize: matrix.subgroupSize, pinSubgroups: (4 * matrix.subgroupSize) % subgroupMaxSize !== 0 };
   if (!has("subgroups")) return { subgroupSize: 0, pinSubgroups: false };
   if (subgroupMinSize === subgroupMaxSize) return { subgroupSize: subgroupMaxSize, pinSubgroups: false };
   return has("subgroup-size-control") ? { subgroupSize: subgroupMaxSize, pinSubgroups: true } : { subgroupSize: 0, pinSubgroups: false };
 }
 
-/** The tier asked for, or the highest one that is fast on its kind of adapter; throws DeviceError when the adapter lacks the one asked for. */
-function preferredTier(offered: Tier, software: boolean, forced: Tier | undefined): Pick<DeviceTraits, "tier" | "tierReason"> {
-  if (forced) {
-    if (tiers.indexOf(forced) > tiers.indexOf(offered))
-      throw new DeviceError("webgpu", `the adapter has no ${forced} tier, only up to ${offered}; leave the option "tier" out`);
-    return { tier: forced, tierReason: 'set by the option "tier"' };
-  }
-  if (software && offered === "matrix")
-    return { tier: "subgroups", tierReason: "subgroup matrices are slower than subgroups on a software adapter" };
-  return { tier: offered, tierReason: offered === "matrix" ? "the highest tier there is" : "the highest tier the adapter offers" };
-}
-
 /** Describes an opened device to the kernel generators. */
-export function traitsOf(device: GPUDevice, info: GPUAdapterInfo, software: boolean, options: WebGpuOptions): DeviceTraits {
+export function traitsOf(opened: OpenedDevice, options: WebGpuOptions): DeviceTraits {
+  const { device, info, software, driver } = opened;
   const { limits } = device;
   const has = (f: string): boolean => device.features.has(f as GPUFeatureName);
   const f16 = has("shader-f16");
   const lanes = subgroupLanes(info as MatrixInfo, has, options);
   const matrix = lanes.subgroupSize > 0 ? matrixOf(info as MatrixInfo, has, options) : undefined;
   const offeredTier: Tier = matrix ? "matrix" : has("subgroups") ? "subgroups" : "plain";
+  const name = adapterName(info, driver);
+  const tuning = options.tuning?.find((t) => t.adapter === name);
+  if (tuning) checkTuning(tuning);
   return {
-    ...preferredTier(offeredTier, software, options.tier),
+    ...preferredTier(offeredTier, opened, options.tier, tuning),
+    adapterName: name,
     offeredTier,
+    forced: options.tier !== undefined,
+    tuned: tuning?.variants ?? {},
+    roundProducts: options.roundProducts ?? false,
     f16,
     threads: 1,
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.POSITIVE_INFINITY),

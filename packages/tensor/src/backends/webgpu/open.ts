@@ -1,6 +1,8 @@
 // How a device is found: navigator.gpu in browsers, Dawn (the optional npm package "webgpu") in Node, with the flags it needs.
 import { DeviceError } from "../../errors.ts";
-import { chooseLimits, type MatrixConfig, type Tier, wantedFeatures } from "./limits.ts";
+import { chooseLimits, type MatrixConfig, wantedFeatures } from "./limits.ts";
+import type { Tier } from "./tier.ts";
+import type { Tuning } from "./tuning.ts";
 
 /** Which adapter to open, and how. */
 export interface WebGpuOptions {
@@ -12,6 +14,10 @@ export interface WebGpuOptions {
   readonly driver?: "vulkan" | "d3d12" | "metal" | "null";
   /** Forces a family of kernels, without the self-test (default: the fastest one that passes it); an error if the adapter lacks it. */
   readonly tier?: Tier;
+  /** What the tuner measured, on this and other adapters; entries for others are ignored. */
+  readonly tuning?: readonly Tuning[];
+  /** In the matrix tier, round f32 and block-quantized operands of products to f16 (default: split them in two, at two or three times the cost). */
+  readonly roundProducts?: boolean;
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
   /** Overrides the adapter's subgroup matrix shape and subgroup size (for compile checks of other vendors' shapes). */

@@ -2,8 +2,9 @@
 // matrices and wrong f16. The verdict is kept per adapter for the life of the process.
 import { contiguousLayout, permuteLayout } from "../../layout.ts";
 import type { Backend, View } from "../backend.ts";
-import { type DeviceTraits, type Tier, tiers } from "./limits.ts";
+import type { DeviceTraits } from "./limits.ts";
 import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import { adapterName, type Tier, tiers } from "./tier.ts";
 
 /** One family of kernels that differs between tiers: computes something whose exact result is known; the reason when it is wrong. */
 interface TierTest {
@@ -27,7 +28,7 @@ export async function trustedTraits(
   if (options.tier || options.driver === "null") return traits;
   let current = traits;
   while (current.tier !== "plain") {
-    const key = [info.vendor, info.architecture, info.device, info.description, driver, current.tier, options.robustness].join("|");
+    const key = [adapterName(info, driver), current.tier, options.robustness].join("|");
     if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current)));
     const failure = verdicts.get(key);
     if (failure === undefined) return current;
@@ -64,8 +65,8 @@ const [rows, inner, columns] = [144, 160, 140];
 const valueA = (i: number): number => ((i * 7) % 13) - 6;
 const valueB = (i: number): number => ((i * 5) % 11) - 5;
 
-/** Multiplies small integers in f16, whose product is exact in every order of summation. */
-async function matmulFailure(backend: Backend, made: View[]): Promise<string | undefined> {
+/** What a product of this backend gets wrong, or undefined: small integers in f16, whose product is exact in every order of summation. */
+export async function matmulFailure(backend: Backend, made: View[]): Promise<string | undefined> {
   const a = halves(backend, rows * inner, valueA, made);
   const b = halves(backend, inner * columns, valueB, made);
   const buffer = backend.allocate(rows * columns * 4, "self-test");

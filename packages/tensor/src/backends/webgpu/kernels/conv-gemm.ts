@@ -1,13 +1,11 @@
 // Convolution as a matrix product whose right operand is read from the image where it is needed (implicit GEMM): weight [o, c·kh·kw] times
 // patches [c·kh·kw, pixels]. The patches never exist in memory, and every tier of the product serves.
-import type { DType } from "../../../dtype.ts";
 import type { ConvAttrs } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
 import { loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { bindView, type KernelContext } from "./context.ts";
 import type { Finish } from "./finish.ts";
-import { wantsMatrixTile } from "./gemm-matrix.ts";
-import { wantsBroadcast } from "./gemm-subgroups.ts";
+import { chooseVariant } from "./gemm.ts";
 import { type MatrixSource, matrixSource, recordGemm } from "./matmul.ts";
 
 type Four = readonly [number, number, number, number];
@@ -34,8 +32,7 @@ export function recordConvGemm(
   const b = { view: x, source: pointwise(attrs, kh, kw, padTop) ? planeSource(ctx, x) : patchSource(ctx, x, out, attrs, kh, kw, padTop) };
   const size = { m: o, n, k, batch: 1 };
   const { traits } = ctx;
-  if (traits.software && !wantsBroadcast(traits, size, a.source, b.source, finish) && !wantsMatrixTile(traits, size, a.source, b.source))
-    return false;
+  if (traits.software && chooseVariant(traits, size, a.source, b.source, finish).kind === "registers") return false;
   recordGemm(ctx, "conv", a, b, size, finish, 0, n);
   return true;
 }
@@ -43,14 +40,11 @@ export function recordConvGemm(
 const pointwise = ({ stride, padding }: ConvAttrs, kh: number, kw: number, padTop: number): boolean =>
   kh * kw === 1 && stride[0] * stride[1] === 1 && padTop === 0 && padding[1] === 0;
 
-/** The image is the product's right operand, whose values are not scaled: bf16 may exceed f16's range, so f16 fragments must not take it. */
-const rangeOf = (x: View): DType => (x.dtype === "bf16" ? "f32" : x.dtype);
-
 /** A 1x1 convolution's patches are the image itself. */
 function planeSource(ctx: KernelContext, x: View): MatrixSource {
   const [, channels, h, w] = x.layout.shape as Four;
   const plane = { ...x, layout: { shape: [h * w, channels], strides: [1, h * w], offset: x.layout.offset } };
-  return { ...matrixSource(ctx, "b", plane, h * w), dtype: rangeOf(x) };
+  return matrixSource(ctx, "b", plane, h * w);
 }
 
 /** `b_r4(z, r, k)`: patch element k of pixels r…r+3. */
@@ -62,7 +56,7 @@ function patchSource(ctx: KernelContext, x: View, out: View, attrs: ConvAttrs, k
   const { stride, dilation, padding } = attrs;
   return {
     bound,
-    dtype: rangeOf(x),
+    dtype: x.dtype,
     along: "r",
     quad,
     type: "array<u32>",

@@ -16,7 +16,7 @@ export interface GemmSize {
 export interface Gemm {
   readonly key: string;
   readonly grid: readonly [number, number, number];
-  /** The kernel takes the largest magnitude of a as a last binding: a's values are brought into f16's range by a power of two. */
+  /** The kernel takes the largest magnitudes of a and b as its last binding, two f32 as bits. */
   readonly scaled?: boolean;
   spec(): ProgramSpec;
 }
@@ -32,7 +32,7 @@ export function gemmSpec(
   finish: Finish,
   extra: string,
   body: string,
-  more: Pick<ProgramSpec, "enable" | "builtins"> & { readonly last?: BindingSpec } = {},
+  more: Pick<ProgramSpec, "enable" | "builtins" | "subgroupSize"> & { readonly last?: BindingSpec } = {},
 ): ProgramSpec {
   const { last, ...rest } = more;
   const text = `${a.text}${b.text}${finish.text}\n${extra}`;
@@ -42,7 +42,7 @@ export function gemmSpec(
     bindings: [{ name: "a", type: a.type }, { name: "b", type: b.type }, ...finish.specs, ...(last ? [last] : [])],
     params: ["m", "n", "k", "row", "n0", ...a.params, ...b.params, ...finish.params],
     workgroup: [workgroup],
-    declarations: formatFunctions(functions + text + body) + functions + text,
+    declarations: formatFunctions(functions + text + body, rest.enable?.includes("f16")) + functions + text,
     body,
     ...rest,
   };

@@ -1,45 +1,52 @@
-// Matrix multiplication with subgroupBroadcast: each lane holds a row of a and four columns of the result, rows travel between lanes
-// without memory or barriers. Fastest on software drivers; real GPUs have better ways.
+// Matrix multiplication with subgroupBroadcast: each lane holds a row of a and four columns of the result, and rows travel between lanes
+// without memory or barriers.
 import type { DeviceTraits } from "../limits.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
+import type { BroadcastVariant } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matmul.ts";
 
-/** Whether the broadcast kernel is the one to take. */
-export function wantsBroadcast(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): boolean {
-  const { tier, software, subgroupSize } = traits;
-  const work = 2 * size.m * size.n * size.k * size.batch;
-  // Element-wise access would make the kernel too long for software drivers to compile in time.
-  const vectors = a.quad && b.quad && finish.quad;
-  return (
-    vectors && tier !== "plain" && software && (subgroupSize === 4 || subgroupSize === 8) && a.along === "k" && size.m >= 16 && work >= 4e6
-  );
+/** Whether a variant can run here: subgroups of a known size that the rows divide evenly or fit into. */
+export function canBroadcast({ tier, subgroupSize: lanes }: DeviceTraits, { rows }: BroadcastVariant, a: MatrixSource): boolean {
+  return tier !== "plain" && lanes >= 4 && (rows % lanes === 0 || lanes % rows === 0) && a.along === "k";
 }
 
-/** One subgroup per workgroup: 16 rows x 4 columns per lane. */
-export function broadcastTile(lanes: number, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  const rows = 16;
+/** One subgroup per workgroup: `rows` rows x 4 columns per lane. The caller has asked `canBroadcast`. */
+export function broadcastTile(
+  { subgroupSize: lanes, pinSubgroups }: DeviceTraits,
+  { rows }: BroadcastVariant,
+  size: GemmSize,
+  a: MatrixSource,
+  b: MatrixSource,
+  finish: Finish,
+): Gemm {
   const width = 4 * lanes;
+  const builtins = ["@builtin(subgroup_invocation_id) lane: u32"];
+  const more = { enable: ["subgroups"], builtins, ...(pinSubgroups ? { subgroupSize: lanes } : {}) };
   return {
-    key: `b${lanes}`,
+    key: `b${lanes}x${rows}`,
     grid: withBatch(Math.ceil(size.m / rows) * Math.ceil(size.n / width), size.batch),
-    spec: () => {
-      const body = `let z = wid.z;
+    spec: () => gemmSpec(`matmul broadcast ${rows}x${width}`, lanes, a, b, finish, "", broadcastBody(lanes, rows, b, finish), more),
+  };
+}
+
+function broadcastBody(lanes: number, rows: number, b: MatrixSource, finish: Finish): string {
+  const width = 4 * lanes;
+  const held = Math.min(lanes, rows);
+  const lane = held === lanes ? "lane" : `lane % ${held}u`;
+  const value = (i: number, q: number): string => `subgroupBroadcast(a${Math.floor(i / held)}.${"xyzw"[q]}, ${i % held}u)`;
+  return `let z = wid.z;
   let across = (p.n + ${width - 1}u) / ${width}u;
   let r0 = (wg / across) * ${rows}u;
   let c0 = (wg % across) * ${width}u + lane * 4u;
   if (r0 >= p.m) { return; }
   ${times(rows, (i) => `var s${i} = vec4<f32>();`).join(" ")}
   for (var k = 0u; k < p.k; k += 4u) {
-    ${times(rows / lanes, (g) => `let a${g} = a_k4(z, min(r0 + ${g * lanes}u + lane, p.m - 1u), k);`).join(" ")}
+    ${times(rows / held, (g) => `let a${g} = a_k4(z, min(r0 + ${g * held}u + ${lane}, p.m - 1u), k);`).join(" ")}
     ${columnsText(b)}
-    ${times(4, (q) => times(rows, (i) => `s${i} += subgroupBroadcast(a${Math.floor(i / lanes)}.${"xyzw"[q]}, ${i % lanes}u) * b${q};`).join(" ")).join("\n    ")}
+    ${times(4, (q) => times(rows, (i) => `s${i} += ${value(i, q)} * b${q};`).join(" ")).join("\n    ")}
   }
   ${times(rows, (i) => storeRow(finish, `(r0 + ${i}u)`, "c0", `s${i}`)).join("\n  ")}`;
-      const builtins = ["@builtin(subgroup_invocation_id) lane: u32"];
-      return gemmSpec(`matmul broadcast ${rows}x${width}`, lanes, a, b, finish, "", body, { enable: ["subgroups"], builtins });
-    },
-  };
 }
 
 /** Statements defining b0…b3: four columns of b at k…k+3. */

@@ -1,152 +1,61 @@
-// Choice of matrix kernel, and the plain tier: register tiles without barriers for software drivers, workgroup-memory tiles for GPUs,
-// and a kernel for few rows. f32 accumulation; operands of any format come through their `k4` and `r4` functions.
+// The choice of matrix kernel: what was measured on this adapter, else the defaults of its kind.
 import type { DeviceTraits } from "../limits.ts";
+import { defaultVariants, productClass } from "../tuning.ts";
 import type { Finish } from "./finish.ts";
-import { matrixTile, wantsMatrixTile } from "./gemm-matrix.ts";
-import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
-import { broadcastTile, wantsBroadcast } from "./gemm-subgroups.ts";
+import { canMatrix, matrixTile } from "./gemm-matrix.ts";
+import type { Gemm, GemmSize } from "./gemm-parts.ts";
+import { fewRows, registerTile, workgroupTile } from "./gemm-plain.ts";
+import { broadcastTile, canBroadcast } from "./gemm-subgroups.ts";
+import { type GemmVariant, type GemmVariantName, gemmVariants } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matmul.ts";
 
-/** The fastest kernel that this device's tier allows for the size and formats. */
+/** The kernel for a product on this device. */
 export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  if (wantsMatrixTile(traits, size, a, b)) return matrixTile(traits, traits.matrix!, size, a, b, finish);
-  if (wantsBroadcast(traits, size, a, b, finish)) return broadcastTile(traits.subgroupSize, size, a, b, finish);
-  if (!traits.software && size.m <= 4 && a.along === "k" && b.along === "k") return fewRows(size, a, b, finish);
-  if (traits.software || traits.maxInvocations < 256) return registerTile(size, a, b, finish);
-  return workgroupTile(size, a, b, finish);
+  const few = size.m <= 4 && a.along === "k" && b.along === "k" && !traits.software;
+  return few ? fewRows(size, a, b, finish) : gemmOf(chooseVariant(traits, size, a, b, finish), traits, size, a, b, finish);
 }
 
-/** Each thread owns a tile of `rows` x 4·`columns` results and reads its operands from memory: fastest where barriers are slow. */
-function registerTile(size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  // Large tiles take software drivers long to compile: they must have work to do.
-  const large = a.quad && b.quad && finish.quad && size.m >= 8 && 2 * size.m * size.n * size.k * size.batch >= 5e7;
-  const rows = large ? 8 : Math.min(4, size.m);
-  const columns = large && size.n >= 512 ? 2 : 1;
-  const rowTiles = Math.ceil(size.m / rows);
-  const columnTiles = Math.ceil(size.n / (4 * columns));
-  return {
-    key: `r${rows}x${columns}`,
-    grid: withBatch(Math.ceil((rowTiles * columnTiles) / 64), size.batch),
-    spec: () => {
-      const body = `let z = wid.z;
-  let across = (p.n + ${4 * columns - 1}u) / ${4 * columns}u;
-  let t = wg * 64u + lid;
-  let r0 = (t / across) * ${rows}u;
-  let c0 = (t % across) * ${4 * columns}u;
-  if (r0 >= p.m) { return; }
-  ${times(rows, (i) => times(columns, (c) => `var s${i}_${c} = vec4<f32>();`).join(" ")).join(" ")}
-  for (var k = 0u; k < p.k; k += 4u) {
-    ${loadRows(a, rows)}
-    ${multiplyStep(b, rows, columns)}
+/** The first variant of the adapter's preferences that can run the product. */
+export function chooseVariant(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): GemmVariant {
+  const kind = productClass(size, b.dtype);
+  const tuned = traits.tuned[kind];
+  const names: readonly GemmVariantName[] = tuned ? [tuned, ...defaultVariants(traits, size)] : defaultVariants(traits, size);
+  for (const name of names) {
+    const variant: GemmVariant = gemmVariants[name];
+    if (canRun(variant, traits, size, a, b, finish)) return variant;
   }
-  ${times(rows, (i) => times(columns, (c) => storeRow(finish, `(r0 + ${i}u)`, `(c0 + ${4 * c}u)`, `s${i}_${c}`)).join("\n  ")).join("\n  ")}`;
-      return gemmSpec(`matmul registers ${rows}x${4 * columns}`, 64, a, b, finish, "", body);
-    },
-  };
+  return gemmVariants["registers 4x4"];
 }
 
-/** Statements defining a0…: four values along k of each of the tile's rows. */
-function loadRows(a: MatrixSource, rows: number): string {
-  if (a.along === "k") return times(rows, (i) => `let a${i} = a_k4(z, min(r0 + ${i}u, p.m - 1u), k);`).join(" ");
-  const groups = Math.ceil(rows / 4);
-  const loads = times(groups, (g) => times(4, (j) => `let t${g}_${j} = a_r4(z, ${rowStart(a, rows, g)}, k + ${j}u);`).join(" "));
-  const rowsText = times(rows, (i) => `let a${i} = vec4<f32>(${times(4, (j) => `t${i >> 2}_${j}[${i & 3}]`).join(", ")});`);
-  return `${loads.join(" ")} ${rowsText.join(" ")}`;
-}
-
-const rowStart = (a: MatrixSource, rows: number, group: number): string =>
-  rows < 4 || !a.quad ? `r0 + ${4 * group}u` : `min(r0 + ${4 * group}u, p.m - 4u)`;
-
-/** Adds four steps of k to every accumulator. */
-function multiplyStep(b: MatrixSource, rows: number, columns: number): string {
-  return times(columns, (c) => {
-    if (b.along === "k") {
-      const loads = times(4, (j) => `let b${j} = b_k4(z, min(c0 + ${4 * c + j}u, p.n - 1u), k);`).join(" ");
-      const sums = times(rows, (i) => `s${i}_${c} += vec4<f32>(${times(4, (j) => `dot(a${i}, b${j})`).join(", ")});`);
-      return `{ ${loads} ${sums.join(" ")} }`;
-    }
-    const column = b.quad ? `min(c0 + ${4 * c}u, p.n - 4u)` : `c0 + ${4 * c}u`;
-    const loads = times(4, (j) => `let b${j} = b_r4(z, ${column}, k + ${j}u);`).join(" ");
-    const sums = times(rows, (i) => `s${i}_${c} += a${i}.x * b0 + a${i}.y * b1 + a${i}.z * b2 + a${i}.w * b3;`);
-    return `{ ${loads} ${sums.join(" ")} }`;
-  }).join("\n    ");
-}
-
-const tileDepth = 16;
-
-/** 64 x 64 results per workgroup of 256 threads, operands staged in workgroup memory as f32. */
-function workgroupTile(size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  const tiles = Math.ceil(size.m / 64) * Math.ceil(size.n / 64);
-  return {
-    key: "w64",
-    grid: withBatch(tiles, size.batch),
-    spec: () => {
-      const extra = `var<workgroup> sa: array<f32, ${64 * tileDepth}>;\nvar<workgroup> sb: array<f32, ${64 * tileDepth}>;\n`;
-      const body = `let z = wid.z;
-  let across = (p.n + 63u) / 64u;
-  let r0 = (wg / across) * 64u;
-  let c0 = (wg % across) * 64u;
-  if (r0 >= p.m) { return; }
-  let ty = (lid / 16u) * 4u;
-  let tx = (lid % 16u) * 4u;
-  ${times(4, (i) => `var s${i} = vec4<f32>();`).join(" ")}
-  for (var k0 = 0u; k0 < p.k; k0 += ${tileDepth}u) {
-    ${stage("a", a, "p.m", "r0")}
-    ${stage("b", b, "p.n", "c0")}
-    workgroupBarrier();
-    for (var kk = 0u; kk < ${tileDepth}u; kk++) {
-      let w = kk * 64u;
-      let bv = vec4<f32>(${times(4, (j) => `sb[w + tx + ${j}u]`).join(", ")});
-      ${times(4, (i) => `s${i} += sa[w + ty + ${i}u] * bv;`).join(" ")}
-    }
-    workgroupBarrier();
+function canRun(variant: GemmVariant, traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): boolean {
+  // Software drivers take long to compile large tiles with element-wise access.
+  const vectors = a.quad && b.quad && finish.quad;
+  switch (variant.kind) {
+    case "registers":
+      return variant.rows <= 4 || vectors || !traits.software;
+    case "workgroup":
+      return traits.maxInvocations >= 256 && traits.workgroupBytes >= 16384;
+    case "broadcast":
+      return canBroadcast(traits, variant, a) && (vectors || traits.forced) && isWorthwhile(traits, size);
+    case "matrix":
+      return canMatrix(traits, variant, a, b) && isWorthwhile(traits, size);
   }
-  ${times(4, (i) => storeRow(finish, `(r0 + ty + ${i}u)`, "(c0 + tx)", `s${i}`)).join("\n  ")}`;
-      return gemmSpec("matmul 64x64", 256, a, b, finish, extra, body);
-    },
-  };
 }
 
-/** Statements that stage 64 rows x 16 of an operand as [k][row]: one quad per thread. */
-function stage(name: "a" | "b", source: MatrixSource, limit: string, start: string): string {
-  const put = (j: number, row: string, k: string): string => `s${name}[(${k}) * 64u + (${row})] = q${name}[${j}];`;
-  if (source.along === "k") {
-    return `let q${name} = ${guarded(name, `min(${start} + lid / 4u, ${limit} - 1u)`)};
-    ${times(4, (j) => put(j, "lid / 4u", `(lid % 4u) * 4u + ${j}u`)).join(" ")}`;
-  }
-  const row = source.quad ? `min(${start} + (lid % 16u) * 4u, ${limit} - 4u)` : `${start} + (lid % 16u) * 4u`;
-  return `let q${name} = ${name}_r4(z, ${row}, k0 + lid / 16u);
-    ${times(4, (j) => put(j, `(lid % 16u) * 4u + ${j}u`, "lid / 16u")).join(" ")}`;
+/** Small products have no use for large tiles; a forced tier runs them all the same. */
+function isWorthwhile({ forced, software }: DeviceTraits, { m, n, k, batch }: GemmSize): boolean {
+  return forced || (m >= 16 && n >= 16 && k >= 16 && (!software || 2 * m * n * k * batch >= 4e6));
 }
 
-/** A quad along k that is zero beyond the inner dimension. */
-const guarded = (name: string, row: string): string =>
-  `select(vec4<f32>(), ${name}_k4(z, ${row}, min(k0 + (lid % 4u) * 4u, (p.k - 1u) & ~3u)), vec4<bool>(k0 + (lid % 4u) * 4u < p.k))`;
-
-/** One to four rows: a workgroup owns four columns, its threads share k. */
-function fewRows(size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
-  const { m } = size;
-  return {
-    key: `v${m}`,
-    grid: withBatch(Math.ceil(size.n / 4), size.batch),
-    spec: () => {
-      const extra = `var<workgroup> sh: array<vec4<f32>, ${64 * m}>;\n`;
-      const body = `let z = wid.z;
-  let c0 = wg * 4u;
-  if (c0 >= p.n) { return; }
-  ${times(m, (i) => `var s${i} = vec4<f32>();`).join(" ")}
-  for (var k = lid * 4u; k < p.k; k += 256u) {
-    ${times(4, (j) => `let b${j} = b_k4(z, min(c0 + ${j}u, p.n - 1u), k);`).join(" ")}
-    ${times(m, (i) => `{ let a = a_k4(z, ${i}u, k); s${i} += vec4<f32>(dot(a, b0), dot(a, b1), dot(a, b2), dot(a, b3)); }`).join("\n    ")}
+function gemmOf(variant: GemmVariant, traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
+  switch (variant.kind) {
+    case "registers":
+      return registerTile(variant, size, a, b, finish);
+    case "workgroup":
+      return workgroupTile(variant, size, a, b, finish);
+    case "broadcast":
+      return broadcastTile(traits, variant, size, a, b, finish);
+    case "matrix":
+      return matrixTile(traits, variant, size, a, b, finish);
   }
-  ${times(m, (i) => `sh[${64 * i}u + lid] = s${i};`).join(" ")}
-  workgroupBarrier();
-  for (var s = 32u; s > 0u; s = s >> 1u) {
-    if (lid < s) { ${times(m, (i) => `sh[${64 * i}u + lid] += sh[${64 * i}u + lid + s];`).join(" ")} }
-    workgroupBarrier();
-  }
-  if (lid < ${m}u) { let r = lid; ${storeRow(finish, "r", "c0", "sh[64u * r]")} }`;
-      return gemmSpec(`matmul ${m} rows`, 64, a, b, finish, extra, body);
-    },
-  };
 }

@@ -6,7 +6,6 @@ import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
-import type { GpuBuffer } from "../buffers.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
@@ -14,6 +13,7 @@ import { type Bound, bindView, bytesOfView, fits, fitsAsFloat, type KernelContex
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
+import { largestMagnitudes } from "./gemm-magnitude.ts";
 import { forEachRowPiece } from "./rows.ts";
 
 export function matmulKernel(ctx: KernelContext): Kernel<"matmul"> {
@@ -312,7 +312,7 @@ export function recordGemm(
   const { source: sb } = b;
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
-  const largest = gemm.scaled ? maxMagnitude(ctx, a.view) : undefined;
+  const largest = gemm.scaled ? largestMagnitudes(ctx, a, b, n) : undefined;
   ctx.record({
     op,
     program,
@@ -323,11 +323,4 @@ export function recordGemm(
     bytes: bytesOfView(a.view) + bytesOfView(b.view),
   });
   if (largest) ctx.drop(largest.buffer);
-}
-
-/** The largest |a|, one f32. */
-function maxMagnitude(ctx: KernelContext, a: View): View & { readonly buffer: GpuBuffer } {
-  const out = scratchView(ctx, "f32", [], "largest magnitude");
-  ctx.kernels.reduce(out, { x: a }, { kind: "norm", reduceRank: a.layout.shape.length, correction: 0, p: Number.POSITIVE_INFINITY });
-  return out;
 }

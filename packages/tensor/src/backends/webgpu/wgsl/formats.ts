@@ -198,9 +198,12 @@ const texts: readonly (readonly [RegExp, string])[] = [
   [/i64_pack/, i64Text],
 ];
 
-/** The conversion functions that `text` calls. */
-export const formatFunctions = (text: string): string =>
+/** Decoding by the conversion instruction, in kernels that enable f16. */
+const f16QuadByInstruction = "fn f16_quad(w: vec2<u32>) -> vec4<f32> { return vec4<f32>(bitcast<vec4<f16>>(w)); }\n";
+
+/** The conversion functions that `text` calls; `f16` says that the kernel enables the type. */
+export const formatFunctions = (text: string, f16 = false): string =>
   texts
     .filter(([used]) => used.test(text))
-    .map(([, t]) => t)
+    .map(([, t]) => (f16 ? t.replace(/fn f16_quad.*\n/, f16QuadByInstruction) : t))
     .join("");

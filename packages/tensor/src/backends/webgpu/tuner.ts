@@ -1,0 +1,143 @@
+// Measures the matrix kernels of every tier on one adapter and says which is fastest for which products. A kernel whose result is wrong
+// is never chosen.
+import { bytesOf, type DType } from "../../dtype.ts";
+import { DeviceError } from "../../errors.ts";
+import { contiguousLayout, permuteLayout } from "../../layout.ts";
+import type { Backend, View } from "../backend.ts";
+import { WebGpuBackend } from "./index.ts";
+import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
+import { traitsOf } from "./limits.ts";
+import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
+import { matmulFailure } from "./self-test.ts";
+import { type Tier, tiers } from "./tier.ts";
+import { type ProductClass, productClasses, type Tuning } from "./tuning.ts";
+
+/** One kernel on one class of products. */
+export interface Measurement {
+  readonly products: ProductClass;
+  readonly kernel: GemmVariantName;
+  readonly gflops: number;
+}
+
+/** A tuning with what it rests on. */
+export interface TunerReport extends Tuning {
+  readonly measured: readonly Measurement[];
+  /** Kernels that gave wrong results or did not run, and how; they are never chosen. */
+  readonly failures: Readonly<Partial<Record<GemmVariantName, string>>>;
+}
+
+/** Settings of the tuner. */
+export interface TunerOptions extends WebGpuOptions {
+  /** Hears of every measurement. */
+  readonly onMeasured?: (m: Measurement) => void;
+}
+
+const weightsOf = { f32: "f32", half: "f16", block: "q8_0" } as const;
+/** Widths of Z-Image's and FLUX.1's products, and something a software adapter does in time. */
+const sizes = {
+  hardware: { large: { m: 4096, k: 3072, n: 3072 }, small: { m: 64, k: 3072, n: 3072 } },
+  software: { large: { m: 1024, k: 64, n: 1024 }, small: { m: 64, k: 256, n: 512 } },
+} as const;
+
+/** Times every kernel that runs right on the adapter; throws DeviceError when there is none. */
+export async function tuneProducts(options: TunerOptions = {}): Promise<TunerReport> {
+  if (options.driver === "null")
+    throw new DeviceError("webgpu", "the null driver runs nothing that could be measured; leave the option out");
+  const opened = await openDevice(options);
+  try {
+    return await tuneOpened(opened, options);
+  } finally {
+    opened.device.destroy();
+  }
+}
+
+async function tuneOpened(opened: OpenedDevice, options: TunerOptions): Promise<TunerReport> {
+  const { tier: _tier, tuning: _tuning, ...rest } = options;
+  const traits = { ...traitsOf(opened, rest), forced: true };
+  const offered = tiers.indexOf(traits.offeredTier);
+  const failures: Partial<Record<GemmVariantName, string>> = {};
+  const measured: Measurement[] = [];
+  for (const kernel of gemmVariantNames.filter((v) => tiers.indexOf(tierOf(v)) <= offered)) {
+    const tuned = Object.fromEntries(productClasses.map((c) => [c, kernel]));
+    const make = (): WebGpuBackend => new WebGpuBackend(opened, { ...traits, tier: tierOf(kernel), tuned }, rest);
+    const failure = await attempt(make(), matmulFailure);
+    if (failure) {
+      failures[kernel] = failure;
+      continue;
+    }
+    for (const products of productClasses) {
+      const gflops = await attempt(make(), (backend, made) => rateOf(backend, products, kernel, made));
+      if (typeof gflops === "string") failures[kernel] = gflops;
+      else if (gflops !== undefined) {
+        measured.push({ products, kernel, gflops });
+        options.onMeasured?.({ products, kernel, gflops });
+      }
+    }
+  }
+  return { adapter: traits.adapterName, ...fastest(measured), measured, failures };
+}
+
+/** Runs `use` and releases what it made; gives the message of what it throws, except that the device was lost. */
+async function attempt<T>(backend: WebGpuBackend, use: (backend: WebGpuBackend, made: View[]) => Promise<T>): Promise<T | string> {
+  const made: View[] = [];
+  try {
+    return await use(backend, made);
+  } catch (error) {
+    if (error instanceof DeviceError && /device was (lost|destroyed)/.test(error.message)) throw error;
+    return (error instanceof Error ? error.message : String(error)).split("\n")[0]!;
+  } finally {
+    for (const v of made) backend.release(v.buffer);
+    backend.trim();
+  }
+}
+
+const tierOf = (kernel: GemmVariantName): Tier =>
+  kernel.startsWith("matrix") ? "matrix" : kernel.startsWith("broadcast") ? "subgroups" : "plain";
+
+/** The fastest kernel of every class, and the lowest tier that has them. */
+function fastest(measured: readonly Measurement[]): Pick<Tuning, "tier" | "variants"> {
+  const variants: Partial<Record<ProductClass, GemmVariantName>> = {};
+  for (const products of productClasses) {
+    const best = measured.filter((m) => m.products === products).sort((a, b) => b.gflops - a.gflops)[0];
+    if (best) variants[products] = best.kernel;
+  }
+  const rank = Math.max(0, ...Object.values(variants).map((v) => tiers.indexOf(tierOf(v))));
+  return { tier: tiers[rank]!, variants };
+}
+
+/** GFLOP/s of the best of a few runs; undefined when this adapter cannot run the kernel. */
+async function rateOf(backend: WebGpuBackend, products: ProductClass, kernel: GemmVariantName, made: View[]): Promise<number | undefined> {
+  const [size, stored] = products.split(" ") as ["large" | "small", "f32" | "half" | "block"];
+  const { m, k, n } = sizes[backend.capabilities.software ? "software" : "hardware"][size];
+  const a = zeros(backend, [m, k], "f32", made);
+  const b = zeros(backend, [n, k], weightsOf[stored], made);
+  const out = zeros(backend, [m, n], "f32", made);
+  const weights = { ...b, layout: permuteLayout(b.layout, [1, 0]) };
+  const run = (): void => backend.kernels.matmul(out, { a, b: weights }, {});
+  run();
+  await backend.idle();
+  if (!backend.sources().some((s) => s.label.startsWith(`matmul ${kernel}`))) return undefined;
+  return (2 * m * n * k) / (await bestMillis(backend, run)) / 1e6;
+}
+
+async function bestMillis(backend: Backend, run: () => void): Promise<number> {
+  let best = Number.POSITIVE_INFINITY;
+  const started = performance.now();
+  for (let i = 0; i < 3 || (i < 20 && performance.now() - started < 100); i++) {
+    const from = performance.now();
+    run();
+    await backend.idle();
+    best = Math.min(best, performance.now() - from);
+  }
+  return best;
+}
+
+/** Memory of zeros as an operand: no kernel's time depends on the values. */
+function zeros(backend: Backend, shape: [number, number], dtype: DType, made: View[]): View {
+  const bytes = bytesOf(dtype, shape[0] * shape[1]);
+  const view: View = { buffer: backend.allocate(bytes, "tuning"), dtype, layout: contiguousLayout(shape) };
+  made.push(view);
+  const chunk = new Uint8Array(Math.min(bytes, 2 ** 24));
+  for (let at = 0; at < bytes; at += chunk.length) backend.write(view.buffer, at, chunk.subarray(0, Math.min(chunk.length, bytes - at)));
+  return view;
+}

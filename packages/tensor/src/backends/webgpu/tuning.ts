@@ -1,0 +1,67 @@
+// Which variant of the matrix kernels runs for which products: defaults per kind of adapter, and what the tuner measured on one adapter.
+import { type DType, isQuantized } from "../../dtype.ts";
+import { DeviceError } from "../../errors.ts";
+import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
+import type { DeviceTraits } from "./limits.ts";
+import { type Tier, tiers } from "./tier.ts";
+
+/** Products that are tuned together: by how many results there are, and by how the right operand is stored. */
+export const productClasses = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
+export type ProductClass = (typeof productClasses)[number];
+
+export type TunedVariants = Readonly<Partial<Record<ProductClass, GemmVariantName>>>;
+
+/** What the tuner found on one adapter; plain data that can be kept in a file. */
+export interface Tuning {
+  /** The adapter's name as `adapterName` gives it; a tuning is used on this adapter only. */
+  readonly adapter: string;
+  /** The lowest tier that has all the chosen variants. */
+  readonly tier: Tier;
+  readonly variants: TunedVariants;
+}
+
+interface Size {
+  readonly m: number;
+  readonly n: number;
+  readonly batch: number;
+}
+
+/** From 2^20 results there are enough tiles of 128 x 128 to fill a GPU. */
+const isLarge = ({ m, n, batch }: Size): boolean => m * n * batch >= 2 ** 20;
+
+export function productClass(size: Size, weights: DType): ProductClass {
+  const stored = weights === "f32" ? "f32" : isQuantized(weights) ? "block" : "half";
+  return `${isLarge(size) ? "large" : "small"} ${stored}`;
+}
+
+/** Preferences by tier and size of product, most wanted first; the first that can run is taken. None of them was timed on hardware. */
+const hardware: Readonly<Record<Tier, Readonly<Record<"large" | "small", readonly GemmVariantName[]>>>> = {
+  plain: { large: ["workgroup 64x64"], small: ["workgroup 64x64"] },
+  subgroups: { large: ["workgroup 64x64"], small: ["workgroup 64x64"] },
+  matrix: {
+    large: ["matrix 4x4", "matrix 4x2", "matrix 2x2", "matrix 1x1", "workgroup 64x64"],
+    small: ["matrix 2x2", "matrix 1x1", "workgroup 64x64"],
+  },
+};
+
+/** The defaults of this adapter for a product: tiles in workgroup memory on GPUs; on software drivers, where barriers are slow, none. */
+export function defaultVariants(traits: DeviceTraits, size: Size & { readonly k: number }): readonly GemmVariantName[] {
+  if (!traits.software) return hardware[traits.tier][isLarge(size) ? "large" : "small"];
+  // Large tiles take software drivers long to compile: they must have work to do.
+  const work = 2 * size.m * size.n * size.k * size.batch;
+  const registers: GemmVariantName = work < 5e7 || size.m < 8 ? "registers 4x4" : size.n >= 512 ? "registers 8x8" : "registers 8x4";
+  if (traits.tier === "matrix") return ["matrix 1x1", "broadcast 16", registers];
+  return traits.tier === "subgroups" ? ["broadcast 16", registers] : [registers];
+}
+
+/** Checks what came from a file; throws DeviceError naming what is wrong. */
+export function checkTuning({ adapter, tier, variants }: Tuning): void {
+  const fail = (what: string): never => {
+    throw new DeviceError("webgpu", `the tuning of ${adapter} ${what}; make it again with wick doctor --tune`);
+  };
+  if (!tiers.includes(tier)) fail(`has the unknown tier ${tier}`);
+  for (const [kind, name] of Object.entries(variants)) {
+    if (!productClasses.includes(kind as ProductClass)) fail(`has the unknown class of products ${kind}`);
+    if (!gemmVariantNames.includes(name)) fail(`has the unknown kernel ${name}`);
+  }
+}
