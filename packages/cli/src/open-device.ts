@@ -1,7 +1,8 @@
 // The device a command computes on: the CPU, a WebGPU adapter, or whichever suits this machine.
 import { existsSync, readdirSync } from "node:fs";
-import type { Device } from "@wick/tensor";
+import type { Device, Tuning } from "@wick/tensor";
 import { CliError } from "./cli-error.ts";
+import { readTunings } from "./tuning-file.ts";
 
 /** What --device takes. */
 export const deviceNames = ["auto", "cpu", "webgpu"] as const;
@@ -15,18 +16,19 @@ export interface DeviceOptions {
 export async function openDevice({ device = "auto", adapter }: DeviceOptions): Promise<Device> {
   const tensor = await import("@wick/tensor");
   if (device === "cpu") return tensor.cpu();
-  if (device === "webgpu" || adapter !== undefined) return openGpu(adapter);
+  if (device === "webgpu" || adapter !== undefined) return openGpu(adapter, await readTunings());
   if (!mayHaveGpu()) return tensor.cpu();
-  const gpu = await openGpu(undefined).catch(() => undefined);
+  const tuning = await readTunings();
+  const gpu = await openGpu(undefined, tuning).catch(() => undefined);
   if (gpu && !isSoftware(gpu)) return gpu;
   gpu?.destroy();
   return tensor.cpu();
 }
 
-async function openGpu(adapter: string | undefined): Promise<Device> {
+async function openGpu(adapter: string | undefined, tuning: readonly Tuning[]): Promise<Device> {
   const { webgpu } = await import("@wick/tensor");
   try {
-    return await webgpu(adapter === undefined ? {} : { adapter });
+    return await webgpu({ tuning, ...(adapter === undefined ? {} : { adapter }) });
   } catch (cause) {
     const detail = gpuFailureText(cause instanceof Error ? cause.message : String(cause));
     throw new CliError(`no WebGPU device: ${detail}; wick doctor tells more, --device cpu always works`, 1, { cause });

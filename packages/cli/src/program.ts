@@ -5,6 +5,7 @@ import type { BenchOptions } from "./commands/bench.ts";
 import type { CompareOptions } from "./commands/compare.ts";
 import { completionScript, type Shell, shells } from "./commands/completion.ts";
 import type { ConvertOptions } from "./commands/convert.ts";
+import type { DoctorOptions } from "./commands/doctor.ts";
 import type { GenerateOptions } from "./commands/generate.ts";
 import type { InspectOptions } from "./commands/inspect.ts";
 import type { ReproduceOptions } from "./commands/reproduce.ts";
@@ -12,7 +13,6 @@ import { embeddedName } from "./models/embedded.ts";
 import { deviceNames } from "./open-device.ts";
 import { byteSize, decimalNumber, scaledFile, seedNumber, sigmaList, wholeNumber } from "./option-types.ts";
 import { previewKinds } from "./preview-kinds.ts";
-import type { CommonOptions } from "./reporter.ts";
 import { version } from "./version.ts";
 
 /** What a command gets from the process around it. */
@@ -206,7 +206,10 @@ function addBench(program: Command, { signal }: Surroundings): void {
 
 function addDoctor(program: Command): void {
   const command = program.command("doctor").description("show what this machine can do, what it lacks and how to get it");
-  common(command).action(async (options: CommonOptions) => {
+  command
+    .option("--tune", "first measure which kernels are fastest on the GPU (some seconds), for all later commands")
+    .option("--adapter <name>", "part of a GPU's name, when there are several");
+  common(command).action(async (options: DoctorOptions) => {
     await (await import("./commands/doctor.ts")).doctor(options);
   });
 }

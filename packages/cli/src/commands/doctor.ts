@@ -8,6 +8,7 @@ import { isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
 import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
 import { formatBytes, formatTable } from "../units.ts";
 import { version } from "../version.ts";
+import { tune, tuneText } from "./tune.ts";
 
 /** A device that was opened and tried. */
 interface DeviceFacts {
@@ -40,10 +41,17 @@ const shownLimits = [
   "maxComputeInvocationsPerWorkgroup",
 ] as const;
 
-/** Prints the report; a missing GPU is a remark, not a failure. */
-export async function doctor(options: CommonOptions): Promise<void> {
+export interface DoctorOptions extends CommonOptions {
+  /** Measure the GPU's kernels first, and keep the result. */
+  readonly tune?: boolean;
+  readonly adapter?: string;
+}
+
+/** Prints the report; a missing GPU is a remark, not a failure, unless it was to be tuned. */
+export async function doctor(options: DoctorOptions): Promise<void> {
   const reporter = new Reporter(options);
   const lacks: Lack[] = [];
+  const tuned = options.tune ? await tune(reporter, options.adapter) : undefined;
   const machine = {
     wick: version,
     node: process.versions.node,
@@ -53,10 +61,10 @@ export async function doctor(options: CommonOptions): Promise<void> {
     freeMemoryBytes: freemem(),
   };
   const processor = await factsOf(cpu());
-  const gpu = await gpuFacts(lacks);
+  const gpu = await gpuFacts(lacks, options.adapter);
   const drivers = vulkanDrivers();
   const cache = await cacheFacts(lacks);
-  const document = { machine, cpu: processor, gpu: gpu ?? null, vulkanDrivers: drivers, cache, lacks };
+  const document = { machine, cpu: processor, gpu: gpu ?? null, vulkanDrivers: drivers, cache, lacks, tuning: tuned ?? null };
   const rows = [
     ["wick", `${machine.wick} on Node ${machine.node}, ${machine.system}`],
     ["processor", `${machine.processor}, ${formatBytes(machine.memoryBytes)} memory (${formatBytes(machine.freeMemoryBytes)} free)`],
@@ -74,7 +82,11 @@ export async function doctor(options: CommonOptions): Promise<void> {
   ];
   const missing = lacks.map(({ what, remedy }) => `- ${what}: ${remedy}`);
   reporter.result(
-    [formatTable(rows), ...(missing.length > 0 ? ["", "What is missing:", ...missing] : ["", "Nothing is missing."])].join("\n"),
+    [
+      formatTable(rows),
+      ...(tuned ? ["", tuneText(tuned)] : []),
+      ...(missing.length > 0 ? ["", "What is missing:", ...missing] : ["", "Nothing is missing."]),
+    ].join("\n"),
     document as unknown as Json,
   );
 }
@@ -82,9 +94,9 @@ export async function doctor(options: CommonOptions): Promise<void> {
 const deviceLine = (d: DeviceFacts): string =>
   `${d.description}; ${d.tier} kernels, f16 ${d.f16 ? "yes" : "no"}, ${d.gflops.toFixed(1)} GFLOP/s in a small product, error ${d.productError.toExponential(1)}`;
 
-async function gpuFacts(lacks: Lack[]): Promise<DeviceFacts | undefined> {
+async function gpuFacts(lacks: Lack[], adapter: string | undefined): Promise<DeviceFacts | undefined> {
   try {
-    const facts = await factsOf(await openDevice({ device: "webgpu" }));
+    const facts = await factsOf(await openDevice({ device: "webgpu", ...(adapter === undefined ? {} : { adapter }) }));
     if (facts.software)
       lacks.push({ what: "a hardware GPU (the adapter is software, so --device auto takes the CPU)", remedy: driverRemedy() });
     return facts;
