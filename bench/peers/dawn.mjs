@@ -8,7 +8,10 @@ export async function installGpu() {
   const gpu = create(flags);
   globalThis.dawnInstance = gpu;
   Object.assign(globalThis, globals);
-  Object.defineProperty(globalThis, "navigator", { value: { gpu, hardwareConcurrency: 1 }, configurable: true });
+  Object.defineProperty(globalThis, "navigator", {
+    value: { gpu, hardwareConcurrency: 1, userAgent: "Node", platform: "Linux" },
+    configurable: true,
+  });
   const adapter = await gpu.requestAdapter();
   if (!adapter) throw new Error("no WebGPU adapter");
   return adapter.info.description || adapter.info.device || adapter.info.vendor;
