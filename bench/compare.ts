@@ -169,11 +169,22 @@ function figures(one: Case, peer: Prepared, peers: readonly Prepared[]): Partial
   };
 }
 
+const identity = (one: Case, { name, library, runtime, threads, variant }: Contestant): Row => {
+  const { id, unit, work } = one;
+  return { case: id, unit, work, contestant: name, library, runtime, threads, variant };
+};
+
+function rowOf(one: Case, peer: Prepared, peers: readonly Prepared[]): Row {
+  const { version, detail } = peer.ready as { version?: string; detail?: string };
+  const about = { ...(version ? { version } : {}), ...(detail ? { detail } : {}) };
+  return { ...identity(one, peer.process.contestant), ...about, ...figures(one, peer, peers) };
+}
+
 /** All contestants' figures for one case. */
 export async function compare(one: Case, entries: readonly Contestant[], options: CompareOptions): Promise<Row[]> {
   const peers: Prepared[] = [];
   try {
-    for (const entry of entries) {
+    for (const entry of entries.filter((e) => !e.absent)) {
       options.onProgress(`${one.id}: starting ${entry.name}`);
       peers.push(await prepare(entry, one));
     }
@@ -183,11 +194,9 @@ export async function compare(one: Case, entries: readonly Contestant[], options
       // Another one begins each round, so that no contestant always follows the same one.
       for (let i = 0; i < able.length; i++) await oneRound(able[(i + round) % able.length]!, options.minMs);
     }
-    return peers.map((peer) => {
-      const { name, library, runtime, threads, variant } = peer.process.contestant;
-      const { version, detail } = peer.ready as { version?: string; detail?: string };
-      const who = { contestant: name, library, runtime, threads, variant, ...(version ? { version } : {}), ...(detail ? { detail } : {}) };
-      return { case: one.id, unit: one.unit, work: one.work, ...who, ...figures(one, peer, peers) };
+    return entries.map((entry) => {
+      const peer = peers.find((p) => p.process.contestant === entry);
+      return peer ? rowOf(one, peer, peers) : { ...identity(one, entry), absent: `missing: ${entry.absent}` };
     });
   } finally {
     for (const { process } of peers) process.close();

@@ -13,6 +13,8 @@ export interface Contestant {
   readonly variant: string | undefined;
   readonly command: string;
   readonly args: readonly string[];
+  /** Why it cannot even be started. */
+  readonly absent?: string | undefined;
 }
 
 export interface ContestantOptions {
@@ -33,19 +35,16 @@ function contestant(
 ): Contestant {
   const size = threads === undefined ? [] : [`${threads} thread${threads > 1 ? "s" : ""}`];
   const name = [library, runtime, ...size, ...(variant ? [variant] : [])].join(", ");
-  return { name, library, runtime, threads, variant, command, args };
+  const needsPeers = args.some((arg) => /peers\/.*\.mjs$/.test(arg));
+  return { name, library, runtime, threads, variant, command, args, absent: needsPeers ? peersMissing() : undefined };
 }
 
 const nodeName = (node: string): string => `Node ${commandOutput(node, ["--version"])?.replace(/^v(\d+)\..*/, "$1") ?? "?"}`;
-const wick = (node: string, ...args: string[]): [string, string, ...string[]] => [
-  nodeName(node),
-  node,
-  "--conditions=@wick/source",
-  "--import",
-  "tsx",
-  here("wick-peer.ts"),
-  ...args,
-];
+/** In a folder made by pack.sh the sources are bundled; elsewhere they run as they are. */
+const wickScript = import.meta.url.endsWith(".mjs")
+  ? [here("wick-peer.mjs")]
+  : ["--conditions=@wick/source", "--import", "tsx", here("wick-peer.ts")];
+const wick = (node: string, ...args: string[]): [string, string, ...string[]] => [nodeName(node), node, ...wickScript, ...args];
 const peer = (node: string, file: string, ...args: string[]): [string, string, ...string[]] => [
   nodeName(node),
   node,

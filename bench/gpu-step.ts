@@ -1,6 +1,6 @@
 // One denoising step of FLUX.1-dev or Z-Image at the real width with random weights: time, memory, upload rate and where the time goes.
 // Run: npx tsx --conditions=@wick/source bench/gpu-step.ts --model flux1-dev|z-image [--size 1024] [--dtype bf16|q8_0] [--steps 5]
-//   [--blocks N] [--text N] [--device webgpu|cpu] [--tier plain|subgroups|matrix]. Prints a line and, last, one line of JSON.
+//   [--blocks N] [--text N] [--device webgpu|cpu] [--tier plain|subgroups|matrix] [--profile]. Prints a line and, last, one line of JSON.
 import { parseArgs } from "node:util";
 import { Flux, flux1Dev, imagePositions, textPositions } from "@wick/models-flux";
 import { ZImage, zImageTurbo } from "@wick/models-zimage";
@@ -20,6 +20,7 @@ const { values: flags } = parseArgs({
     text: { type: "string" },
     device: { type: "string", default: "webgpu" },
     tier: { type: "string" },
+    profile: { type: "boolean", default: false },
   },
 });
 const size = Number(flags.size);
@@ -59,8 +60,7 @@ function fluxSubject(): Subject {
       scope(() => model.context(random(device, 1, 1, text, config.textWidth), textPositions(text), imagePositions(side, side))),
     );
     const [img, y] = [random(device, 2, 1, side * side, config.inChannels), random(device, 3, 1, config.vectorWidth)];
-    const ahead = hold(scope(() => model.modulations(model.condition({ sigma: [0.7], y, guidance: [3.5] }))));
-    return () => scope(() => runToEnd(model.run(img, ahead.value, context.value)));
+    return () => scope(() => runToEnd(model.run(img, model.condition({ sigma: [0.7], y, guidance: [3.5] }), context.value)));
   };
   return { model, tokens, flops, prepare };
 }
@@ -142,7 +142,7 @@ async function main(): Promise<void> {
   const runs = [];
   for (let i = 0; i < Number(flags.steps); i++) runs.push(await timed(step));
   const usedMegabytes = megabytesUsed();
-  const profile = await device.profile(() => step().dispose());
+  const profile = flags.profile ? await device.profile(() => step().dispose()) : [];
   const times = runs.map((r) => r.ms).sort((a, b) => a - b);
   const medianMs = times[Math.floor((times.length - 1) / 2)]!;
   if (!runs.every((r) => Number.isFinite(r.meanAbs) && r.meanAbs > 0))

@@ -1,13 +1,22 @@
 // Loads a synthetic sharded bf16 checkpoint tensor by tensor: highest JS heap plus external memory above the baseline, and the rate
 // against `cat` over the same files in the same run (both from a warm page cache).
-// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu] [--dir FOLDER] [--keep]
+// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu|webgpu] [--dir FOLDER] [--keep] [--json]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { cpu, type Device, openWeights, type WeightSource, type WritableTensor, writeFileAtomically, writeSafetensors } from "@wick/tensor";
+import {
+  cpu,
+  type Device,
+  openWeights,
+  type WeightSource,
+  type WritableTensor,
+  webgpu,
+  writeFileAtomically,
+  writeSafetensors,
+} from "@wick/tensor";
 
 const { values: flags } = parseArgs({
   options: {
@@ -15,6 +24,7 @@ const { values: flags } = parseArgs({
     device: { type: "string", default: "none" },
     dir: { type: "string", default: join(tmpdir(), "wick-bench-load") },
     keep: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
   },
 });
 const totalBytes = Number(flags.gb) * 1e9;
@@ -54,6 +64,26 @@ function catMs(paths: readonly string[]): number {
   const { status } = spawnSync("sh", ["-c", 'cat "$@" > /dev/null', "sh", ...paths]);
   if (status !== 0) throw new Error(`cat ended with ${status}`);
   return performance.now() - start;
+}
+
+const loadScript = `
+import sys, time
+from safetensors import safe_open
+start, total = time.perf_counter(), 0
+for path in sys.argv[1:]:
+    with safe_open(path, "pt") as f:
+        for name in f.keys():
+            t = f.get_tensor(name).clone()
+            total += t.numel() * t.element_size()
+print(time.perf_counter() - start)
+`;
+
+/** The safetensors package with PyTorch copying every tensor into memory of its own, imports not counted; undefined without it. */
+function torchMs(paths: readonly string[]): number | undefined {
+  const python = process.env["WICK_PYTHON"];
+  if (!python) return undefined;
+  const { status, stdout } = spawnSync(python, ["-c", loadScript, ...paths], { encoding: "utf8" });
+  return status === 0 ? Number(stdout) * 1000 : undefined;
 }
 
 /** Rate at which this process can copy the files through one 16 MiB buffer: what Node itself allows. */
@@ -107,12 +137,30 @@ async function loadAll(weights: WeightSource, device: Device | undefined, watch:
   return loaded;
 }
 
+async function openDevice(): Promise<Device | undefined> {
+  if (flags.device === "none") return undefined;
+  return flags.device === "webgpu" ? webgpu() : cpu();
+}
+
+/** Rate of plain writes of the same bytes in pieces of 16 MiB: what the adapter allows. */
+async function plainUploadMs(device: Device): Promise<number> {
+  const piece = new Uint8Array(16 * MIB).fill(1);
+  const start = performance.now();
+  for (let at = 0; at < totalBytes; at += piece.length) {
+    using _ = device.fromBytes(piece, [piece.length], "u8", "plain upload");
+    if (at % (256 * MIB) === 0) await device.idle();
+  }
+  await device.idle();
+  return performance.now() - start;
+}
+
 const paths = await writeShards();
 catMs(paths);
 const cat = Math.min(catMs(paths), catMs(paths));
 const plainRead = await plainReadMs(paths);
+const torch = torchMs(paths);
 (globalThis as { gc?: () => void }).gc?.();
-const device = flags.device === "cpu" ? cpu() : undefined;
+const device = await openDevice();
 const watch = new Watch();
 const start = performance.now();
 const weights = await openWeights(paths);
@@ -121,16 +169,28 @@ const loaded = await loadAll(weights, device, watch);
 const elapsed = performance.now() - start;
 await weights.close();
 const devicePeak = device?.memory().peakBytes ?? 0;
+const plainUpload = device ? await plainUploadMs(device) : undefined;
+const description = device?.description;
 device?.destroy();
 const rate = (ms: number): string => `${(loaded / ms / 1e6).toFixed(2)} GB/s`;
 console.log(
   `${(loaded / 1e9).toFixed(1)} GB in ${paths.length} shards, ${weights.entries.size} tensors; ${cpus()[0]?.model}, Node ${process.version}`,
 );
-console.log(`open ${openedMs.toFixed(1)} ms; load ${rate(elapsed)}${device ? " into the CPU backend" : ""}`);
+console.log(`open ${openedMs.toFixed(1)} ms; load ${rate(elapsed)}${description ? ` into ${description}` : ""}`);
 console.log(
   `cat ${rate(cat)} (ratio ${(cat / elapsed).toFixed(2)}); plain reads ${rate(plainRead)} (ratio ${(plainRead / elapsed).toFixed(2)})`,
 );
 const mib = (bytes: number): string => `${(bytes / MIB).toFixed(0)} MiB`;
-const held = device ? `; the CPU backend's own memory beside that ${mib(devicePeak)}` : "";
+const held = device ? `; the device's own memory beside that ${mib(devicePeak)}` : "";
 console.log(`highest above the baseline: JS heap + external ${mib(watch.peakBytes)}${held}; resident ${mib(watch.peakResidentBytes)}`);
+console.log(
+  torch === undefined
+    ? "PyTorch: missing (WICK_PYTHON)"
+    : `PyTorch with safetensors ${rate(torch)} (ratio ${(torch / elapsed).toFixed(2)})`,
+);
+if (plainUpload !== undefined) console.log(`plain uploads ${rate(plainUpload)} (ratio ${(plainUpload / elapsed).toFixed(2)})`);
+if (flags.json) {
+  const times = { openedMs, loadMs: elapsed, catMs: cat, plainReadMs: plainRead, torchMs: torch, plainUploadMs: plainUpload };
+  console.log(JSON.stringify({ benchmark: "load", device: description, bytes: loaded, ...times, peakBytes: watch.peakBytes, devicePeak }));
+}
 if (!flags.keep) rmSync(flags.dir, { recursive: true });

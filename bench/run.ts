@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { type Case, cpuCases, webgpuCases } from "./cases.ts";
 import { compare, type Row } from "./compare.ts";
-import { contestants, peersMissing } from "./contestants.ts";
+import { contestants } from "./contestants.ts";
 import { commit, machine } from "./machine.ts";
 import { caseTable, save } from "./report.ts";
 
@@ -35,8 +35,6 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 async function main(): Promise<void> {
   if (flags.list) return say([...chosen.map((c) => c.id), ...entries.map((c) => c.name)].join("\n"));
-  const missing = peersMissing();
-  if (missing) say(missing);
   say(
     `${host.cpu}, ${host.cores} cores, ${host.gpu ?? "no NVIDIA GPU"}, load ${host.load}; ${chosen.length} rows, ${entries.length} contestants`,
   );

@@ -46,6 +46,7 @@ export function syntheticWeights(model: Module, dtype: DType): WeightSource {
     const chosen = policy({ ...site, stored: "bf16" });
     const { shape } = site.parameter;
     const byteLength = bytesOf(chosen, sizeOf(shape));
+    patternOf(chosen);
     entries.set(site.path, { name: site.path, dtype: chosen, shape, byteLength, storedDtype: chosen, file: "synthetic" });
   }
   return {
