@@ -158,6 +158,19 @@ describe("memory", () => {
     b.destroy();
   });
 
+  it("refusals of the driver are reported once, the first by name, and memory is whole afterwards", async () => {
+    // Dawn's null backend has 512 MiB and refuses what exceeds it, on every machine.
+    const b = await createWebGpuBackend({ driver: "null" });
+    const taken = Array.from({ length: 12 }, (_, i) => b.allocate(100 << 20, `part ${i}`));
+    await expect(b.idle()).rejects.toThrow(/^allocate: "part 4": 104857600 bytes could not be allocated .*; and 5 more; release tensors/);
+    for (const buffer of taken) b.release(buffer);
+    expect(b.memory().liveBytes).toBe(0);
+    b.trim();
+    b.release(b.allocate(400 << 20, "after"));
+    await b.idle();
+    b.destroy();
+  });
+
   it("a tensor beyond the largest buffer says so", () =>
     withDevice({ maxBufferBytes: 1 << 20 }, async (b) => {
       expect(() => b.allocate(2 << 20, "big")).toThrowErrorMatchingInlineSnapshot(

@@ -35,6 +35,8 @@ export function storeOf(buffer: DeviceBuffer): Store {
 
 const minClassBytes = 256;
 const maxLabels = 4096;
+/** Refused allocations that one error names. */
+const LISTED_FAILURES = 3;
 
 /** The smallest size class that holds `bytes`: powers of two in eight steps per octave, multiples of 256. */
 export function sizeClass(bytes: number): number {
@@ -123,7 +125,12 @@ export class BufferPool {
   /** Resolves to an error when an allocation since the last call failed. */
   async settled(): Promise<OutOfMemoryError | undefined> {
     const messages = (await Promise.all(this.failures.splice(0))).filter((m) => m !== undefined);
-    return messages.length > 0 ? new OutOfMemoryError("allocate", messages.join("; ")) : undefined;
+    if (messages.length === 0) return undefined;
+    const more = messages.length > LISTED_FAILURES ? `; and ${messages.length - LISTED_FAILURES} more` : "";
+    return new OutOfMemoryError(
+      "allocate",
+      `${messages.slice(0, LISTED_FAILURES).join("; ")}${more}; release tensors, use a smaller dtype, tile or stream`,
+    );
   }
 
   report(): MemoryReport {
