@@ -44,7 +44,7 @@ export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafeten
 export { type AttentionOptions, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
-export { cat, type PadOptions, stack } from "./ops/join.ts";
+export { cat, meshgrid, type PadOptions, stack } from "./ops/join.ts";
 export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { IndexSpec } from "./ops/view-index.ts";

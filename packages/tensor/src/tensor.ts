@@ -31,7 +31,7 @@ import {
   pool2d,
   type ResampleOptions,
 } from "./ops/conv.ts";
-import { binary, cast, clamp, contiguous, copyOf, unary, where } from "./ops/elementwise.ts";
+import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
 import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, scatter } from "./ops/gather.ts";
 import { cat, type PadOptions, pad, roll, sliceAssign, triangle } from "./ops/join.ts";
@@ -471,6 +471,10 @@ export class Tensor {
   geluQuick(): Tensor {
     return unary("geluQuick", this);
   }
+  /** x where positive, else alpha (exp(x) - 1). */
+  elu(alpha = 1): Tensor {
+    return elu(this, alpha);
+  }
   /** log(1 + e^x) */
   softplus(): Tensor {
     return unary("softplus", this);
@@ -487,9 +491,9 @@ export class Tensor {
   ceil(): Tensor {
     return unary("ceil", this);
   }
-  /** Half to even. */
-  round(): Tensor {
-    return unary("round", this);
+  /** Half to even, at `decimals` digits after the point. */
+  round(decimals = 0): Tensor {
+    return roundTo(this, decimals);
   }
   /** Rounded towards 0. */
   trunc(): Tensor {
@@ -634,7 +638,7 @@ export class Tensor {
     return scope(() => pool2d("avg", this, kernel, options));
   }
   /** To [rows, columns]. */
-  interpolate(size: readonly [number, number], options?: ResampleOptions): Tensor {
+  interpolate(size: readonly number[], options?: ResampleOptions): Tensor {
     return scope(() => interpolate(this, size, options));
   }
 

@@ -100,9 +100,20 @@ def resampling(rows: Rows) -> None:
         rows.add("interpolate", lambda x: F.interpolate(x, size=[3, 2], mode="bilinear"), [one], {"size": [3, 2], "mode": "bilinear", "alignCorners": False}, "accumulate", case="from-one")
 
 
+def resampling1d(rows: Rows) -> None:
+    for dtype in FLOATS:
+        for size in ([14], [4], [1]):
+            for x in layouts("resample1d", (2, 3, 7), dtype)[:2]:
+                rows.add("interpolate", lambda x, s=size: F.interpolate(x, size=s, mode="nearest"), [x], {"size": size, "mode": "nearest"}, case="nearest-1d")
+                for align in (False, True):
+                    call = lambda x, s=size, a=align: F.interpolate(x, size=s, mode="linear", align_corners=a)  # noqa: E731
+                    rows.add("interpolate", call, [x], {"size": size, "mode": "linear", "alignCorners": align}, "accumulate", case="linear-1d")
+
+
 def rows() -> Rows:
     r = Rows("conv")
     convolutions(r)
     pooling(r)
     resampling(r)
+    resampling1d(r)
     return r

@@ -219,6 +219,21 @@ def fused(rows: Rows) -> None:
         rows.add("gatedAdd", lambda x, g, b: x + g * b, [x, gate, View(base("branch", (2, 5, 7), dtype), name="branch")], tolerance="pointwise", case="broadcast")
 
 
+def parametrised(rows: Rows) -> None:
+    """elu(x, alpha), round(x, decimals)."""
+    for dtype in FLOATS:
+        for alpha in (1.0, 0.7):
+            for x in views("elu", dtype, -4, 4)[: None if alpha == 1.0 else 2]:
+                wrong = {"celu": lambda t, a=alpha: F.celu(t, a)} if alpha != 1.0 and dtype == "f32" else None
+                rows.add("elu", lambda t, a=alpha: F.elu(t, a), [x], {"alpha": alpha}, "pointwise", case=f"alpha-{alpha}", wrong=wrong)
+        rows.add("elu", lambda t: F.elu(t), [View(special(dtype))], {"alpha": 1.0}, "special", case="special")
+    rows.add("elu", lambda t: F.elu(t), [View(torch.tensor(EXTREME))], {"alpha": 1.0}, "pointwise", case="extreme")
+    for decimals in (2, 1, -1):
+        for x in views("decimals", "f32", -60, 60)[:3]:
+            wrong = {"0 decimals": torch.round} if x.kind == "contiguous" else None
+            rows.add("round", lambda t, d=decimals: torch.round(t, decimals=d), [x], {"decimals": decimals}, "pointwise", case=f"decimals{decimals}", wrong=wrong)
+
+
 def creation(rows: Rows) -> None:
     from .rows import DTYPES
 
@@ -243,5 +258,6 @@ def rows() -> Rows:
     binary(r)
     choose(r)
     fused(r)
+    parametrised(r)
     creation(r)
     return r

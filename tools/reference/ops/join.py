@@ -41,6 +41,11 @@ def rows() -> Rows:
         r.add("pad", lambda x: F.pad(x, [1, 2]), [View(base("padempty", (3, 0), dtype))], {"amounts": [1, 2], "value": 0}, case="empty")
     many = [View(base(f"many{i}", (2, i + 1), "f32"), name=f"x{i}") for i in range(9)]
     r.add("cat", lambda *t: torch.cat(t, 1), many, {"dim": 1}, case="many")
+    for dtype in FLOATS + INTS:
+        a, b, c = (View(base(f"mesh{n}", (n,), dtype), name=name) for n, name in ((3, "x"), (4, "y"), (2, "z")))
+        for indexing in ("ij", "xy"):
+            r.add("meshgrid", lambda *t, i=indexing: torch.meshgrid(*t, indexing=i), [a, b, c], {"indexing": indexing}, case=indexing)
+        r.add("meshgrid", lambda t: torch.meshgrid(t, indexing="xy"), [a], {"indexing": "xy"}, case="one")
     mixed = [View(base("mixa", (2, 3), "f16")), View(base("mixb", (2, 3), "f32"), name="y")]
     r.add("cat", lambda x, y: torch.cat([x, y], 0), mixed, {"dim": 0}, case="promote")
     return r

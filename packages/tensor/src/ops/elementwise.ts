@@ -192,6 +192,26 @@ export function clamp(x: Tensor, min: number | undefined, max: number | undefine
   });
 }
 
+/** Half to even at `decimals` digits after the point (before it, if negative); the dtype is kept. */
+export function roundTo(x: Tensor, decimals: number): Tensor {
+  if (decimals === 0) return unary("round", x);
+  checkComputable("round", x);
+  if (!isFloat(x.dtype) || !Number.isInteger(decimals)) throw new DTypeError("round", `takes floats and whole decimals: ${x}, ${decimals}`);
+  const factor = constNode(10 ** Math.abs(decimals), "f32");
+  const [before, after] = decimals > 0 ? (["mul", "div"] as const) : (["div", "mul"] as const);
+  return mapTensors("round", [x], x.shape, x.dtype, ([n]) => binaryNode(after, unaryNode("round", binaryNode(before, n!, factor)), factor));
+}
+
+/** x where positive, else alpha · (exp(x) - 1); integers give f32. */
+export function elu(x: Tensor, alpha: number): Tensor {
+  checkComputable("elu", x);
+  return mapTensors("elu", [x], x.shape, isFloat(x.dtype) ? x.dtype : "f32", ([n]) => {
+    const value = castNode(n!, "f32");
+    const below = binaryNode("mul", unaryNode("expm1", value), constNode(alpha, "f32"));
+    return whereNode(binaryNode("gt", value, constNode(0, "f32")), value, below);
+  });
+}
+
 /** Another dtype, rounding to nearest even; floats truncate towards zero on the way to integers, as torch. */
 export function cast(x: Tensor, dtype: DType): Tensor {
   if (x.dtype === dtype) return x.view_();

@@ -53,6 +53,24 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   );
 }
 
+/**
+ * Coordinates of a grid from one vector per axis: as many tensors as vectors, each of the grid's shape. "ij": dimension i follows vector i;
+ * "xy" swaps the first two dimensions, as torch.meshgrid.
+ */
+export function meshgrid(vectors: readonly Tensor[], indexing: "ij" | "xy" = "ij"): Tensor[] {
+  const first = vectors[0];
+  if (!first) throw new ShapeError("meshgrid", "needs at least one vector");
+  checkDevices("meshgrid", vectors);
+  const wrong = vectors.find((v) => v.rank > 1 || v.dtype !== first.dtype);
+  if (wrong) throw new ShapeError("meshgrid", `takes vectors of one dtype: ${vectors.join(", ")}`);
+  const shape = vectors.map((v) => v.size);
+  const swap = indexing === "xy" && vectors.length > 1;
+  return vectors.map((v, i) => {
+    const grid = v.reshape(shape.map((n, d) => (d === i ? n : 1))).expand(shape);
+    return swap ? grid.transpose(0, 1) : grid;
+  });
+}
+
 export type PadMode = "constant" | "reflect" | "replicate";
 /** What padding is filled with. */
 export interface PadOptions {

@@ -1,5 +1,15 @@
 // How a golden row's op, operands and arguments become a call of the public API.
-import { cat, type Device, type DType, type IndexSpec, type PlainDType, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
+import {
+  cat,
+  type Device,
+  type DType,
+  type IndexSpec,
+  meshgrid,
+  type PlainDType,
+  scaledDotProductAttention,
+  stack,
+  type Tensor,
+} from "@wick/tensor";
 
 export type Args = Readonly<Record<string, unknown>>;
 type Operands = Readonly<Record<string, Tensor>>;
@@ -12,7 +22,7 @@ const nums = (v: unknown): number[] => v as number[];
 /** Methods that take nothing. */
 const plain = [
   "neg abs sign exp expm1 log log1p log2 sqrt rsqrt square reciprocal sin cos tan asin acos atan sinh cosh tanh sigmoid silu relu",
-  "gelu geluErf geluQuick softplus erf floor ceil round trunc isNan isInf isFinite not contiguous",
+  "gelu geluErf geluQuick softplus erf floor ceil trunc isNan isInf isFinite not contiguous",
 ]
   .join(" ")
   .split(" ");
@@ -46,6 +56,8 @@ export const calls: Readonly<Record<string, Call>> = {
   cumprod: (x, _, a) => x.cumprod(num(a["dim"])),
   where: (x, t, a) => x.where(t["x"] ?? num(a["x"]), t["y"] ?? num(a["y"])),
   clamp: (x, _, a) => x.clamp(a["min"] as number | undefined, a["max"] as number | undefined),
+  round: (x, _, a) => x.round(a["decimals"] as number | undefined),
+  elu: (x, _, a) => x.elu(num(a["alpha"])),
   swiglu: (x, t) => x.swiglu(t["up"]!),
   affine: (x, _, a) => x.affine(num(a["mul"]), num(a["add"])),
   lerp: (x, t, a) => x.lerp(t["end"]!, num(a["weight"])),
@@ -58,7 +70,7 @@ export const calls: Readonly<Record<string, Call>> = {
   convTranspose1d: (x, t, a) => x.convTranspose1d(t["weight"]!, { ...a, bias: t["bias"] }),
   maxPool2d: (x, _, { kernel, ...a }) => x.maxPool2d(kernel as number, a),
   avgPool2d: (x, _, { kernel, ...a }) => x.avgPool2d(kernel as number, a),
-  interpolate: (x, _, { size, ...a }) => x.interpolate(size as [number, number], a),
+  interpolate: (x, _, { size, ...a }) => x.interpolate(size as number[], a),
   gather: (x, t, a) => x.gather(num(a["dim"]), t["index"]!),
   scatter: (x, t, a) => x.scatter(num(a["dim"]), t["index"]!, t["src"]!),
   scatterAdd: (x, t, a) => x.scatterAdd(num(a["dim"]), t["index"]!, t["src"]!),
@@ -70,6 +82,7 @@ export const calls: Readonly<Record<string, Call>> = {
   topk: (x, _, a) => Object.values(x.topk(num(a["k"]), num(a["dim"]))),
   pad: (x, _, { amounts, ...a }) => x.pad(nums(amounts), a),
   cat: (_, t, a) => cat(Object.values(t), num(a["dim"])),
+  meshgrid: (_, t, a) => meshgrid(Object.values(t), a["indexing"] as "ij" | "xy"),
   stack: (_, t, a) => stack(Object.values(t), num(a["dim"])),
   sliceAssign: (x, t, a) => x.sliceAssign(nums(a["starts"]), t["src"]!),
   matmul: (x, t) => x.matmul(t["b"]!),
