@@ -1,9 +1,9 @@
 // Generated row kernels against the plain loops: layouts, dtypes, rows of odd length, groups larger than a chunk.
-import { afterAll, describe, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
-import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
+import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
 import { compare, labs, storeTolerance } from "./compare.ts";
 import type { Lab } from "./lab.ts";
 
@@ -127,5 +127,58 @@ describe("products of few rows", () => {
         await compare([m, n], dtype, run, storeTolerance[dtype]);
       }
     }
+  });
+});
+
+describe("functions", () => {
+  const grid = Array.from({ length: 4001 }, (_, i) => (i - 2000) / 50);
+  const run = (numbers: readonly number[], op: UnaryOp) =>
+    compare([numbers.length], "f32", (lab, { map }, out) =>
+      map(out, { inputs: [lab.view([numbers.length], numbers)] }, { expr: unaryNode(op, first) }),
+    );
+
+  it("logarithms, sines and their kin over their ranges", async () => {
+    for (const op of ["log", "log2", "log1p", "expm1", "softplus", "sin", "cos", "tan", "relu"] as const) {
+      for (const scale of [1, 0.01, 1e-6])
+        await run(op.startsWith("log") ? grid.map((v) => Math.abs(v) * scale) : grid.map((v) => v * scale), op);
+    }
+    for (const op of ["sin", "cos"] as const)
+      await run(
+        grid.map((v) => v * 3_000_017),
+        op,
+      );
+  });
+
+  it("special values", async () => {
+    const special = [Number.NaN, Infinity, -Infinity, 0, 1, -1, 100, -100, 88.7, -103.9, 1e-40, -1e-40, -0.5, 3e38];
+    for (const op of ["log", "log2", "log1p", "expm1", "softplus", "exp", "relu"] as const) await run(special, op);
+  });
+
+  it("angles beyond the generated reduction are left to the plain loops", async () => {
+    const numbers = [1, 2, 3e9, -4e20, Infinity, Number.NaN, 5];
+    const [plain, fast] = labs;
+    for (const op of ["sin", "cos", "tan"] as const) {
+      const results: number[][] = [];
+      for (const lab of [plain, fast]) {
+        const out = lab.out([7]);
+        lab.backend.kernels.map(out, { inputs: [lab.view([7], numbers)] }, { expr: unaryNode(op, first) });
+        results.push(await lab.numbers(out));
+      }
+      expect(results[1]).toEqual(results[0]);
+    }
+  });
+
+  it("whole powers, tests and truth values", async () => {
+    const numbers = [Number.NaN, Infinity, -Infinity, 0, 1, -1.5, 2.25, -3, 0.1, 7];
+    const one = constNode(1, "f32");
+    for (const exponent of [1, 2, 3, 4])
+      await compare([10], "f32", (lab, { map }, out) =>
+        map(out, { inputs: [lab.view([10], numbers)] }, { expr: binaryNode("pow", first, constNode(exponent, "f32")) }),
+      );
+    const tests = [unaryNode("isNan", first), unaryNode("isInf", first), unaryNode("isFinite", first), unaryNode("not", first)];
+    for (const truth of [...tests, binaryNode("xor", tests[1]!, binaryNode("lt", first, one)), unaryNode("not", tests[0]!)])
+      await compare([10], "f32", (lab, { map }, out) =>
+        map(out, { inputs: [lab.view([10], numbers)] }, { expr: whereNode(truth, one, constNode(-2, "f32")) }),
+      );
   });
 });

@@ -121,6 +121,14 @@ const simdOps = {
   "f32x4.pmax": 0xeb,
   "i32x4.trunc_sat_f32x4_s": 0xf8,
   "f32x4.convert_i32x4_s": 0xfa,
+  "f64x2.promote_low_f32x4": 0x5f,
+  "f32x4.demote_f64x2_zero": 0x5e,
+  "f64x2.nearest": 0x94,
+  "f64x2.add": 0xf0,
+  "f64x2.sub": 0xf1,
+  "f64x2.mul": 0xf2,
+  "i32x4.trunc_sat_f64x2_s_zero": 0xfc,
+  "v128.any_true": 0x53,
   "f32x4.relaxed_madd": 0x105,
 } as const;
 
@@ -146,7 +154,11 @@ const section = (id: number, content: readonly number[]): number[] => [id, ...un
 
 /** Four 32-bit constants, and the same as bytes. */
 const constantBytes = new Uint8Array(16);
-const constant = { floats: new Float32Array(constantBytes.buffer), ints: new Int32Array(constantBytes.buffer) };
+const constant = {
+  floats: new Float32Array(constantBytes.buffer),
+  ints: new Int32Array(constantBytes.buffer),
+  doubles: new Float64Array(constantBytes.buffer),
+};
 
 /** Bytes that grow: emitting all kernels takes tens of thousands of small writes, at the start of every process. */
 class Bytes {
@@ -261,6 +273,12 @@ export class Code {
   /** A vector of four given 32-bit patterns. */
   words(values: readonly [number, number, number, number]): this {
     constant.ints.set(values);
+    return this.#vector();
+  }
+
+  /** A vector of two equal f64. */
+  doubles(value: number): this {
+    constant.doubles.fill(value);
     return this.#vector();
   }
 

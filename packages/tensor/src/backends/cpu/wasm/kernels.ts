@@ -9,6 +9,7 @@ import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
 import { commonArena, gridOf, planFinish, wordsOf } from "./plan.ts";
+import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastRope, fastSoftmax } from "./rows.ts";
 
@@ -62,6 +63,8 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
   const rowsPerTask = Math.max(1, Math.floor(taskElements / grid.columns));
   const tasks = rows === 1 ? Math.ceil(grid.columns / taskElements) : Math.ceil(rows / rowsPerTask);
   const { columns } = grid;
+  const mark = hasAngles(expr) ? new Int32Array(arena.buffer as ArrayBuffer, finish.table - 4, 1) : undefined;
+  if (mark) mark[0] = 0;
   engine.run(
     arena,
     "map",
@@ -69,5 +72,5 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
     tasks,
     rows * columns >= threadedElements,
   );
-  return true;
+  return !mark?.[0];
 }

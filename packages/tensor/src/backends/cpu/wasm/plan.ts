@@ -7,7 +7,7 @@ import type { CpuBuffer } from "../memory.ts";
 import { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
-import { floatKind, isSupported, type RowOperand } from "./row-function.ts";
+import { floatKind, hasAngles, isSupported, type RowOperand } from "./row-function.ts";
 
 /** The memory a view lies in. */
 export const arenaOf = (view: View): Arena => (view.buffer as CpuBuffer).region.home as Arena;
@@ -98,6 +98,7 @@ export function planFinish(
     rowOperands.push({ kind, along: step === 1 });
   }
   if (!outKind || strides[0]![2] !== 1 || (expr && !isSupported(expr))) return undefined;
+  if (fromResult && expr && hasAngles(expr)) return undefined;
   const slot = engine.slotOf({ expr: expr ?? identity, operands: rowOperands, fromResult, out: outKind });
   if (slot === undefined) return undefined;
   const words = views.flatMap((view, i) => [addressOf(view), strides[i]![0] * elementBytes(view), strides[i]![1] * elementBytes(view)]);

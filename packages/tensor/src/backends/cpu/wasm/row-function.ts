@@ -4,6 +4,7 @@ import type { DType } from "../../../dtype.ts";
 import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { exprKey } from "../../../ops/expr.ts";
 import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
+import { SimdFunctions } from "./simd-functions.ts";
 import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */
@@ -28,8 +29,15 @@ export const rowParams = [i32, i32, i32, i32, i32, i32] as const;
 
 const unaryOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>([
   ...(["neg", "abs", "sign", "exp", "sqrt", "rsqrt", "square", "recip", "tanh", "sigmoid", "silu", "relu", "gelu", "geluErf"] as const),
-  ...(["geluQuick", "erf", "floor", "ceil", "round", "trunc"] as const),
+  ...(["geluQuick", "erf", "floor", "ceil", "round", "trunc", "log", "log1p", "log2", "expm1", "softplus", "sin", "cos", "tan"] as const),
 ]);
+/** Functions whose largest arguments are left to the plain kernels: see `hasAngles`. */
+const angleOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["sin", "cos", "tan"]);
+/** Tests of floats, and what joins truth values. */
+const boolUnary: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["not", "isNan", "isInf", "isFinite"]);
+const boolBinary = { and: "v128.and", or: "v128.or", xor: "v128.xor" } as const;
+/** Whole exponents that are multiplied out. */
+const powers: ReadonlySet<number> = new Set([1, 2, 3, 4]);
 const binaryOps: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["add", "sub", "mul", "div", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"]);
 const comparisons: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["eq", "ne", "lt", "le", "gt", "ge"]);
 
@@ -40,8 +48,11 @@ export function isSupported(e: ExprNode): boolean {
     case "const":
       return e.type === "f32";
     case "unary":
+      if (boolUnary.has(e.op)) return (e.x.type === "f32" || e.x.type === "bool") && isSupported(e.x);
       return e.type === "f32" && unaryOps.has(e.op) && isSupported(e.x);
     case "binary":
+      if (e.type === "bool" && e.x.type === "bool") return e.op in boolBinary && isSupported(e.x) && isSupported(e.y);
+      if (e.op === "pow") return e.type === "f32" && e.y.kind === "const" && powers.has(e.y.value) && isSupported(e.x);
       return (
         e.x.type === "f32" && (e.type === "f32" || comparisons.has(e.op)) && binaryOps.has(e.op) && isSupported(e.x) && isSupported(e.y)
       );
@@ -52,6 +63,13 @@ export function isSupported(e: ExprNode): boolean {
     case "roundTo":
       return isSupported(e.x);
   }
+}
+
+/** Whether the row function marks arguments beyond its reach in the word before its operand table; the job is then done over by plain kernels. */
+export function hasAngles(e: ExprNode): boolean {
+  if (e.kind === "input" || e.kind === "const") return false;
+  if (e.kind === "unary" && angleOps.has(e.op)) return true;
+  return hasAngles(e.x) || ((e.kind === "binary" || e.kind === "where") && hasAngles(e.y)) || (e.kind === "where" && hasAngles(e.c));
 }
 
 /** The float kind of a dtype, or undefined. */
@@ -76,6 +94,7 @@ class RowEmitter {
   readonly #pointers: Local[];
   readonly #values: Local[];
   readonly #to: Local;
+  readonly #more: SimdFunctions;
   readonly #shared = new Map<ExprNode, Local>();
   #ready = new Set<ExprNode>();
 
@@ -83,6 +102,7 @@ class RowEmitter {
     this.#c = c;
     this.#spec = spec;
     this.#math = new SimdMath(c, fma);
+    this.#more = new SimdFunctions(c, this.#math);
     this.#to = c.local(i32);
     this.#pointers = c.locals(i32, spec.operands.length);
     this.#values = c.locals(v128, spec.operands.length + 1);
@@ -209,9 +229,22 @@ class RowEmitter {
   }
 
   #binary(op: BinaryOp, x: ExprNode, y: ExprNode): void {
+    if (op === "pow" && y.kind === "const") {
+      this.#power(x, y.value);
+      return;
+    }
     this.#node(x);
     this.#node(y);
-    this.#c.op(`f32x4.${op}` as "f32x4.add");
+    this.#c.op(op in boolBinary ? boolBinary[op as "and"] : (`f32x4.${op}` as "f32x4.add"));
+  }
+
+  #power(x: ExprNode, exponent: number): void {
+    const base = this.#kept(x);
+    const square = () => this.#c.get(base).get(base).op("f32x4.mul");
+    if (exponent === 4) square().set(base);
+    if (exponent % 2 === 0) square();
+    else this.#c.get(base);
+    if (exponent === 3) square().op("f32x4.mul");
   }
 
   /** Evaluates x into a local that may be read several times. */
@@ -232,7 +265,8 @@ class RowEmitter {
       square: () => c.get(x).get(x).op("f32x4.mul"),
       recip: () => c.floats(1).get(x).op("f32x4.div"),
       rsqrt: () => c.floats(1).get(x).op("f32x4.sqrt").op("f32x4.div"),
-      relu: () => c.get(x).floats(0).op("f32x4.max"),
+      // The pseudo-maximum keeps NaN when it comes first.
+      relu: () => c.get(x).floats(0).op("f32x4.pmax"),
       round: () => c.get(x).op("f32x4.nearest"),
       exp: () => c.get(x).use(() => m.exp()),
       tanh: () => c.get(x).use(() => m.tanh()),
@@ -251,6 +285,18 @@ class RowEmitter {
           .get(x)
           .use(() => m.gate()),
       gelu: () => this.#gelu(x),
+      log: () => c.get(x).use(() => m.log()),
+      log2: () => c.get(x).use(() => m.log2()),
+      log1p: () => c.get(x).use(() => this.#more.log1p()),
+      expm1: () => c.get(x).use(() => this.#more.expm1()),
+      softplus: () => c.get(x).use(() => this.#more.softplus()),
+      sin: () => c.get(x).use(() => this.#more.sine(0)),
+      cos: () => c.get(x).use(() => this.#more.sine(1)),
+      tan: () => c.get(x).use(() => this.#more.tan()),
+      not: () => (xNode.type === "bool" ? c.get(x).op("v128.not") : c.get(x).floats(0).op("f32x4.eq")),
+      isNan: () => c.get(x).get(x).op("f32x4.ne"),
+      isInf: () => c.get(x).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.eq"),
+      isFinite: () => c.get(x).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.lt"),
       geluErf: () => {
         c.get(x).floats(0.5).op("f32x4.mul").get(x).floats(Math.SQRT1_2).op("f32x4.mul");
         m.erf();

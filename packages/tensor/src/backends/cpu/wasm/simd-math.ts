@@ -54,7 +54,7 @@ export class SimdMath {
   }
 
   /** x → coefficients evaluated in the variable `by`, highest power first. */
-  #polynomial(coefficients: readonly number[], by: Local): void {
+  polynomial(coefficients: readonly number[], by: Local): void {
     this.#c.floats(coefficients[0]!);
     for (const k of coefficients.slice(1)) {
       this.#c.get(by).floats(k);
@@ -83,7 +83,7 @@ export class SimdMath {
     c.set(x).get(n).floats(2.1219444e-4).get(x);
     this.madd();
     c.set(x);
-    this.#polynomial(expTwice, x);
+    this.polynomial(expTwice, x);
   }
 
   /** x → eˣ, where results below 2⁻¹²⁵ become 0; NaN stays, overflow is infinity. */
@@ -150,7 +150,7 @@ export class SimdMath {
     c.get(f).ints(0x3f3504f3).op("i32x4.sub").tee(e).int(23).op("i32x4.shr_s");
     c.get(z).ints(23).op("v128.and").op("i32x4.sub").op("f32x4.convert_i32x4_s");
     c.get(e).ints(0x7fffff).op("v128.and").ints(0x3f3504f3).op("i32x4.add").floats(1).op("f32x4.sub").set(f).set(e);
-    this.#polynomial(logTail, f);
+    this.polynomial(logTail, f);
     c.get(f).op("f32x4.mul").floats(-0.5).op("f32x4.add").get(f).get(f).op("f32x4.mul").op("f32x4.mul");
   }
 
@@ -188,9 +188,9 @@ export class SimdMath {
     const c = this.#c;
     const [x, square] = this.#temps as [Local, Local];
     c.floats(limit).op("f32x4.pmin").floats(-limit).op("f32x4.pmax").tee(x).get(x).op("f32x4.mul").set(square);
-    this.#polynomial(top, square);
+    this.polynomial(top, square);
     c.get(x).op("f32x4.mul");
-    this.#polynomial(bottom, square);
+    this.polynomial(bottom, square);
     c.op("f32x4.div");
   }
 
