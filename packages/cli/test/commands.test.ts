@@ -92,6 +92,7 @@ describe("wick", () => {
     expect(ask("wick", "generate")).toBe("--guidance");
     last = "";
     expect(ask("wick", "generate", "--device")).toBe("auto cpu webgpu");
+    expect(ask("wick", "completion")).toBe("bash zsh fish");
   });
 });
 
@@ -101,6 +102,9 @@ test("completion scripts for zsh and fish name every command", async () => {
     expect(zsh.stdout).toContain(`    ${name}) _arguments `);
     expect(fish.stdout).toContain(`complete -c wick -n __fish_use_subcommand -a ${name} -d `);
   }
+  expect(zsh.stdout).toMatch(/'--out\[[^']*\]:value:_files'.*\n {4}reproduce\)/);
+  expect(zsh.stdout).toContain("    completion) _arguments '1:what:(bash zsh fish)' ;;");
+  expect(fish.stdout).toMatch(/-s o -l out -d '[^\n]*' -r\n/);
 });
 
 describe("inspect", () => {

@@ -8,7 +8,16 @@ export type Shell = (typeof shells)[number];
 interface Completed {
   readonly name: string;
   readonly description: string;
-  readonly options: readonly { readonly flags: readonly string[]; readonly description: string; readonly choices: readonly string[] }[];
+  readonly options: readonly CompletedOption[];
+  /** What the first argument may be, when that is a list. */
+  readonly choices: readonly string[];
+}
+
+interface CompletedOption {
+  readonly flags: readonly string[];
+  readonly description: string;
+  readonly takesValue: boolean;
+  readonly choices: readonly string[];
 }
 
 /** The script for a shell. */
@@ -21,9 +30,10 @@ function describe(command: Command): Completed {
   const options = command.options.map((option) => ({
     flags: [option.short, option.long].filter((flag): flag is string => flag !== undefined),
     description: option.description,
+    takesValue: option.required,
     choices: option.argChoices ?? [],
   }));
-  return { name: command.name(), description: command.description(), options };
+  return { name: command.name(), description: command.description(), options, choices: command.registeredArguments[0]?.argChoices ?? [] };
 }
 
 const longFlags = (command: Completed): string => command.options.flatMap((option) => option.flags).join(" ");
@@ -39,7 +49,7 @@ _wick() {
 ${values.map(([flags, list]) => `    ${flags}) COMPREPLY=($(compgen -W "${list}" -- "$word")); return ;;`).join("\n")}
   esac
   case "\${COMP_WORDS[1]}" in
-${commands.map((c) => `    ${c.name}) [[ "$word" == -* ]] && COMPREPLY=($(compgen -W "${longFlags(c)}" -- "$word")) ;;`).join("\n")}
+${commands.map((c) => `    ${c.name}) ${c.choices.length > 0 ? "" : '[[ "$word" == -* ]] && '}COMPREPLY=($(compgen -W "${[longFlags(c), ...c.choices].join(" ").trim()}" -- "$word")) ;;`).join("\n")}
   esac
 }
 complete -o default -F _wick wick`;
@@ -47,8 +57,10 @@ complete -o default -F _wick wick`;
 
 function zsh(commands: readonly Completed[]): string {
   const quoted = (text: string) => text.replace(/'/g, "'\\''").replace(/[[\]:]/g, "\\$&");
-  const entry = (c: Completed) =>
-    `    ${c.name}) _arguments ${c.options.map((o) => `'${o.flags.at(-1)}[${quoted(o.description)}]${o.choices.length > 0 ? `:value:(${o.choices.join(" ")})` : ""}'`).join(" ")} '*:file:_files' ;;`;
+  const values = (o: CompletedOption) => (o.choices.length > 0 ? `:value:(${o.choices.join(" ")})` : o.takesValue ? ":value:_files" : "");
+  const option = (o: CompletedOption) => `'${o.flags.at(-1)}[${quoted(o.description)}]${values(o)}'`;
+  const rest = (c: Completed) => (c.choices.length > 0 ? `'1:what:(${c.choices.join(" ")})'` : "'*:file:_files'");
+  const entry = (c: Completed) => `    ${c.name}) _arguments ${[...c.options.map(option), rest(c)].join(" ")} ;;`;
   return `#compdef wick
 # wick completion for zsh: eval "$(wick completion zsh)"
 _wick() {
@@ -69,10 +81,12 @@ compdef _wick wick`;
 function fish(commands: readonly Completed[]): string {
   const quoted = (text: string) => `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'")}'`;
   const flag = (text: string) => (text.startsWith("--") ? `-l ${text.slice(2)}` : `-s ${text.slice(1)}`);
-  const option = (c: Completed) => (o: Completed["options"][number]) =>
-    `complete -c wick -n '__fish_seen_subcommand_from ${c.name}' ${o.flags.map(flag).join(" ")} -d ${quoted(o.description)}${o.choices.length > 0 ? ` -x -a ${quoted(o.choices.join(" "))}` : ""}`;
+  const values = (o: CompletedOption) => (o.choices.length > 0 ? ` -x -a ${quoted(o.choices.join(" "))}` : o.takesValue ? " -r" : "");
+  const option = (c: Completed) => (o: CompletedOption) =>
+    `complete -c wick -n '__fish_seen_subcommand_from ${c.name}' ${o.flags.map(flag).join(" ")} -d ${quoted(o.description)}${values(o)}`;
   const lines = commands.flatMap((c) => [
     `complete -c wick -n __fish_use_subcommand -a ${c.name} -d ${quoted(c.description)}`,
+    ...(c.choices.length > 0 ? [`complete -c wick -n '__fish_seen_subcommand_from ${c.name}' -f -a ${quoted(c.choices.join(" "))}`] : []),
     ...c.options.map(option(c)),
   ]);
   return ["# wick completion for fish: wick completion fish | source", ...lines].join("\n");
