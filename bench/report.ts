@@ -54,22 +54,35 @@ export function caseTable(rows: readonly Row[]): string {
   return [rows[0]?.case ?? "", ...text.map((line) => `  ${line}`)].join("\n");
 }
 
-/** A table of medians for a page: a line per case, a column per contestant; in brackets the time over Wick's. */
-export function markdown(rows: readonly Row[], keep: (row: Row) => boolean): string {
-  const kept = rows.filter(keep);
-  const columns = [...new Set(kept.map((r) => r.contestant))];
+/**
+ * A table of medians for a page: a line per case, a column per contestant of `rows`; in brackets the time over Wick's, for Wick the share of
+ * the peak or of a copy. "n/a": no such operator; "–": missing or failed. Cases without a figure of Wick's are left out.
+ */
+export function markdown(rows: readonly Row[]): string {
+  const columns = [...new Set(rows.map(columnOf))].sort((a, b) => Number(b.startsWith("Wick")) - Number(a.startsWith("Wick")));
   const cell = (row: Row | undefined): string => {
     if (!row || row.absent) return row?.absent?.startsWith("not supported") ? "n/a" : "–";
     const share = row.ofPeak ?? row.ofCopy;
     const extra = row.ratio !== undefined ? ` (${row.ratio.toFixed(2)})` : share !== undefined ? ` (${percent(share)})` : "";
     return `${digits(row.rate ?? row.medianMs!)}${extra}`;
   };
-  const cases = [...new Set(kept.map((r) => r.case))];
+  const cases = [...new Set(rows.filter((r) => r.library === "wick" && !r.absent).map((r) => r.case))];
   const lines = cases.map((id) => {
-    const unit = kept.find((r) => r.case === id)!.unit;
-    return `| ${id}, ${unit} | ${columns.map((c) => cell(kept.find((r) => r.case === id && r.contestant === c))).join(" | ")} |`;
+    const { unit } = rows.find((r) => r.case === id)!;
+    return `| ${id}, ${unit} | ${columns.map((c) => cell(rows.find((r) => r.case === id && columnOf(r) === c))).join(" | ")} |`;
   });
   return [`| | ${columns.join(" | ")} |`, `|---|${columns.map(() => "---:").join("|")}|`, ...lines].join("\n");
+}
+
+/** Heading of a contestant's column, without what the whole table has in common. */
+function columnOf({ library, runtime, variant, threads }: Row): string {
+  const name = library === "wick" ? "Wick" : library;
+  const notes = [
+    ...(variant ? [variant] : []),
+    ...(/^Node/.test(runtime) ? [] : [runtime]),
+    ...(library === "tfjs-wasm" ? [`${threads} thread`] : []),
+  ];
+  return notes.length > 0 ? `${name} (${notes.join(", ")})` : name;
 }
 
 /** Writes the results; rows of the same case and contestant in an existing file are replaced. Refuses a file of another machine. */

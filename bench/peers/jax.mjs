@@ -17,6 +17,14 @@ function cases({ numpy: np, nn, lax }, { array }) {
     const centred = x.ref.sub(np.mean(x, -1, { keepdims: true }));
     return centred.ref.div(np.sqrt(meanSquare(centred).add(1e-6)));
   };
+  /** jax-js's own needs the iterator helpers of Node 22; before, the same products, heads first. */
+  const attend = globalThis.Iterator?.prototype?.map
+    ? (q, k, v) => nn.dotProductAttention(q, k, v)
+    : (q, k, v) => {
+        const [width, first] = [q.shape[3], (x) => x.transpose([0, 2, 1, 3])];
+        const scores = np.matmul(first(q), k.transpose([0, 2, 3, 1])).mul(1 / Math.sqrt(width));
+        return first(np.matmul(nn.softmax(scores, -1), first(v)));
+      };
   return {
     matmul: (s, { a, b }) => [(x, y) => np.matmul(x, y), array(a, [s.m, s.k]), array(b, [s.k, s.n])],
     linear: (s, { x, weight }) => {
@@ -24,7 +32,7 @@ function cases({ numpy: np, nn, lax }, { array }) {
       return [(y, w) => np.matmul(y, w.transpose()), array(x, [s.m, s.k]), array(weight, [s.n, s.k])];
     },
     conv: (s, { x, weight }) => [(y, w) => lax.conv(y, w, [1, 1], "SAME"), array(x, [1, s.c, s.h, s.w]), array(weight, [s.o, s.c, 3, 3])],
-    attention: (s, { q, k, v }) => [(a, b, c) => nn.dotProductAttention(a, b, c), heads(q, s), heads(k, s), heads(v, s)],
+    attention: (s, { q, k, v }) => [attend, heads(q, s), heads(k, s), heads(v, s)],
     softmax: (s, i) => [(x) => nn.softmax(x, -1), rows(s, i)],
     gelu: (s, i) => [(x) => nn.gelu(x, { approximate: true }), rows(s, i)],
     add: (s, i) => [(x, y) => x.add(y), rows(s, i), array(i.y, [s.rows, s.columns])],
