@@ -44,10 +44,12 @@ export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafeten
 export { type AttentionOptions, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
+export type { Sorted } from "./ops/gather.ts";
 export { cat, meshgrid, type PadOptions, stack } from "./ops/join.ts";
 export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { IndexSpec } from "./ops/view-index.ts";
+export type { Sizes } from "./ops/views.ts";
 export type { PrintOptions } from "./print.ts";
 export { chromeTrace, type OpSummary, summarizeProfile } from "./profile-report.ts";
 export { dequantizeInto } from "./quant/decode.ts";
@@ -57,5 +59,5 @@ export { type CudaCard, type CudaRandomDType, TorchCudaGenerator, torchCuda } fr
 export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
-export { leakedTensors, type Sorted, type Stage, Tensor } from "./tensor.ts";
+export { leakedTensors, type Stage, Tensor } from "./tensor.ts";
 export { tuneWebgpu, webgpu } from "./webgpu.ts";

@@ -6,18 +6,7 @@ import type { Device } from "./device.ts";
 import { bytesOf, type DType } from "./dtype.ts";
 import { decodeBytes, type HostArray } from "./encode.ts";
 import { DisposedError, ShapeError } from "./errors.ts";
-import {
-  contiguousLayout,
-  expandLayout,
-  isContiguous,
-  type Layout,
-  narrowLayout,
-  permuteLayout,
-  reshapeLayout,
-  squeezeLayout,
-  stepLayout,
-  unsqueezeLayout,
-} from "./layout.ts";
+import { contiguousLayout, isContiguous, type Layout } from "./layout.ts";
 import { type AttentionOptions, rope, scaledDotProductAttention } from "./ops/attention.ts";
 import {
   asOneRow,
@@ -33,25 +22,37 @@ import {
 } from "./ops/conv.ts";
 import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
-import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, scatter } from "./ops/gather.ts";
+import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, type Sorted, scatter, sort, topk } from "./ops/gather.ts";
 import { cat, type PadOptions, pad, roll, sliceAssign, triangle } from "./ops/join.ts";
 import { linear, matmul } from "./ops/matmul.ts";
 import { groupNorm, type NormOptions, rowNorm, softmax } from "./ops/norm.ts";
 import { type Dims, type ReduceOptions, reduce, scan } from "./ops/reduce.ts";
 import { applyIndex, type IndexSpec } from "./ops/view-index.ts";
+import {
+  chunk,
+  expand,
+  flatten,
+  flip,
+  movedim,
+  narrow,
+  permute,
+  repeat,
+  repeatInterleave,
+  reshape,
+  type Sizes,
+  split,
+  squeeze,
+  transpose,
+  unbind,
+  unflatten,
+  unfold,
+  unsqueeze,
+} from "./ops/views.ts";
 import { formatTensor, type PrintOptions } from "./print.ts";
 import { rearrange } from "./rearrange.ts";
 import { adopt, type OpenScope, scope } from "./scope.ts";
-import { checkShape, dimIndex, formatShape, rowMajor, type Shape, sizeOf, type Tuple } from "./shape.ts";
+import { dimIndex, formatShape, type Shape, sizeOf, type Tuple } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
-
-/** Values in order, and where they were. */
-export interface Sorted {
-  /** In their own dtype. */
-  readonly values: Tensor;
-  /** i32 positions along the sorted dimension. */
-  readonly indices: Tensor;
-}
 
 /** Anything that maps one tensor to one tensor: a layer, or a plain function. */
 export type Stage =
@@ -678,61 +679,32 @@ export class Tensor {
     return this.viewAs(this.layout);
   }
   /** Another shape of the same values in row-major order; one -1 is inferred. Copies only if the strides force it. */
-  reshape(...to: readonly number[] | [readonly number[]]): Tensor {
-    const wanted = (Array.isArray(to[0]) ? to[0] : to) as readonly number[];
-    const known = wanted.reduce((a, d) => (d === -1 ? a : a * d), 1);
-    const shape = wanted.map((d) => (d === -1 ? (known === 0 ? 0 : this.size / known) : d));
-    if (wanted.filter((d) => d === -1).length > 1 || sizeOf(shape) !== this.size || !shape.every(Number.isInteger)) {
-      throw new ShapeError("reshape", `cannot see ${this} (${this.size} values) as ${formatShape(wanted)}`);
-    }
-    checkShape("reshape", shape);
-    const layout = reshapeLayout(this.layout, shape);
-    if (layout) return this.viewAs(layout);
-    return scope(() => copyOf(this).viewAs({ shape, strides: rowMajor(shape), offset: 0 }));
+  reshape(...to: Sizes): Tensor {
+    return reshape(this, to);
   }
   /** Joins dimensions start…end into one. */
   flatten(start = 0, end = -1): Tensor {
-    if (this.rank === 0) return this.reshape(1);
-    const [s, e] = [dimIndex("flatten", start, this.rank, this), dimIndex("flatten", end, this.rank, this)];
-    if (s > e) throw new ShapeError("flatten", `dimension ${start} lies after ${end}: ${this}`);
-    return this.reshape([...this.shape.slice(0, s), sizeOf(this.shape.slice(s, e + 1)), ...this.shape.slice(e + 1)]);
+    return flatten(this, start, end);
   }
   /** Splits one dimension into several; one -1 is inferred. */
   unflatten(dim: number, sizes: readonly number[]): Tensor {
-    const d = dimIndex("unflatten", dim, this.rank, this);
-    const known = sizes.reduce((a, n) => (n === -1 ? a : a * n), 1);
-    const filled = sizes.map((n) => (n === -1 ? this.shape[d]! / known : n));
-    if (sizeOf(filled) !== this.shape[d])
-      throw new ShapeError("unflatten", `[${sizes.join(", ")}] does not make dimension ${d} of ${this}`);
-    return this.reshape([...this.shape.slice(0, d), ...filled, ...this.shape.slice(d + 1)]);
+    return unflatten(this, dim, sizes);
   }
   /** A new dimension of size 1 before `dim`. */
   unsqueeze(dim: number): Tensor {
-    return this.viewAs(unsqueezeLayout(this.layout, dimIndex("unsqueeze", dim, this.rank + 1, this)));
+    return unsqueeze(this, dim);
   }
   /** Drops `dim` (which must be 1), or all dimensions of size 1. */
   squeeze(dim?: number): Tensor {
-    if (dim === undefined) return this.reshape(this.shape.filter((d) => d !== 1));
-    const d = dimIndex("squeeze", dim, this.rank, this);
-    if (this.shape[d] !== 1) throw new ShapeError("squeeze", `dimension ${d} is not 1: ${this}`);
-    return this.viewAs(squeezeLayout(this.layout, d));
+    return squeeze(this, dim);
   }
   /** All dimensions in a new order. */
   permute(...order: readonly number[]): Tensor {
-    const dims = order.map((d) => dimIndex("permute", d, this.rank, this));
-    if (dims.length !== this.rank || new Set(dims).size !== this.rank)
-      throw new ShapeError("permute", `[${order.join(", ")}] does not order the dimensions of ${this}`);
-    return this.viewAs(permuteLayout(this.layout, dims));
+    return permute(this, order);
   }
   /** Two dimensions change places. */
   transpose(a: number, b: number): Tensor {
-    const [i, j] = [dimIndex("transpose", a, this.rank, this), dimIndex("transpose", b, this.rank, this)];
-    return this.viewAs(
-      permuteLayout(
-        this.layout,
-        this.shape.map((_, d) => (d === i ? j : d === j ? i : d)),
-      ),
-    );
+    return transpose(this, a, b);
   }
   /** Swaps the last two dimensions. */
   t(): Tensor {
@@ -740,24 +712,15 @@ export class Tensor {
   }
   /** Moves one dimension to another place. */
   movedim(from: number, to: number): Tensor {
-    const [f, t] = [dimIndex("movedim", from, this.rank, this), dimIndex("movedim", to, this.rank, this)];
-    const rest = this.shape.map((_, d) => d).filter((d) => d !== f);
-    return this.permute(...rest.toSpliced(t, 0, f));
+    return movedim(this, from, to);
   }
   /** Repeats dimensions of size 1 (and adds leading ones) without copying; -1 keeps a size. */
-  expand(...to: readonly number[] | [readonly number[]]): Tensor {
-    const wanted = (Array.isArray(to[0]) ? to[0] : to) as readonly number[];
-    const lead = wanted.length - this.rank;
-    const shape = wanted.map((d, i) => (d === -1 && i >= lead ? this.shape[i - lead]! : d));
-    return this.viewAs(expandLayout("expand", this.layout, shape, () => String(this)));
+  expand(...to: Sizes): Tensor {
+    return expand(this, to);
   }
   /** `length` entries of `dim` from `start`. */
   narrow(dim: number, start: number, length: number): Tensor {
-    const d = dimIndex("narrow", dim, this.rank, this);
-    if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > this.shape[d]!) {
-      throw new ShapeError("narrow", `${length} entries from ${start} do not lie in dimension ${d} of ${this}`);
-    }
-    return this.viewAs(narrowLayout(this.layout, d, start, length));
+    return narrow(this, dim, start, length);
   }
   /** NumPy-style indexing: numbers drop a dimension, [start, end, step?] slices, ":" keeps, "..." fills, null adds one. */
   index(...specs: readonly IndexSpec[]): Tensor {
@@ -765,27 +728,15 @@ export class Tensor {
   }
   /** Exactly n equal parts: `const [shift, scale, gate] = m.chunk(3, -1)`. */
   chunk<N extends number>(n: N, dim: number): Tuple<Tensor, N> {
-    const d = this.dim(dim);
-    if (!Number.isInteger(n) || n < 1 || d % n !== 0)
-      throw new ShapeError("chunk", `cannot cut dimension ${dim} of ${this} into ${n} equal parts`);
-    return this.split(new Array<number>(n).fill(d / n), dim) as Tuple<Tensor, N>;
+    return chunk(this, n, dim) as Tuple<Tensor, N>;
   }
   /** Parts of the given sizes, which must add up. */
   split<const S extends readonly number[]>(sizes: S, dim: number): { -readonly [K in keyof S]: Tensor } {
-    const total = sizes.reduce((a, b) => a + b, 0);
-    if (total !== this.dim(dim))
-      throw new ShapeError("split", `sizes [${sizes.join(", ")}] add up to ${total}, but dimension ${dim} of ${this} is ${this.dim(dim)}`);
-    let start = 0;
-    return sizes.map((length) => {
-      const part = this.narrow(dim, start, length);
-      start += length;
-      return part;
-    }) as { -readonly [K in keyof S]: Tensor };
+    return split(this, sizes, dim) as { -readonly [K in keyof S]: Tensor };
   }
   /** The n slices along `dim`, without it. */
   unbind<N extends number>(n: N, dim = 0): Tuple<Tensor, N> {
-    if (this.dim(dim) !== n) throw new ShapeError("unbind", `dimension ${dim} of ${this} is not ${n}`);
-    return scope(() => Array.from({ length: n }, (_, i) => this.narrow(dim, i, 1).squeeze(dim))) as Tuple<Tensor, N>;
+    return scope(() => unbind(this, n, dim)) as Tuple<Tensor, N>;
   }
   /** einops-style: `x.rearrange("b l (n k) -> b n l k", { n: heads })`. */
   rearrange(pattern: string, sizes?: Readonly<Record<string, number>>): Tensor {
@@ -793,20 +744,11 @@ export class Tensor {
   }
   /** Windows of `size` every `step` along `dim`, appended as a last dimension (torch.Tensor.unfold). */
   unfold(dim: number, size: number, step: number): Tensor {
-    const d = dimIndex("unfold", dim, this.rank, this);
-    const { shape, strides, offset } = this.layout;
-    if (size > shape[d]! || size < 0 || step < 1)
-      throw new ShapeError("unfold", `windows of ${size} every ${step} do not fit dimension ${d} of ${this}`);
-    const count = Math.floor((shape[d]! - size) / step) + 1;
-    return this.viewAs({ shape: [...shape.with(d, count), size], strides: [...strides.with(d, strides[d]! * step), strides[d]!], offset });
+    return unfold(this, dim, size, step);
   }
   /** Reversed along the given dimensions. */
   flip(...dims: readonly number[]): Tensor {
-    const layout = dims.reduce((l, d) => {
-      const i = dimIndex("flip", d, this.rank, this);
-      return l.shape[i] === 0 ? l : stepLayout(l, i, -1);
-    }, this.layout);
-    return this.viewAs(layout);
+    return flip(this, dims);
   }
 
   // --- copies ---
@@ -820,25 +762,11 @@ export class Tensor {
   }
   /** The whole tensor tiled, one count per dimension (torch.Tensor.repeat). */
   repeat(...counts: readonly number[]): Tensor {
-    if (counts.length < this.rank)
-      throw new ShapeError("repeat", `needs at least ${this.rank} counts, got [${counts.join(", ")}]: ${this}`);
-    const lead = counts.length - this.rank;
-    const inner = [...new Array<number>(lead).fill(1), ...this.shape];
-    const paired = counts.flatMap((n, i) => [n, inner[i]!]);
-    const tiles = counts.map((n, i) => n * inner[i]!);
-    return scope(() =>
-      this.reshape(inner.flatMap((d) => [1, d]))
-        .expand(paired)
-        .reshape(tiles),
-    );
+    return scope(() => repeat(this, counts));
   }
   /** Each entry of `dim` n times in a row. */
   repeatInterleave(n: number, dim: number): Tensor {
-    const d = dimIndex("repeatInterleave", dim, this.rank, this);
-    return scope(() => {
-      const grown = this.unsqueeze(d + 1);
-      return grown.expand(grown.shape.with(d + 1, n)).reshape(this.shape.with(d, this.shape[d]! * n));
-    });
+    return scope(() => repeatInterleave(this, n, dim));
   }
   /** As torch.nn.functional.pad: [before, after] pairs from the last dimension backwards. */
   pad(amounts: readonly number[], options?: PadOptions): Tensor {
@@ -896,17 +824,11 @@ export class Tensor {
   }
   /** In stable order along `dim`, with the positions the values had. */
   sort(dim = -1, { descending = false } = {}): Sorted {
-    return scope(() => {
-      const indices = argsort(this, dim, descending);
-      return { values: this.rank === 0 ? this.copy() : gather(this, dim, indices), indices };
-    });
+    return scope(() => sort(this, dim, descending));
   }
   /** The k largest along `dim`, largest first. */
   topk(k: number, dim = -1): Sorted {
-    return scope(() => {
-      const { values, indices } = this.sort(dim, { descending: true });
-      return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };
-    });
+    return scope(() => topk(this, k, dim));
   }
   /** f8 or quantized values as floats (default f32). */
   dequantize(dtype?: DType): Tensor {

@@ -101,6 +101,26 @@ export function argsort(x: Tensor, dim: number, descending: boolean): Tensor {
   });
 }
 
+/** Values in order, and where they were. */
+export interface Sorted {
+  /** In their own dtype. */
+  readonly values: Tensor;
+  /** i32 positions along the sorted dimension. */
+  readonly indices: Tensor;
+}
+
+/** In stable order along `dim`, with the positions the values had. */
+export function sort(x: Tensor, dim: number, descending: boolean): Sorted {
+  const indices = argsort(x, dim, descending);
+  return { values: x.rank === 0 ? x.copy() : gather(x, dim, indices), indices };
+}
+
+/** The k largest along `dim`, largest first. */
+export function topk(x: Tensor, k: number, dim: number): Sorted {
+  const { values, indices } = sort(x, dim, true);
+  return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };
+}
+
 /** f8 or quantized blocks as plain floats. */
 export function dequantize(x: Tensor, dtype: DType = "f32"): Tensor {
   if (!isFloat(dtype) || dtype.startsWith("f8")) throw new DTypeError("dequantize", `gives f32, f16 or bf16, not ${dtype}: ${x}`);
