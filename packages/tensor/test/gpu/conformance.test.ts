@@ -1,5 +1,6 @@
 // Every op against PyTorch on WebGPU. Software drivers compile each kernel for a long time, so a spread of
-// rows runs by default; WICK_CONFORMANCE=all runs all of them, WICK_TIER=plain|subgroups|matrix forces a tier.
+// rows runs by default; WICK_CONFORMANCE=all runs all of them (in 90 seconds on SwiftShader, in about an hour on lavapipe, whose compiler is slower;
+// two cores each), WICK_TIER=plain|subgroups|matrix forces a tier.
 import { type Device, webgpu } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { families, readFamily } from "../conformance/goldens.ts";
@@ -22,7 +23,7 @@ describe("WebGPU", () => {
     const { rows, stored } = await readFamily(family);
     const chosen = all ? rows : sampleRows(rows, 4, 2);
     const ops = [...new Set(chosen.map((r) => r.op))];
-    test.each(ops)("%s", { timeout: 600_000 }, async (op) => {
+    test.each(ops)("%s", { timeout: all ? 3_600_000 : 600_000 }, async (op) => {
       const problems: string[] = [];
       for (const row of chosen.filter((r) => r.op === op)) {
         const problem = await runRow(device, row, stored, factor);
