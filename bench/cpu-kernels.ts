@@ -102,7 +102,7 @@ async function sample({ work, run }: Case): Promise<Sample> {
 
 /** Medians and quartiles; cases and the peak are interleaved round by round after two rounds of warming up. */
 async function measure(cases: readonly Case[], rounds: number) {
-  const peak = peakMeter(backend.capabilities.tier === "wasm-fma");
+  const peak = peakMeter(backend.capabilities.tier !== "wasm");
   const samples = cases.map((): Sample[] => []);
   const peaks: number[] = [];
   for (let round = -2; round < rounds; round++) {

@@ -119,6 +119,24 @@ describe("matrix products", () => {
   }
 });
 
+it("packs every finite 16-bit pattern exactly", async () => {
+  const size = 64;
+  // A product with the unit matrix gives the weights back.
+  const unit = Array.from({ length: size * size }, (_, i) => (i % (size + 1) === 0 ? 1 : 0));
+  for (const [dtype, exponent] of [
+    ["f16", 0x7c00],
+    ["bf16", 0x7f80],
+  ] as const) {
+    const bits = Uint16Array.from({ length: 65536 }, (_, i) => ((i & exponent) === exponent ? 0 : i));
+    const run = (lab: Lab, { matmul }: KernelTable, out: View) => {
+      const buffer = lab.backend.allocate(131072, "bits");
+      lab.backend.write(buffer, 0, new Uint8Array(bits.buffer));
+      matmul(out, { a: lab.view([size, size], unit), b: turned({ buffer, dtype, layout: contiguousLayout([1024, size]) }) }, {});
+    };
+    await compare([size, 1024], "f32", run, 0);
+  }
+});
+
 describe("attention", () => {
   const cases: [string, { causal?: boolean; mask?: DType; lengths?: number[]; width?: number; dtype?: DType }][] = [
     ["plain", {}],

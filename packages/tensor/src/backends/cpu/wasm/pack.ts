@@ -111,6 +111,7 @@ export function emitPackAlong(module: Module, r: number, kind: FloatKind): Code 
   const [j, k, rest] = c.locals(i32, 3) as [Local, Local, Local];
   const lines = c.locals(i32, r);
   const math = new SimdMath(c, false);
+  const load = kind === "f16" ? halfLoader(c) : () => math.load(kind, 4);
   const v = c.locals(v128, 8);
   const bytes = kindBytes[kind];
   c.forLess(j, width, r, () => {
@@ -122,7 +123,7 @@ export function emitPackAlong(module: Module, r: number, kind: FloatKind): Code 
     for (let g = 0; g < r; g += 4) {
       lines.slice(g, g + 4).forEach((line, i) => {
         c.get(line);
-        math.load(kind, 4);
+        load();
         c.set(v[i]!);
       });
       transposeGroup(c, lines.slice(g, g + 4).length, to, g, r, v);
@@ -151,6 +152,26 @@ export function emitPackAlong(module: Module, r: number, kind: FloatKind): Code 
     c.end();
   });
   return c;
+}
+
+/**
+ * Emits the constants of the conversion of four f16 into locals, outside the loop, where V8 would leave them; the result emits the conversion:
+ * address on the stack → f32 values. Normal numbers, infinity and NaN gain their exponent by a product, subnormal ones by a difference.
+ */
+function halfLoader(c: Code): () => void {
+  const [low, exponent, half, subnormal, sign, rescale] = [0x7fff, 0x70000000, 0x3f000000, 0x3ff, 0x8000, 0x07800000].map((bits) => {
+    const local = c.local(v128);
+    c.ints(bits).set(local);
+    return local;
+  }) as [Local, Local, Local, Local, Local, Local];
+  const [h, m] = c.locals(v128, 2) as [Local, Local];
+  return () => {
+    c.memory("v128.load16x4_u").tee(h).get(low).op("v128.and").tee(m);
+    c.int(13).op("i32x4.shl").get(exponent).op("i32x4.add").get(rescale).op("f32x4.mul");
+    c.get(m).get(half).op("v128.or").get(half).op("f32x4.sub");
+    c.get(m).get(subnormal).op("i32x4.gt_s").op("v128.bitselect");
+    c.get(h).get(sign).op("v128.and").int(16).op("i32x4.shl").op("v128.or");
+  };
 }
 
 interface Rest {
