@@ -115,7 +115,12 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
    * What a request means in numbers and how much device memory each stage takes at most, from the headers of the checkpoints: nothing is
    * loaded. Throws as `check` does, and MemoryError when the request does not fit `memory.maxGpuBytes`.
    */
-  async plan(request: R): Promise<J & { readonly memory: MemoryPlan }> {
+  async plan(request: R): Promise<
+    J & {
+      /** By stage. */
+      readonly memory: MemoryPlan;
+    }
+  > {
     const job = this.check(request);
     return { ...job, memory: planMemory(await this.needs(request, job), this.parts.memory ?? {}) };
   }

@@ -21,7 +21,10 @@ export interface WebGpuOptions {
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
   /** Overrides the adapter's subgroup matrix shape and subgroup size (for compile checks of other vendors' shapes). */
-  readonly matrix?: MatrixConfig & { readonly subgroupSize: number };
+  readonly matrix?: MatrixConfig & {
+    /** Invocations of a subgroup. */
+    readonly subgroupSize: number;
+  };
   /** Keep the driver's bounds checks (default: off in Node; browsers always check). */
   readonly robustness?: boolean;
   /** Lower limits than the adapter's, in bytes: for tests of splitting and of memory exhaustion. */

@@ -14,13 +14,17 @@ import { type ProductClass, productClasses, type Tuning } from "./tuning.ts";
 
 /** One kernel on one class of products. */
 export interface Measurement {
+  /** Which products. */
   readonly products: ProductClass;
+  /** Which kernel ran them. */
   readonly kernel: GemmVariantName;
+  /** Thousand million operations a second. */
   readonly gflops: number;
 }
 
 /** A tuning with what it rests on. */
 export interface TunerReport extends Tuning {
+  /** Every kernel that gave right results. */
   readonly measured: readonly Measurement[];
   /** Kernels that gave wrong results or did not run, and how; they are never chosen. */
   readonly failures: Readonly<Partial<Record<GemmVariantName, string>>>;

@@ -7,8 +7,10 @@ import { type Tier, tiers } from "./tier.ts";
 
 /** Products that are tuned together: by how many results there are, and by how the right operand is stored. */
 export const productClasses = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
+/** One of `productClasses`. */
 export type ProductClass = (typeof productClasses)[number];
 
+/** The fastest kernel of each class that was measured. */
 export type TunedVariants = Readonly<Partial<Record<ProductClass, GemmVariantName>>>;
 
 /** What the tuner found on one adapter; plain data that can be kept in a file. */
@@ -17,6 +19,7 @@ export interface Tuning {
   readonly adapter: string;
   /** The lowest tier that has all the chosen variants. */
   readonly tier: Tier;
+  /** The fastest kernel of each class that was measured. */
   readonly variants: TunedVariants;
 }
 
