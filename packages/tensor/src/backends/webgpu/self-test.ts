@@ -28,7 +28,7 @@ export async function trustedTraits(
   if (options.tier || options.driver === "null") return traits;
   let current = traits;
   while (current.tier !== "plain") {
-    const key = [adapterName(info, driver), current.tier, options.robustness].join("|");
+    const key = [adapterName(info, driver), current.tier, options.robustness, JSON.stringify(current.tuned)].join("|");
     if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current)));
     const failure = verdicts.get(key);
     if (failure === undefined) return current;
@@ -65,37 +65,40 @@ const [rows, inner, columns] = [144, 160, 140];
 const valueA = (i: number): number => ((i * 7) % 13) - 6;
 const valueB = (i: number): number => ((i * 5) % 11) - 5;
 
-/** What a product of this backend gets wrong, or undefined: small integers in f16, whose product is exact in every order of summation. */
+/**
+ * What a product of this backend gets wrong, or undefined: integers whose sums are exact in f32 in every order. Those of a have 12 digits and
+ * more, one more than f16, so that subgroup matrices must split them.
+ */
 export async function matmulFailure(backend: Backend, made: View[]): Promise<string | undefined> {
-  const a = halves(backend, rows * inner, valueA, made);
-  const b = halves(backend, inner * columns, valueB, made);
-  const buffer = backend.allocate(rows * columns * 4, "self-test");
-  const out: View = { buffer, dtype: "f32", layout: contiguousLayout([rows, columns]) };
-  made.push(out);
-  const transposed = permuteLayout(contiguousLayout([columns, inner]), [1, 0]);
-  backend.kernels.matmul(out, { a: { ...a, layout: contiguousLayout([rows, inner]) }, b: { ...b, layout: transposed } }, {});
-  return firstError(new Float32Array((await backend.read(buffer, 0, rows * columns * 4)).buffer));
+  const factor = (backend.capabilities as DeviceTraits).roundProducts ? 1 : 2049;
+  const a = Float32Array.from({ length: rows * inner }, (_, i) => valueA(i) * factor);
+  const b = Uint16Array.from({ length: inner * columns }, (_, i) => halfBits(valueB(i)));
+  const viewA = upload(backend, "f32", a, [rows, inner], made);
+  const viewB = upload(backend, "f16", b, [columns, inner], made);
+  const out = upload(backend, "f32", new Float32Array(rows * columns), [rows, columns], made);
+  backend.kernels.matmul(out, { a: viewA, b: { ...viewB, layout: permuteLayout(viewB.layout, [1, 0]) } }, {});
+  return firstError(new Float32Array((await backend.read(out.buffer, 0, rows * columns * 4)).buffer), factor);
 }
 
-/** Small integers as f16 (their bits: the exponent of the leading one, the rest below it). */
-function halves(backend: Backend, count: number, value: (i: number) => number, made: View[]): View {
-  const bits = Uint16Array.from({ length: count }, (_, i) => {
-    const v = value(i);
-    if (v === 0) return 0;
-    const e = Math.floor(Math.log2(Math.abs(v)));
-    return (v < 0 ? 0x8000 : 0) | ((e + 15) << 10) | ((Math.abs(v) / 2 ** e - 1) * 1024);
-  });
-  const view: View = { buffer: backend.allocate(bits.byteLength, "self-test"), dtype: "f16", layout: contiguousLayout([count]) };
+/** The f16 bits of a small integer: the exponent of its leading one, the rest below it. */
+function halfBits(v: number): number {
+  if (v === 0) return 0;
+  const e = Math.floor(Math.log2(Math.abs(v)));
+  return (v < 0 ? 0x8000 : 0) | ((e + 15) << 10) | ((Math.abs(v) / 2 ** e - 1) * 1024);
+}
+
+function upload(backend: Backend, dtype: "f32" | "f16", data: Float32Array | Uint16Array, shape: readonly number[], made: View[]): View {
+  const view: View = { buffer: backend.allocate(data.byteLength, "self-test"), dtype, layout: contiguousLayout(shape) };
   made.push(view);
-  backend.write(view.buffer, 0, new Uint8Array(bits.buffer));
+  backend.write(view.buffer, 0, new Uint8Array(data.buffer));
   return view;
 }
 
-function firstError(got: Float32Array): string | undefined {
+function firstError(got: Float32Array, factor: number): string | undefined {
   for (let i = 0; i < rows; i++) {
     for (let j = 0; j < columns; j++) {
       let want = 0;
-      for (let k = 0; k < inner; k++) want += valueA(i * inner + k) * valueB(k + j * inner);
+      for (let k = 0; k < inner; k++) want += valueA(i * inner + k) * valueB(k + j * inner) * factor;
       if (got[i * columns + j] !== want) return `gave ${got[i * columns + j]} instead of ${want} at [${i}, ${j}]`;
     }
   }

@@ -1,0 +1,125 @@
+// Which tier an adapter gets, and how a tier loses its trust; on descriptions of adapters and a stand-in for a device.
+import { describe, expect, test } from "vitest";
+import type { Backend } from "../src/backends/backend.ts";
+import { type DeviceTraits, pickMatrixConfig } from "../src/backends/webgpu/limits.ts";
+import type { OpenedDevice } from "../src/backends/webgpu/open.ts";
+import { trustedTraits } from "../src/backends/webgpu/self-test.ts";
+import { adapterName, hasFastMatrices, preferredTier, type Tier } from "../src/backends/webgpu/tier.ts";
+import { productClass } from "../src/backends/webgpu/tuning.ts";
+
+const infoOf = (vendor: string, architecture: string, device = ""): GPUAdapterInfo =>
+  ({ vendor, architecture, device, description: "" }) as GPUAdapterInfo;
+const opened = (info: GPUAdapterInfo, software = false): OpenedDevice => ({ device: {} as GPUDevice, info, driver: "vulkan", software });
+const hopper = infoOf("nvidia", "hopper");
+
+describe("preferredTier", () => {
+  test("takes subgroup matrices unmeasured only where they are known to be fast", () => {
+    const on = (vendor: string, architecture: string): string =>
+      preferredTier("matrix", opened(infoOf(vendor, architecture)), undefined, undefined).tier;
+    expect([on("nvidia", "hopper"), on("apple", "apple-9"), on("amd", "rdna-3"), on("intel", "xe-2-lpg")]).toEqual(Array(4).fill("matrix"));
+    expect([on("intel", "xe-hpg"), on("amd", "gcn-5"), on("qualcomm", "adreno-7xx"), on("", "")]).toEqual(Array(4).fill("subgroups"));
+    expect(hasFastMatrices(infoOf("mesa", "llvmpipe"))).toBe(false);
+  });
+
+  test("says why", () => {
+    const reason = (offered: Tier, info: GPUAdapterInfo, software = false): string =>
+      preferredTier(offered, opened(info, software), undefined, undefined).tierReason;
+    expect(reason("plain", hopper)).toMatchInlineSnapshot(`"the highest tier the adapter offers is plain"`);
+    expect(reason("matrix", hopper)).toMatchInlineSnapshot(`"the highest tier the adapter offers is matrix"`);
+    expect(reason("matrix", infoOf("intel", "xe-hpg"))).toMatchInlineSnapshot(
+      `"this adapter's subgroup matrices are not known to be fast; wick doctor --tune measures them"`,
+    );
+    expect(reason("matrix", infoOf("mesa", "llvmpipe"), true)).toMatchInlineSnapshot(
+      `"subgroup matrices are slow on a software adapter; wick doctor --tune measures them"`,
+    );
+  });
+
+  test("follows a measurement, and above all the option", () => {
+    const tuning = { adapter: "", tier: "plain", variants: {} } as const;
+    expect(preferredTier("matrix", opened(hopper), undefined, tuning)).toMatchInlineSnapshot(`
+      {
+        "tier": "plain",
+        "tierReason": "measured to be the fastest on this adapter",
+      }
+    `);
+    expect(preferredTier("matrix", opened(hopper), "subgroups", tuning)).toMatchInlineSnapshot(`
+      {
+        "tier": "subgroups",
+        "tierReason": "set by the option "tier"",
+      }
+    `);
+    expect(() => preferredTier("subgroups", opened(hopper), "matrix", undefined)).toThrowErrorMatchingInlineSnapshot(
+      `[DeviceError: webgpu: the adapter has no matrix tier, only up to subgroups; leave the option "tier" out]`,
+    );
+  });
+});
+
+describe("trustedTraits", () => {
+  /** A backend whose products are all of one value; 0 only where the tier is broken. */
+  const broken = (): Backend =>
+    ({
+      capabilities: {},
+      allocate: () => ({}),
+      write: () => {},
+      release: () => {},
+      trim: () => {},
+      kernels: { matmul: () => {} },
+      read: async (_b: unknown, _o: number, length: number) => new Uint8Array(length),
+    }) as unknown as Backend;
+  const throwing = (): Backend =>
+    ({ ...broken(), allocate: () => ({}), read: async () => Promise.reject(new Error("device hung\nmore")) }) as unknown as Backend;
+  const traits = { tier: "matrix", tierReason: "the highest tier the adapter offers is matrix" } as DeviceTraits;
+  const failing = (name: string, make: () => Backend, options = {}): Promise<DeviceTraits> =>
+    trustedTraits(opened(infoOf(name, "")), traits, options, make);
+
+  test("goes down to the tier that computes right, with every reason", async () => {
+    const { tier, tierReason } = await failing("one", broken);
+    expect(tier).toBe("plain");
+    expect(tierReason).toMatchInlineSnapshot(
+      `"the matrix tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the subgroups tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]"`,
+    );
+  });
+
+  test("takes an error for a failure", async () => {
+    const { tierReason } = await failing("two", throwing);
+    expect(tierReason).toMatchInlineSnapshot(
+      `"the matrix tier failed its self-test: matmul: device hung; the subgroups tier failed its self-test: matmul: device hung"`,
+    );
+  });
+
+  test("tests an adapter once, and a forced tier never", async () => {
+    let made = 0;
+    const counting = (): Backend => {
+      made++;
+      return broken();
+    };
+    await failing("three", counting);
+    await failing("three", counting);
+    expect(made).toBe(2);
+    expect((await failing("four", counting, { tier: "matrix" })).tier).toBe("matrix");
+    expect(made).toBe(2);
+  });
+});
+
+test("f16 fragments with f32 sums come first, f32 ones where there are no others, f16 sums never", () => {
+  const config = (size: number, componentType: string, resultComponentType: string) => ({
+    ...{ M: size, N: size, K: size, componentType, resultComponentType },
+  });
+  const nvidia = [config(16, "f16", "f16"), config(16, "f16", "f32"), config(32, "u8", "u32")];
+  const apple = [config(8, "f32", "f32"), config(8, "f16", "f16")];
+  expect(pickMatrixConfig({ subgroupMatrixConfigs: nvidia }, true)).toEqual({ m: 16, n: 16, k: 16, input: "f16" });
+  expect(pickMatrixConfig({ subgroupMatrixConfigs: nvidia }, false)).toBeUndefined();
+  expect(pickMatrixConfig({ subgroupMatrixConfigs: apple }, true)).toEqual({ m: 8, n: 8, k: 8, input: "f32" });
+  expect(pickMatrixConfig({}, true)).toBeUndefined();
+});
+
+test("products are classed by results and by the right operand's storage", () => {
+  expect(productClass({ m: 1024, n: 1024, batch: 1 }, "f32")).toBe("large f32");
+  expect(productClass({ m: 1024, n: 1023, batch: 1 }, "bf16")).toBe("small half");
+  expect(productClass({ m: 64, n: 64, batch: 256 }, "q4_K")).toBe("large block");
+});
+
+test("an adapter's name tells driver versions apart", () => {
+  const name = adapterName({ ...infoOf("nvidia", "hopper", "0x2330"), description: "H200, driver 570" } as GPUAdapterInfo, "vulkan");
+  expect(name).toBe("nvidia | hopper | 0x2330 | H200, driver 570 | vulkan");
+});
