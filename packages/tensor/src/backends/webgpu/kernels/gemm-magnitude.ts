@@ -1,60 +1,68 @@
-// The largest magnitudes of a product's operands, from which the matrix kernels scale them into f16's range.
-import { isQuantized } from "../../../dtype.ts";
+// The largest finite magnitudes of a product's operands, from which the matrix kernels scale them into f16's range, and whether all values are
+// finite. Magnitudes order as their bits do, so the order of the atomic maxima is no matter.
 import type { View } from "../../backend.ts";
 import type { GpuBuffer } from "../buffers.ts";
+import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { bindView, bytesOfView, type KernelContext, scratchView } from "./context.ts";
+import type { GemmSize } from "./gemm-parts.ts";
 import type { GemmOperand, MatrixSource } from "./matmul.ts";
 
-/** Two f32: the largest |a| and |b|; the caller drops the buffer. `rows` is how many rows b has as a source. */
-export function largestMagnitudes(ctx: KernelContext, a: GemmOperand, b: GemmOperand, rows: number): View & { readonly buffer: GpuBuffer } {
-  const both = scratchView(ctx, "f32", [2], "largest magnitudes");
-  const at = (offset: number): View => ({ ...both, layout: { shape: [], strides: [], offset } });
-  if (isQuantized(b.view.dtype)) {
-    ctx.kernels.fill(both, {}, { value: 0 });
-    largestOfBlocks(ctx, both, b, rows);
-  } else largestOf(ctx, at(1), b.view);
-  largestOf(ctx, at(0), a.view);
-  return both;
+/** Three words: the bits of the largest finite |a| and |b|, and 1 if any value of either is infinite or NaN. The caller drops the buffer. */
+export function largestMagnitudes(
+  ctx: KernelContext,
+  op: string,
+  a: GemmOperand,
+  b: GemmOperand,
+  size: GemmSize,
+): View & { readonly buffer: GpuBuffer } {
+  const words = scratchView(ctx, "u32", [3], "largest magnitudes");
+  ctx.kernels.fill(words, {}, { value: 0 });
+  record(ctx, op, words, "a", a, size);
+  record(ctx, op, words, "b", b, size);
+  return words;
 }
 
-function largestOf(ctx: KernelContext, out: View, x: View): void {
-  ctx.kernels.reduce(out, { x }, { kind: "norm", reduceRank: x.layout.shape.length, correction: 0, p: Number.POSITIVE_INFINITY });
-}
-
-/** The same for quantized weights, whose rows are decoded and thrown away. Magnitudes order as their bits do: the order of atomics is no matter. */
-function largestOfBlocks(ctx: KernelContext, out: View, { view, source }: GemmOperand, rows: number): void {
-  const k = view.layout.shape.at(-2)!;
-  const quads = (rows * k) / 4;
-  const groups = Math.min(1024, Math.ceil(quads / 256));
+function record(ctx: KernelContext, op: string, words: View, name: "a" | "b", { view, source }: GemmOperand, size: GemmSize): void {
+  const { m, n, k, batch } = size;
+  const [rows, inner] = source.along === "k" ? [name === "a" ? m : n, Math.ceil(k / 4)] : [Math.ceil((name === "a" ? m : n) / 4), k];
+  const groups = Math.min(1024, Math.ceil((rows * inner * batch) / 1024));
   ctx.record({
-    op: "matmul",
-    program: ctx.program(`largest|${source.key}`, () => largestSpec(source)),
-    bindings: [bindView(ctx, "matmul", out).binding, source.bound.binding],
-    params: [rows, k, groups * 256, ...source.values],
+    op,
+    program: ctx.program(`largest|${name}${source.key}`, () => largestSpec(name, source)),
+    bindings: [bindView(ctx, op, words).binding, source.bound.binding],
+    params: [m, n, k, rows, inner, rows * inner * batch, groups * 256, ...source.values],
     grid: [groups, 1, 1],
     bytes: bytesOfView(view),
   });
 }
 
-const largestSpec = (source: MatrixSource) => ({
-  label: `largest magnitude ${source.key}`,
-  bindings: [
-    { name: "largest", type: "array<atomic<u32>>", write: true },
-    { name: "b", type: source.type },
-  ],
-  params: ["n", "k", "threads", ...source.params],
-  workgroup: [256] as const,
-  declarations: `${formatFunctions(source.text)}${source.text}var<workgroup> best: atomic<u32>;\n`,
-  body: `if (lid == 0u) { atomicStore(&best, 0u); }
+function largestSpec(name: "a" | "b", source: MatrixSource): ProgramSpec {
+  const load = source.along === "k" ? `${name}_k4(z, j / p.inner, (j % p.inner) * 4u)` : `${name}_r4(z, (j % p.rows) * 4u, j / p.rows)`;
+  return {
+    label: `largest magnitude ${name} ${source.key}`,
+    bindings: [
+      { name: "largest", type: "array<atomic<u32>>", write: true },
+      { name, type: source.type },
+    ],
+    params: ["m", "n", "k", "rows", "inner", "count", "threads", ...source.params],
+    workgroup: [256],
+    declarations: `${formatFunctions(source.text)}${source.text}var<workgroup> most: atomic<u32>;\nvar<workgroup> odd: atomic<u32>;\n`,
+    body: `if (lid == 0u) { atomicStore(&most, 0u); atomicStore(&odd, 0u); }
   workgroupBarrier();
-  var most = 0.0;
-  let across = p.k / 4u;
-  for (var i = wg * 256u + lid; i < p.n * across; i += p.threads) {
-    let v = abs(b_k4(0u, i / across, (i % across) * 4u));
-    most = max(most, max(max(v.x, v.y), max(v.z, v.w)));
+  var best = vec4<u32>();
+  var any_odd = vec4<bool>();
+  for (var i = wg * 256u + lid; i < p.count; i += p.threads) {
+    let z = i / (p.rows * p.inner);
+    let j = i % (p.rows * p.inner);
+    let v = bitcast<vec4<u32>>(${load}) & vec4<u32>(0x7fffffffu);
+    let is_odd = v >= vec4<u32>(0x7f800000u);
+    best = max(best, select(v, vec4<u32>(), is_odd));
+    any_odd = any_odd | is_odd;
   }
-  atomicMax(&best, bitcast<u32>(most));
+  atomicMax(&most, max(max(best.x, best.y), max(best.z, best.w)));
+  if (any(any_odd)) { atomicStore(&odd, 1u); }
   workgroupBarrier();
-  if (lid == 0u) { atomicMax(&largest[1], atomicLoad(&best)); }`,
-});
+  if (lid == 0u) { atomicMax(&largest[${name === "a" ? 0 : 1}], atomicLoad(&most)); atomicMax(&largest[2], atomicLoad(&odd)); }`,
+  };
+}

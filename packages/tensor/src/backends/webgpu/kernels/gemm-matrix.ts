@@ -50,6 +50,8 @@ function tileOf(traits: DeviceTraits, { down, across }: MatrixVariant, a: Matrix
   return undefined;
 }
 
+const isSplit = ({ parts }: Tile): boolean => parts.a + parts.b > 2;
+
 /** Whether a variant can run here: the adapter has matrices, and the tile fits workgroup memory. */
 export const canMatrix = (traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): boolean =>
   traits.tier === "matrix" && tileOf(traits, variant, a, b) !== undefined;
@@ -109,11 +111,12 @@ function matrixDeclarations(tile: Tile): string {
 var<workgroup> ss: array<vec4<f32>, ${m * n}>;
 fn scale_exponent(bits: u32) -> i32 {
   let e = i32(bits >> 23u);
-  return select(max(e - 141, -120), 0, e == 0 || e == 255);
+  return select(max(e - 141, -120), 0, e == 0);
 }
+fn odd(v: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
 // Rounded to f16's digits by integers: compilers may take a conversion to f16 and back for the value itself.
-fn high_part(v: vec4<f32>, whole: bool) -> vec4<f32> {
-  return select(v, bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u)), whole);
+fn high_part(v: vec4<f32>) -> vec4<f32> {
+  return select(bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u)), v, odd(v));
 }
 fn power(e: i32) -> f32 { return bitcast<f32>(u32(127 + e) << 23u); }
 `;
@@ -124,8 +127,11 @@ function matrixBody(tile: Tile, lanes: number, a: MatrixSource, b: MatrixSource,
   const { m, n } = tile.config;
   const fragments = times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
   const exponents = scaled ? "let ea = scale_exponent(largest[0]); let eb = scale_exponent(largest[1]);" : "";
-  // Infinity times a low part of 0 would be NaN: operands that hold infinities or NaN are rounded to f16 instead.
-  const whole = scaled ? "let whole = (largest[0] >> 23u) < 255u && (largest[1] >> 23u) < 255u;" : "";
+  const split = isSplit(tile);
+  // Infinity times a low part of 0 would be NaN: where there are infinities or NaN, high parts are multiplied first, and low parts in a second
+  // round in which the others are 0.
+  const rounds = split ? "let rounds = 1u + largest[2];" : "";
+  const [round, end] = split ? ["for (var round = 0u; round < rounds; round++) {", "}"] : ["", ""];
   return `let z = wid.z;
   let tiles = (p.n + ${columns - 1}u) / ${columns}u;
   let r0 = (wg / tiles) * ${rows}u;
@@ -133,15 +139,15 @@ function matrixBody(tile: Tile, lanes: number, a: MatrixSource, b: MatrixSource,
   if (r0 >= p.m) { return; }
   let down = (sid / 2u) * ${tile.down * m}u;
   let across = (sid % 2u) * ${tile.across * n}u;
-  ${exponents} ${whole}
+  ${exponents} ${rounds}
   ${fragments.map(([i, j]) => `var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>(0.0);`).join(" ")}
-  for (var k0 = 0u; k0 < p.k; k0 += ${depth}u) {
+  for (var k0 = 0u; k0 < p.k; k0 += ${depth}u) { ${round}
     workgroupBarrier();
     ${stage(tile, "a", a, 4 * lanes)}
     ${stage(tile, "b", b, 4 * lanes)}
     workgroupBarrier();
     ${multiply(tile, fragments)}
-  }
+  ${end} }
   ${fragments.map(([i, j]) => storeFragment(tile, lanes, i, j, finish)).join("\n  ")}`;
 }
 
@@ -172,8 +178,10 @@ function stage(tile: Tile, name: "a" | "b", source: MatrixSource, threads: numbe
 function putParts(tile: Tile, name: "a" | "b", at: string, v: string): string {
   if (tile.config.input === "f32") return `s${name}0[${at}] = ${v};`;
   const bits = (h: string): string => `bitcast<vec2<u32>>(${h})`;
-  if (tile.parts[name] === 1) return `s${name}0[${at}] = ${bits(`vec4<f16>(${v})`)};`;
-  return `let high = high_part(${v}, whole); s${name}0[${at}] = ${bits("vec4<f16>(high)")}; s${name}1[${at}] = ${bits(`vec4<f16>(${v} - high)`)};`;
+  const finite = isSplit(tile) ? `select(${v}, vec4<f32>(), odd(${v}) & vec4<bool>(round == 1u))` : v;
+  if (tile.parts[name] === 1) return `s${name}0[${at}] = ${bits(`vec4<f16>(${finite})`)};`;
+  const low = `s${name}1[${at}] = ${bits("vec4<f16>(u - high)")};`;
+  return `let u = ${finite}; let high = high_part(u); s${name}0[${at}] = ${bits("vec4<f16>(high)")}; ${low}`;
 }
 
 /** The loop over a staged tile. */
@@ -194,8 +202,8 @@ function multiply(tile: Tile, fragments: readonly (readonly [number, number])[])
   return `for (var kk = 0u; kk < ${tile.depth / 4}u; kk += ${k / 4}u) {
       ${loadA(0)}
       ${loadB(0)}
-      ${low.map((text) => (text ? `if (whole) {\n      ${text} }` : "")).join("\n      ")}
-      ${add(0, 0)}
+      ${low.map((text) => (text ? `if (round + 1u == rounds) {\n      ${text} }` : "")).join("\n      ")}
+      ${isSplit(tile) ? `if (round == 0u) { ${add(0, 0)} }` : add(0, 0)}
     }`;
 }
 

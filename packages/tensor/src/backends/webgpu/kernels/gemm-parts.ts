@@ -16,7 +16,7 @@ export interface GemmSize {
 export interface Gemm {
   readonly key: string;
   readonly grid: readonly [number, number, number];
-  /** The kernel takes the largest magnitudes of a and b as its last binding, two f32 as bits. */
+  /** The kernel takes the words of `largestMagnitudes` as its last binding. */
   readonly scaled?: boolean;
   spec(): ProgramSpec;
 }

@@ -312,7 +312,7 @@ export function recordGemm(
   const { source: sb } = b;
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
-  const largest = gemm.scaled ? largestMagnitudes(ctx, a, b, n) : undefined;
+  const largest = gemm.scaled ? largestMagnitudes(ctx, op, a, b, { ...piece, n }) : undefined;
   ctx.record({
     op,
     program,
