@@ -39,6 +39,12 @@ export interface SharedParts {
   readonly memory?: MemoryLimits | undefined;
 }
 
+/** What a plan adds to a job. */
+export interface Planned {
+  /** Device memory by stage. */
+  readonly memory: MemoryPlan;
+}
+
 /** Both sides of guidance; `negative` when it is on. */
 export interface Sides<T> {
   /** What to steer to. */
@@ -115,12 +121,7 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
    * What a request means in numbers and how much device memory each stage takes at most, from the headers of the checkpoints: nothing is
    * loaded. Throws as `check` does, and MemoryError when the request does not fit `memory.maxGpuBytes`.
    */
-  async plan(request: R): Promise<
-    J & {
-      /** By stage. */
-      readonly memory: MemoryPlan;
-    }
-  > {
+  async plan(request: R): Promise<J & Planned> {
     const job = this.check(request);
     return { ...job, memory: planMemory(await this.needs(request, job), this.parts.memory ?? {}) };
   }

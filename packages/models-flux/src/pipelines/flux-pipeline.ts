@@ -14,6 +14,7 @@ import {
   type MemoryPlan,
   type ModelBytes,
   noiseStream,
+  type Planned,
   pixelTensor,
   RequestError,
   type SharedParts,
@@ -96,10 +97,7 @@ export interface FluxPipelineParts extends SharedParts {
 }
 
 /** A request in numbers, and the device memory that it takes. */
-export interface FluxPlan extends FluxJob {
-  /** By stage. */
-  readonly memory: MemoryPlan;
-}
+export interface FluxPlan extends FluxJob, Planned {}
 
 /** A finished step with a look at the picture so far. */
 export type FluxStep = ImageStep;

@@ -9,6 +9,7 @@ import {
   latentMask,
   loading,
   type MemoryPlan,
+  type Planned,
   pixelTensor,
   RequestError,
   type SharedParts,
@@ -52,10 +53,7 @@ export interface ZImageParts extends SharedParts {
 }
 
 /** A request in numbers, and the device memory that it takes. */
-export interface ZImagePlan extends ZImageJob {
-  /** By stage. */
-  readonly memory: MemoryPlan;
-}
+export interface ZImagePlan extends ZImageJob, Planned {}
 
 /** A finished step with a look at the picture so far. */
 export type ZImageStep = ImageStep;
