@@ -1,5 +1,5 @@
-"""One denoising step of FLUX.1-dev or Z-Image with random weights in PyTorch: the same shapes as gpu-step.ts, diffusers' classes.
-Prints one line of JSON. Needs torch and diffusers."""
+"""One denoising step of FLUX.1-dev or Z-Image with random weights in PyTorch: the same shapes as gpu-step.ts, with diffusers' classes or,
+without diffusers or when asked, the plain PyTorch of torch_plain.py. Prints one line of JSON. Needs torch."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int)
     parser.add_argument("--text", type=int)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--plain", action="store_true", help="torch_plain.py even where diffusers is installed")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer")
     return parser.parse_args()
 
@@ -22,9 +23,14 @@ def arguments() -> argparse.Namespace:
 args = arguments()
 try:
     import torch
-    from diffusers import FluxTransformer2DModel, ZImageTransformer2DModel
 except ImportError as error:
     raise SystemExit(json.dumps({"benchmark": "step", "library": "PyTorch", "missing": str(error)}))
+try:
+    from diffusers import FluxTransformer2DModel, ZImageTransformer2DModel
+
+    plain = args.plain
+except ImportError:
+    plain = True
 if args.device == "cuda" and not torch.cuda.is_available():
     raise SystemExit(json.dumps({"benchmark": "step", "library": "PyTorch", "missing": "this PyTorch sees no CUDA device"}))
 
@@ -61,6 +67,32 @@ def z_image():
     return model, lambda m: m(latents, t, captions, return_dict=False)[0][0], (side // 2) ** 2 + text
 
 
+def plain_flux():
+    from torch_plain import Flux
+
+    with torch.device("meta"):
+        model = Flux(min(19, LIMIT), min(38, LIMIT))
+    side, text = args.size // 16, args.text or 512
+    grid = [[0, i // side, i % side] for i in range(side * side)]
+    ids = torch.tensor([[0, 0, 0]] * text + grid, device=args.device)
+    one = lambda *shape: torch.rand(1, *shape, **BF16) - 0.5  # noqa: E731
+    inputs = (one(side * side, 64), one(text, 4096), one(768), torch.tensor([0.7], **BF16), torch.tensor([3.5], **BF16), ids)
+    return model, lambda m: m(*inputs), side * side + text
+
+
+def plain_z_image():
+    from torch_plain import ZImage
+
+    with torch.device("meta"):
+        model = ZImage(min(30, LIMIT), min(2, LIMIT))
+    side, text = args.size // 16, args.text or 128
+    image_ids = torch.tensor([[text + 1, i // side, i % side] for i in range(side * side)], device=args.device)
+    caption_ids = torch.tensor([[1 + i, 0, 0] for i in range(text)], device=args.device)
+    one = lambda *shape: torch.rand(1, *shape, **BF16) - 0.5  # noqa: E731
+    inputs = (one(side * side, 64), one(text, 2560), torch.tensor([0.3], **BF16), image_ids, caption_ids)
+    return model, lambda m: m(*inputs), side * side + text
+
+
 def filled(build):
     """The model built without memory, then with random weights of deviation 0.02 on the device."""
     model, forward, tokens = build()
@@ -68,6 +100,14 @@ def filled(build):
     for name, p in model.named_parameters():
         p.data.fill_(1) if p.dim() == 1 and "norm" in name else p.data.normal_(std=0.02)
     return model.eval(), forward, tokens
+
+
+BUILDERS = {
+    ("flux1-dev", False): flux,
+    ("flux1-dev", True): plain_flux,
+    ("z-image", False): z_image,
+    ("z-image", True): plain_z_image,
+}
 
 
 def synchronize() -> None:
@@ -87,7 +127,7 @@ def timed(step) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    model, forward, tokens = filled(flux if args.model == "flux1-dev" else z_image)
+    model, forward, tokens = filled(BUILDERS[args.model, plain])
     if args.compile:
         model = torch.compile(model)
     if args.device == "cuda":
@@ -98,6 +138,7 @@ def main() -> None:
         "benchmark": "step",
         "library": "PyTorch" + (" (compiled)" if args.compile else ""),
         "version": torch.__version__,
+        "implementation": "plain PyTorch" if plain else "diffusers",
         "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device,
         "model": args.model,
         "blocks": args.blocks or "all",
