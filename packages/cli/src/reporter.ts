@@ -8,9 +8,6 @@ export interface CommonOptions {
   readonly debug?: boolean;
 }
 
-/** Values that a JSON document holds. */
-export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json | undefined };
-
 export class Reporter {
   readonly json: boolean;
   readonly quiet: boolean;
@@ -33,8 +30,8 @@ export class Reporter {
     return (process.stderr as Partial<WriteStream>).columns ?? 80;
   }
 
-  /** The result of a command: the document with --json, otherwise the text. */
-  result(text: string, document: Json): void {
+  /** The result of a command: the document with --json, otherwise the text. It is written by JSON.stringify: plain objects, arrays, numbers, text. */
+  result(text: string, document: object): void {
     this.clearLive();
     if (this.json) process.stdout.write(`${JSON.stringify(this.#withWarnings(document))}\n`);
     else if (!this.quiet) process.stdout.write(`${text}\n`);
@@ -73,8 +70,7 @@ export class Reporter {
     return this.#live === "" ? "" : `${rows > 0 ? `\x1b[${rows}A` : ""}\r\x1b[J`;
   }
 
-  #withWarnings(document: Json): Json {
-    if (this.#warnings.length === 0 || document === null || typeof document !== "object" || Array.isArray(document)) return document;
-    return { ...(document as Record<string, Json>), warnings: this.#warnings };
+  #withWarnings(document: object): object {
+    return this.#warnings.length === 0 ? document : { ...document, warnings: this.#warnings };
   }
 }

@@ -5,7 +5,7 @@ import { openModel, type PaintRequest } from "../models/registry.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
 import { paint } from "../paint.ts";
 import { Progress } from "../progress.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatDuration, formatTable } from "../units.ts";
 import { version } from "../version.ts";
 
@@ -73,7 +73,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     ["step", `${document.medianStepMillis.toFixed(1)} ms (median)`],
     ["memory", `${formatBytes(document.peakDeviceBytes)} on the device at most, ${formatBytes(document.residentBytes)} in the process`],
   ]);
-  reporter.result(table, document as unknown as Json);
+  reporter.result(table, document);
 }
 
 function median(values: readonly number[]): number {

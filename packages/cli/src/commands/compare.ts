@@ -3,7 +3,7 @@ import { isFloat, isQuantized, streamAs, translate, type WeightEntry, type Weigh
 import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
 import { withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatTable } from "../units.ts";
 
 export interface CompareOptions extends CommonOptions {
@@ -40,7 +40,7 @@ export async function compare(a: string, b: string, options: CompareOptions, sig
     for (const name of shared) differences.push(await compareTensor(left, right, name, signal));
     const off = differences.filter((d) => d.problem !== undefined || !(d.relativeL2 <= options.tolerance));
     const document = { tolerance: options.tolerance, compared: shared.length, onlyLeft, onlyRight, firstDivergence: off[0], differences };
-    reporter.result(describe(options, differences, off, onlyLeft, onlyRight), document as unknown as Json);
+    reporter.result(describe(options, differences, off, onlyLeft, onlyRight), document);
     return off.length + onlyLeft.length + onlyRight.length === 0 ? exitCodes.ok : exitCodes.differs;
   });
 }

@@ -23,7 +23,7 @@ import { type Checkpoint, withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { checkWritable, named } from "../output-file.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatDuration } from "../units.ts";
 
 export interface ConvertOptions extends CommonOptions {
@@ -49,10 +49,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
     const written = await writeFile(output, ending, source, options.dtype, (done) => showProgress(reporter, done, source), signal);
     const elapsedMillis = performance.now() - started;
     const document = { file: output, tensors: source.entries.size, bytes: written, elapsedMillis };
-    reporter.result(
-      `${output}\n${source.entries.size} tensors, ${formatBytes(written)}, ${formatDuration(elapsedMillis)}`,
-      document as Json,
-    );
+    reporter.result(`${output}\n${source.entries.size} tensors, ${formatBytes(written)}, ${formatDuration(elapsedMillis)}`, document);
   });
 }
 

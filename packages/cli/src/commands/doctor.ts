@@ -5,7 +5,7 @@ import { availableParallelism, cpus, freemem, homedir, totalmem } from "node:os"
 import { dirname, join } from "node:path";
 import { cpu, type Device, scope, torchCpu } from "@wick/tensor";
 import { isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatTable } from "../units.ts";
 import { version } from "../version.ts";
 import { tune, tuneText } from "./tune.ts";
@@ -87,7 +87,7 @@ export async function doctor(options: DoctorOptions): Promise<void> {
       ...(tuned ? ["", tuneText(tuned)] : []),
       ...(missing.length > 0 ? ["", "What is missing:", ...missing] : ["", "Nothing is missing."]),
     ].join("\n"),
-    document as unknown as Json,
+    document,
   );
 }
 

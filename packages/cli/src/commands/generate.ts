@@ -13,7 +13,7 @@ import { finalPicture, Preview } from "../preview.ts";
 import type { PreviewKind } from "../preview-kinds.ts";
 import { Progress } from "../progress.ts";
 import { readPicture } from "../read-picture.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
 /** Options of the command, as the parser leaves them. */
@@ -140,7 +140,7 @@ async function warnAboutPrompt(prompt: string, reporter: Reporter): Promise<void
 
 function report(reporter: Reporter, options: GenerateOptions, names: readonly string[], painting: Painting, model: OpenedModel): void {
   const { width, height, steps, seed, device } = painting.records[0]!;
-  const pictures = names.map((file, i) => ({ file, record: painting.records[i]! as unknown as Json }));
+  const pictures = names.map((file, i) => ({ file, record: painting.records[i]! }));
   const document = { pictures, stepMillis: painting.stepMillis, totalMillis: painting.totalMillis };
   const shown = reporter.isInteractive && !reporter.json && options.preview !== "off";
   if (shown) for (const image of painting.images) reporter.note(finalPicture(image, reporter, options.preview));

@@ -5,7 +5,7 @@ import { bytesOf, type DType, dtypeInfo, openSafetensors, type WeightEntry, type
 import { CliError } from "../cli-error.ts";
 import { type Checkpoint, openCheckpoint } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatCount, formatTable } from "../units.ts";
 
 export interface InspectOptions extends CommonOptions {
@@ -176,7 +176,7 @@ async function inspectRepository(target: string, files: ModelFiles, reporter: Re
   const table = rows.length > 0 ? `\n\n${formatTable([["part", "model", "parameters", "as stored", ...plannedFormats], ...rows])}` : "";
   const others = top.length > 0 ? `\n\n${formatTable(top.map((e) => [e.path, formatBytes(e.sizeBytes ?? 0)]))}` : "";
   const document = { model: target, pipeline, revision, parameters: total("parameters"), bytes: total("bytes"), parts, otherWeights: top };
-  reporter.result(`${head}${table}${others}`, document as unknown as Json);
+  reporter.result(`${head}${table}${others}`, document);
 }
 
 /** Reads only the headers of a part's files, by range. */

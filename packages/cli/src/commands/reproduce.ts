@@ -12,7 +12,7 @@ import { paint, paintingPng } from "../paint.ts";
 import { type PictureRecord, readRecord, type StampedFile } from "../picture-record.ts";
 import { Progress } from "../progress.ts";
 import { readPicture } from "../read-picture.ts";
-import { type CommonOptions, type Json, Reporter } from "../reporter.ts";
+import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
 export interface ReproduceOptions extends CommonOptions, DeviceOptions {
@@ -74,7 +74,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     totalMillis: painting.totalMillis,
   };
   const because = changes.length > 0 ? `; changed since: ${changes.join(", ")}` : "";
-  reporter.result(`${path}: ${verdict}${because} (${formatDuration(painting.totalMillis)})`, document as unknown as Json);
+  reporter.result(`${path}: ${verdict}${because} (${formatDuration(painting.totalMillis)})`, document);
   return difference?.pixels === 0 ? exitCodes.ok : exitCodes.differs;
 }
 
