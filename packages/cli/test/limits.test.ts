@@ -42,7 +42,7 @@ beforeAll(async () => {
   await writeAdapter("style.safetensors");
   const made = await wick(["generate", "a fox", ...quick, "-q", "-o", "plain.png"], { cwd });
   expect(made).toEqual({ code: 0, stdout: "", stderr: "" });
-});
+}, 60_000);
 
 describe("--lora", () => {
   test("changes the picture by its scale, stands in the record, and is merged again by reproduce", async () => {
