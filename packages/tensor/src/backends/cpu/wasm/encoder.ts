@@ -200,6 +200,8 @@ export class Code {
   readonly index: number;
   readonly #locals: ValueType[] = [];
   readonly #bytes = new Bytes();
+  readonly #prologue = new Bytes();
+  #kept: Map<string, Local> | undefined;
 
   constructor(index: number, params: readonly ValueType[], results: readonly ValueType[]) {
     this.index = index;
@@ -258,10 +260,33 @@ export class Code {
     return this;
   }
 
-  #vector(): this {
-    this.#simd(0x0c);
-    for (let i = 0; i < 16; i++) this.#bytes.byte(constantBytes[i]!);
+  /**
+   * From here on, vector constants are made once, on entry: V8 from 13 on (Node 24) makes one by several instructions wherever it stands,
+   * in loops too.
+   */
+  keepConstants(): this {
+    this.#kept ??= new Map();
     return this;
+  }
+
+  #vector(): this {
+    const key = constant.ints.join();
+    if (!this.#kept || key === "0,0,0,0") {
+      this.#simd(0x0c);
+      this.#bytes.all(constantBytes);
+      return this;
+    }
+    let local = this.#kept.get(key);
+    if (local === undefined) {
+      local = this.local(v128);
+      this.#kept.set(key, local);
+      this.#prologue.byte(0xfd);
+      this.#prologue.byte(0x0c);
+      this.#prologue.all(constantBytes);
+      this.#prologue.byte(0x21);
+      this.#prologue.unsigned(local);
+    }
+    return this.get(local);
   }
 
   /** A vector of four equal floats. */
@@ -380,9 +405,10 @@ export class Code {
   /** Writes size, locals and body. */
   write(to: Bytes): void {
     const groups = list(this.#locals.map((t) => [1, t]));
-    const body = this.#bytes.present;
-    to.unsigned(groups.length + body.length + 1);
+    const [prologue, body] = [this.#prologue.present, this.#bytes.present];
+    to.unsigned(groups.length + prologue.length + body.length + 1);
     to.all(groups);
+    to.all(prologue);
     to.all(body);
     to.byte(0x0b);
   }

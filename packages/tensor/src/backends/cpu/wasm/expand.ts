@@ -17,7 +17,7 @@ export function emitExpand(module: Module, fma: boolean): Code {
 }
 
 function emitKind(module: Module, kind: Exclude<OperandKind, "f32">, fma: boolean): Code {
-  const c = module.func(undefined, [i32, i32, i32]);
+  const c = module.func(undefined, [i32, i32, i32]).keepConstants();
   const math = new SimdMath(c, fma);
   if (kind === "f16" || kind === "bf16") {
     emitHalves(c, math, kind);

@@ -20,7 +20,7 @@ const chunk = 4096;
 /** Emits the export `groupNorm`. */
 export function emitGroupNorm(module: Module, parts: MatrixParts, { fma }: Flavour): void {
   const finish = module.signature(rowParams, []);
-  const c = module.func("groupNorm", [i32, i32, i32]);
+  const c = module.func("groupNorm", [i32, i32, i32]).keepConstants();
   new GroupNorm(c, new SimdMath(c, fma), parts.expand, finish).emit();
 }
 

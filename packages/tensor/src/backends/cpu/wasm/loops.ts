@@ -27,6 +27,13 @@ export function overRow(c: Code, columns: Local, visit: (lanes: 1 | 4, offset: L
   overVectors(c, columns, 1, (lanes, offset) => visit(lanes, offset));
 }
 
+/** Runs `body` and takes `step` from `left` while at least `step` is left; tested at its end, so that V8 may move constants out of it. */
+export function whileLeft(c: Code, left: Local, step: number, body: () => void): void {
+  c.get(left).int(step).op("i32.ge_s").if().loop();
+  body();
+  c.advance(left, -step).get(left).int(step).op("i32.ge_s").branchIf(0).end().end();
+}
+
 /**
  * A loop over a row by `unroll` vectors, then by single vectors, then by single values. `visit` sees the lanes, the local of the byte
  * offset, the constant bytes to add to it, and the number of the vector: independent accumulators hide the latency of additions.
@@ -41,18 +48,10 @@ export function overVectors(
   c.get(columns).set(left).int(0).set(offset);
   const steps: [1 | 4, number][] = unroll > 1 ? [[4, unroll]] : [];
   for (const [lanes, vectors] of [...steps, [4, 1], [1, 1]] as [1 | 4, number][]) {
-    c.block()
-      .loop()
-      .get(left)
-      .int(lanes * vectors)
-      .op("i32.lt_s")
-      .branchIf(1);
-    for (let v = 0; v < vectors; v++) visit(lanes, offset, 16 * v, v);
-    c.advance(offset, 4 * lanes * vectors)
-      .advance(left, -lanes * vectors)
-      .branch(0)
-      .end()
-      .end();
+    whileLeft(c, left, lanes * vectors, () => {
+      for (let v = 0; v < vectors; v++) visit(lanes, offset, 16 * v, v);
+      c.advance(offset, 4 * lanes * vectors);
+    });
   }
 }
 

@@ -4,6 +4,7 @@ import type { DType } from "../../../dtype.ts";
 import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { exprKey } from "../../../ops/expr.ts";
 import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
+import { whileLeft } from "./loops.ts";
 import { SimdFunctions } from "./simd-functions.ts";
 import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
 
@@ -99,7 +100,7 @@ class RowEmitter {
   #ready = new Set<ExprNode>();
 
   constructor(c: Code, spec: RowSpec, fma: boolean) {
-    this.#c = c;
+    this.#c = c.keepConstants();
     this.#spec = spec;
     this.#math = new SimdMath(c, fma);
     this.#more = new SimdFunctions(c, this.#math);
@@ -159,18 +160,18 @@ class RowEmitter {
   #emitLoop(lanes: 1 | 4): void {
     const c = this.#c;
     const { operands, out, fromResult } = this.#spec;
-    c.block().loop().get(4).int(lanes).op("i32.lt_s").branchIf(1);
-    this.#ready = new Set();
-    c.get(this.#to);
-    this.#loadInputs(lanes);
-    this.#node(this.#spec.expr);
-    this.#math.store(out, lanes);
-    c.advance(this.#to, lanes * kindBytes[out]);
-    operands.forEach(({ kind, along }, i) => {
-      if (along) c.advance(this.#pointers[i]!, lanes * kindBytes[kind]);
+    whileLeft(c, 4, lanes, () => {
+      this.#ready = new Set();
+      c.get(this.#to);
+      this.#loadInputs(lanes);
+      this.#node(this.#spec.expr);
+      this.#math.store(out, lanes);
+      c.advance(this.#to, lanes * kindBytes[out]);
+      operands.forEach(({ kind, along }, i) => {
+        if (along) c.advance(this.#pointers[i]!, lanes * kindBytes[kind]);
+      });
+      if (fromResult) c.advance(5, 4 * lanes);
     });
-    if (fromResult) c.advance(5, 4 * lanes);
-    c.advance(4, -lanes).branch(0).end().end();
   }
 
   #loadInputs(lanes: 1 | 4): void {

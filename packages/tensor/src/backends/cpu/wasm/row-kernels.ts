@@ -32,7 +32,7 @@ export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }:
   const finish = module.signature(rowParams, []);
   emitMap(module, finish);
   const rows = (name: string, vectors: boolean, body: (c: Code, math: SimdMath) => RowBody) => {
-    const c = module.func(name, [i32, i32, i32]);
+    const c = module.func(name, [i32, i32, i32]).keepConstants();
     emitRows(c, { finish, expand, vectors }, body(c, new SimdMath(c, fma)));
   };
   rows("softmax", false, softmaxRow);
