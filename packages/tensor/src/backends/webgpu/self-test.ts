@@ -4,16 +4,22 @@ import { contiguousLayout, permuteLayout } from "../../layout.ts";
 import type { Backend, View } from "../backend.ts";
 import type { DeviceTraits } from "./limits.ts";
 import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import { attentionFailure } from "./self-test-attention.ts";
 import { adapterName, type Tier, tiers } from "./tier.ts";
 
 /** One family of kernels that differs between tiers: computes something whose exact result is known; the reason when it is wrong. */
 interface TierTest {
   readonly op: string;
+  readonly hardwareOnly?: boolean;
   failure(backend: Backend, made: View[]): Promise<string | undefined>;
 }
 
 /** Every kernel family with tiers has its line here. */
-const tests: readonly TierTest[] = [{ op: "matmul", failure: matmulFailure }];
+const tests: readonly TierTest[] = [
+  { op: "matmul", failure: matmulFailure },
+  // On software adapters work of this size runs the plain kernel in every tier.
+  { op: "attention", hardwareOnly: true, failure: attentionFailure },
+];
 
 /** Failure messages by adapter and tier; undefined for a tier that passed. */
 const verdicts = new Map<string, string | undefined>();
@@ -29,7 +35,7 @@ export async function trustedTraits(
   let current = traits;
   while (current.tier !== "plain") {
     const key = [adapterName(info, driver), current.tier, options.robustness, JSON.stringify(current.tuned)].join("|");
-    if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current)));
+    if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current), current));
     const failure = verdicts.get(key);
     if (failure === undefined) return current;
     current = { ...current, tier: lower(current.tier), tierReason: turnedDown(current, traits, failure) };
@@ -45,8 +51,9 @@ function turnedDown(current: DeviceTraits, first: DeviceTraits, failure: string)
   return `${before}the ${current.tier} tier failed its self-test: ${failure}`;
 }
 
-async function failureOf(backend: Backend): Promise<string | undefined> {
-  for (const { op, failure } of tests) {
+async function failureOf(backend: Backend, { software }: DeviceTraits): Promise<string | undefined> {
+  for (const { op, failure, hardwareOnly } of tests) {
+    if (software && hardwareOnly) continue;
     const made: View[] = [];
     try {
       const reason = await failure(backend, made);
