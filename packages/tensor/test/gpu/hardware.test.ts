@@ -1,6 +1,11 @@
 // The kernels that real GPUs run (workgroup tiles, one workgroup per row), on whatever driver there is. Few cases: software drivers
 // compile them slowly.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { View } from "../../src/backends/backend.ts";
+import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import { matmulFailure } from "../../src/backends/webgpu/self-test.ts";
+import { tiers } from "../../src/backends/webgpu/tier.ts";
+import { productClasses } from "../../src/backends/webgpu/tuning.ts";
 import { expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode } from "../../src/ops/expr.ts";
 import { Pair } from "./pair.ts";
@@ -76,4 +81,25 @@ describe("kernels for hardware", () => {
   });
 
   it("says which kernels it chose", () => expect(pair.gpu.capabilities.tier).toBe("plain"));
+});
+
+// The variants that no software driver takes by itself; those of subgroup matrices where the driver executes them (tools/matrix-driver.sh).
+describe("variants for hardware", () => {
+  it.for(["workgroup 128x64", "broadcast 32", "matrix 2x2", "matrix 4x2", "matrix 4x4"] as const)(
+    "%s",
+    { timeout: 300_000 },
+    async (variant, { skip }) => {
+      const tier = variant.startsWith("matrix") ? "matrix" : "subgroups";
+      const probe = await createWebGpuBackend({ software: false });
+      const { adapterName, offeredTier } = probe.capabilities;
+      probe.destroy();
+      skip(tiers.indexOf(tier) > tiers.indexOf(offeredTier), `the driver has no ${tier} tier`);
+      const variants = Object.fromEntries(productClasses.map((c) => [c, variant]));
+      const backend = await createWebGpuBackend({ software: false, tier, tuning: [{ adapter: adapterName, tier, variants }] });
+      const made: View[] = [];
+      expect(await matmulFailure(backend, made)).toBeUndefined();
+      expect(backend.sources().map((s) => s.label)).toContainEqual(expect.stringMatching(`matmul ${variant}`));
+      backend.destroy();
+    },
+  );
 });

@@ -1,5 +1,6 @@
 // Matrix kernels without subgroup matrices: register tiles without barriers for software drivers, workgroup-memory tiles for GPUs, and a
 // kernel for few rows. f32 accumulation; operands of any format come through their `k4` and `r4` functions.
+import type { DeviceTraits } from "../limits.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
 import type { RegistersVariant, WorkgroupVariant } from "./gemm-variants.ts";
@@ -62,7 +63,14 @@ function multiplyStep(b: MatrixSource, rows: number, columns: number): string {
 const tileDepth = 16;
 
 /** `rows` x 64 results per workgroup of 256 threads, operands staged in workgroup memory as f32. */
-export function workgroupTile({ rows }: WorkgroupVariant, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {
+export function workgroupTile(
+  traits: DeviceTraits,
+  { rows }: WorkgroupVariant,
+  size: GemmSize,
+  a: MatrixSource,
+  b: MatrixSource,
+  finish: Finish,
+): Gemm {
   const tiles = Math.ceil(size.m / rows) * Math.ceil(size.n / 64);
   const own = rows / 16;
   return {
@@ -90,7 +98,8 @@ export function workgroupTile({ rows }: WorkgroupVariant, size: GemmSize, a: Mat
     workgroupBarrier();
   }
   ${times(own, (i) => storeRow(finish, `(r0 + ty + ${i}u)`, "(c0 + tx)", `s${i}`)).join("\n  ")}`;
-      return gemmSpec(`matmul workgroup ${rows}x64`, 256, a, b, finish, extra, body);
+      const more = traits.f16 && traits.tier !== "plain" ? { enable: ["f16"] } : {};
+      return gemmSpec(`matmul workgroup ${rows}x64`, 256, a, b, finish, extra, body, more);
     },
   };
 }

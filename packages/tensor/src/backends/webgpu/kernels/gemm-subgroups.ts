@@ -13,7 +13,7 @@ export function canBroadcast({ tier, subgroupSize: lanes }: DeviceTraits, { rows
 
 /** One subgroup per workgroup: `rows` rows x 4 columns per lane. The caller has asked `canBroadcast`. */
 export function broadcastTile(
-  { subgroupSize: lanes, pinSubgroups }: DeviceTraits,
+  { subgroupSize: lanes, pinSubgroups, f16, software }: DeviceTraits,
   { rows }: BroadcastVariant,
   size: GemmSize,
   a: MatrixSource,
@@ -22,7 +22,12 @@ export function broadcastTile(
 ): Gemm {
   const width = 4 * lanes;
   const builtins = ["@builtin(subgroup_invocation_id) lane: u32"];
-  const more = { enable: ["subgroups"], builtins, ...(pinSubgroups ? { subgroupSize: lanes } : {}) };
+  // Software drivers convert f16 faster by integers.
+  const more = {
+    enable: f16 && !software ? ["f16", "subgroups"] : ["subgroups"],
+    builtins,
+    ...(pinSubgroups ? { subgroupSize: lanes } : {}),
+  };
   return {
     key: `b${lanes}x${rows}`,
     grid: withBatch(Math.ceil(size.m / rows) * Math.ceil(size.n / width), size.batch),

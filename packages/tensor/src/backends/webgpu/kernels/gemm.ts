@@ -52,7 +52,7 @@ function gemmOf(variant: GemmVariant, traits: DeviceTraits, size: GemmSize, a: M
     case "registers":
       return registerTile(variant, size, a, b, finish);
     case "workgroup":
-      return workgroupTile(variant, size, a, b, finish);
+      return workgroupTile(traits, variant, size, a, b, finish);
     case "broadcast":
       return broadcastTile(traits, variant, size, a, b, finish);
     case "matrix":
