@@ -27,6 +27,7 @@ export async function openDevice({ device = "auto", adapter }: DeviceOptions): P
 
 async function openGpu(adapter: string | undefined, tuning: readonly Tuning[]): Promise<Device> {
   const { webgpu } = await import("@wick/tensor");
+  if (adapter === undefined && mayHaveGpu()) Object.assign(process.env, hiddenDrivers(process.platform, process.env));
   try {
     return await webgpu({ tuning, ...(adapter === undefined ? {} : { adapter }) });
   } catch (cause) {
@@ -40,6 +41,15 @@ export function gpuFailureText(message: string): string {
   const adapters = [...message.matchAll(/name: '([^']*)'/g)].map(([, name]) => name!);
   const reason = message.replace(/^webgpu: /, "").replace(/;? ?(Available adapters:|choose one of these adapters).*$/s, "");
   return adapters.length === 0 ? reason : `${reason}; --adapter takes a part of ${adapters.join(" or ")}`;
+}
+
+/**
+ * What keeps Vulkan's loader from Mesa's driver for the CPU: where there is a card, Dawn would look at that too, slowly and with warnings that
+ * no option reaches. Whoever chose drivers by the loader's own variables is left alone.
+ */
+export function hiddenDrivers(platform: string, env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
+  const isChosen = Object.keys(env).some((name) => /^VK_(LOADER|DRIVER|ADD_DRIVER|ICD)/.test(name));
+  return platform !== "linux" || isChosen ? {} : { VK_LOADER_DRIVERS_DISABLE: "*lvp_icd*" };
 }
 
 /** Whether the system shows a graphics card; where it does not, loading Dawn would only take time and print warnings. */

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { decodePng, encodePng } from "@wick/image";
 import { memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { gpuFailureText } from "../src/open-device.ts";
+import { gpuFailureText, hiddenDrivers } from "../src/open-device.ts";
 import { openSession, temporaryFolder } from "./cli-process.ts";
 
 const session = openSession();
@@ -69,6 +69,12 @@ describe("wick", () => {
       "no suitable backends found; --adapter takes a part of llvmpipe (LLVM 15.0.6, 256 bits)",
     );
     expect(gpuFailureText("webgpu: Dawn did not start: x; use cpu()")).toBe("Dawn did not start: x; use cpu()");
+  });
+
+  test("looks at hardware only where there is some, unless the user has chosen drivers", () => {
+    expect(hiddenDrivers("linux", { PATH: "/bin" })).toEqual({ VK_LOADER_DRIVERS_DISABLE: "*lvp_icd*" });
+    expect(hiddenDrivers("linux", { VK_DRIVER_FILES: "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json" })).toEqual({});
+    expect(hiddenDrivers("darwin", {})).toEqual({});
   });
 
   test("completes commands and options in bash", async () => {
