@@ -118,10 +118,12 @@ export function planRows(
   return { slot: 0, table: engine.writeTable(arena, [addressOf(out), 4 * batch, 4 * row]) };
 }
 
-/** A vector that kernels widen themselves: address and operand mode, or undefined for other dtypes; absent ones are 0. */
+/** A vector that kernels widen themselves: address and operand mode, or undefined for other dtypes and for steps other than 1; absent ones are 0. */
 export function vectorWords(view: View | undefined): { address: number; mode: number } | undefined {
   if (!view) return { address: 0, mode: 0 };
   const kind = floatKind(view.dtype);
+  const { shape, strides } = view.layout;
+  if (shape.at(-1) !== 1 && strides.at(-1) !== 1) return undefined;
   return kind && { address: addressOf(view), mode: operandModes[kind] };
 }
 

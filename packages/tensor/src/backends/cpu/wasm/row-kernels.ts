@@ -167,17 +167,20 @@ const normRow =
   (c: Code, math: SimdMath): RowBody =>
   (row, to, w) => {
     const sums = c.locals(v128, 4);
-    const [mean, scale, x] = c.locals(v128, 3) as [Local, Local, Local];
+    const [mean, scale, x, first] = c.locals(v128, 4) as [Local, Local, Local, Local];
     const count = () => c.get(w.columns).op("f32.convert_i32_s").op("f32x4.splat");
     c.floats(0).set(mean).get(w.layer).if();
     fillAll(c, sums, 0);
+    // Sums of distances from the first value: equal values have exactly themselves as mean.
+    c.get(row).memory("v128.load32_splat").set(first);
     overVectors(c, w.columns, 4, (lanes, offset, at, v) => {
-      c.get(sums[v]!);
       loadLanes(c, math, row, offset, lanes, 0, at);
-      c.op("f32x4.add").set(sums[v]!);
+      c.get(first).op("f32x4.sub").set(x);
+      if (lanes === 1) c.get(x).floats(0).shuffle(0, 4, 4, 4).set(x);
+      c.get(sums[v]!).get(x).op("f32x4.add").set(sums[v]!);
     });
     c.get(combine(c, sums, "f32x4.add"));
-    count().op("f32x4.div").set(mean).end();
+    count().op("f32x4.div").get(first).op("f32x4.add").set(mean).end();
     fillAll(c, sums, 0);
     overVectors(c, w.columns, 4, (lanes, offset, at, v) => {
       loadLanes(c, math, row, offset, lanes, 0, at);
