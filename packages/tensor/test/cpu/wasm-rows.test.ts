@@ -182,3 +182,31 @@ describe("functions", () => {
       );
   });
 });
+
+describe("reductions", () => {
+  it("of rows, planes and everything, of every float format", async () => {
+    for (const kind of ["sum", "mean", "var", "norm", "max", "min"] as const) {
+      for (const [shape, rank, dtype] of [
+        [[3, 70, 37], 1, "f32"],
+        [[3, 70, 37], 2, "bf16"],
+        [[5003], 1, "f16"],
+        [[6, 1, 1], 2, "f32"],
+      ] as const) {
+        await compare([...shape.slice(0, -rank)], "f32", (lab, { reduce }, out) =>
+          reduce(out, { x: lab.random(shape, dtype) }, { kind, reduceRank: rank, correction: 1, p: 2 }),
+        );
+      }
+    }
+  });
+
+  it("of strided rows and of values that are no numbers", async () => {
+    const attrs = { reduceRank: 1, correction: 0, p: 2 } as const;
+    for (const kind of ["var", "max"] as const)
+      await compare([2, 3, 70], "f32", (lab, { reduce }, out) =>
+        reduce(out, { x: headsFirst(lab, [2, 3, 70, 37], "f32") }, { kind, ...attrs }),
+      );
+    const rows = [1, Number.NaN, 3, 4, 5, 6, -Infinity, 1e30, 1e30, 2, 3, Infinity];
+    for (const kind of ["sum", "max", "min", "norm", "var"] as const)
+      await compare([2], "f32", (lab, { reduce }, out) => reduce(out, { x: lab.view([2, 6], rows) }, { kind, ...attrs }));
+  });
+});

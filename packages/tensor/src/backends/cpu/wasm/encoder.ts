@@ -123,6 +123,7 @@ const simdOps = {
   "f32x4.convert_i32x4_s": 0xfa,
   "f64x2.promote_low_f32x4": 0x5f,
   "f32x4.demote_f64x2_zero": 0x5e,
+  "f64x2.splat": 0x14,
   "f64x2.nearest": 0x94,
   "f64x2.add": 0xf0,
   "f64x2.sub": 0xf1,
@@ -132,7 +133,7 @@ const simdOps = {
   "f32x4.relaxed_madd": 0x105,
 } as const;
 
-const laneOps = { "f32x4.extract_lane": 0x1f } as const;
+const laneOps = { "f32x4.extract_lane": 0x1f, "f64x2.extract_lane": 0x21 } as const;
 const laneStores = { "v128.store16_lane": 0x59, "v128.store32_lane": 0x5a, "v128.store64_lane": 0x5b } as const;
 
 export type PlainOp = keyof typeof plainOps | keyof typeof simdOps;
@@ -367,6 +368,11 @@ export class Code {
 
   if(): this {
     return this.#put(0x04).#put(0x40);
+  }
+
+  /** A condition whose branches each leave an f32. */
+  ifFloat(): this {
+    return this.#put(0x04).#put(f32);
   }
 
   else(): this {

@@ -9,6 +9,7 @@ import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
 import { commonArena, gridOf, planFinish, wordsOf } from "./plan.ts";
+import { fastReduce } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastRope, fastSoftmax } from "./rows.ts";
@@ -39,6 +40,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     groupNorm(out, inputs, attrs) {
       if (small(out) || !fastGroupNorm(engine, out, inputs, attrs)) plainKernels.groupNorm(out, inputs, attrs);
+    },
+    reduce(out, inputs, attrs) {
+      if (small(inputs.x) || !fastReduce(engine, out, inputs, attrs)) plainKernels.reduce(out, inputs, attrs);
     },
     rope(out, inputs, attrs) {
       if (small(out) || !fastRope(engine, out, inputs, attrs)) plainKernels.rope(out, inputs, attrs);

@@ -1,0 +1,48 @@
+// reduce on generated code.
+import { collapse } from "../../../layout.ts";
+import type { OpTable } from "../../../ops/table.ts";
+import type { View } from "../../backend.ts";
+import { Walker } from "../kernels/access.ts";
+import { operandModes } from "./blocking.ts";
+import type { WasmEngine } from "./engine.ts";
+import { addressOf, commonArena, elementBytes, wordsOf } from "./plan.ts";
+import { reduceArgs, reduceKinds } from "./reduce-kernel.ts";
+import { floatKind } from "./row-function.ts";
+
+/** Elements a task should have, and from which waking other threads pays. */
+const [taskElements, threadedElements] = [16_384, 131_072];
+
+/** Sums, means, variances, 2-norms and extremes of floats into f32; false when the operands are not covered. */
+export function fastReduce(engine: WasmEngine, out: View, { x }: OpTable["reduce"]["in"], attrs: OpTable["reduce"]["attrs"]): boolean {
+  const { reduceRank, correction, p } = attrs;
+  const kind = attrs.kind === "mean" ? "sum" : attrs.kind;
+  const mode = floatKind(x.dtype);
+  const arena = commonArena([out, x]);
+  if (!arena || !mode || out.dtype !== "f32" || !isCovered(kind) || (kind === "norm" && p !== 2)) return false;
+  const { shape, strides, offset } = x.layout;
+  const lead = shape.length - reduceRank;
+  const inner = collapse([{ shape: shape.slice(lead), strides: strides.slice(lead), offset }]);
+  const outer = collapse([{ shape: shape.slice(0, lead), strides: strides.slice(0, lead), offset }]);
+  const length = inner.shape[0] ?? 1;
+  if (inner.shape.length > 1 || length === 0 || (length > 1 && inner.strides[0]![0] !== 1)) return false;
+  const divisor = attrs.kind === "mean" ? length : kind === "var" ? length - correction : 1;
+  if (!Number.isInteger(divisor)) return false;
+  const bytes = elementBytes(x);
+  const steps = outer.strides[0]!;
+  const [rowsPerBatch, xRow] = [outer.shape.at(-1) ?? 1, (steps.at(-1) ?? 0) * bytes];
+  const rows = rowsPerBatch * (outer.shape.at(-2) ?? 1);
+  const rowsPerTask = Math.max(1, Math.floor(taskElements / length));
+  // Dimensions before the last two of the results are walked here.
+  const starts = new Walker({ shape: outer.shape.slice(0, -2), strides: steps.slice(0, -2), offset: 0 });
+  for (let i = 0; i < starts.size; i++) {
+    const words = wordsOf(reduceArgs, {
+      ...{ kind: reduceKinds[kind], x: addressOf(x) + starts.offsetAt(i) * bytes, xBatch: (steps.at(-2) ?? 0) * bytes, xRow },
+      ...{ xMode: operandModes[mode], xBytes: bytes, rows, rowsPerBatch, rowsPerTask, length, divisor: Math.max(0, divisor) },
+      out: addressOf(out) + 4 * i * rows,
+    });
+    engine.run(arena, "reduce", words, Math.ceil(rows / rowsPerTask), rows * length >= threadedElements);
+  }
+  return true;
+}
+
+const isCovered = (kind: string): kind is keyof typeof reduceKinds => kind in reduceKinds;
