@@ -1,5 +1,5 @@
 // Draws a picture in the built page, verifies, and saves what the page looks like to docs/images/browser.png.
-// Run from the repository's root: npx tsx examples/06-browser/screenshot.ts
+// Run from the repository's root: npx tsx --conditions=@wick/source examples/06-browser/screenshot.ts webgpu
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
