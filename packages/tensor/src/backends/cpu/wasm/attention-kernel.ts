@@ -4,6 +4,7 @@
 import { across, scratch } from "./blocking.ts";
 import { type Code, f32, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
+import { emitHide, emitMask, pushSmaller } from "./mask-panel.ts";
 import { rowParams } from "./row-function.ts";
 import { loadWords } from "./row-kernels.ts";
 import { emitWeights } from "./softmax-panel.ts";
@@ -91,9 +92,6 @@ export function emitAttention(module: Module, parts: MatrixParts, flavour: Flavo
 }
 
 const area = (task: Task, offset: number): Code => task.area(offset);
-
-/** Pushes the smaller of two numbers. */
-const pushSmaller = (c: Code, x: Local, y: Local): Code => c.get(x).get(y).get(x).get(y).op("i32.lt_s").op("select");
 
 /** Pushes x rounded up to a multiple of `unit`. */
 const pushUp = (c: Code, x: Local, unit: number): Code =>
@@ -219,56 +217,6 @@ function emitPanel(task: Task, { hide, mask, weights }: Record<"hide" | "mask" |
     .int(4 * lanes)
     .get(at.j0);
   area(task, scratch.tile).call(parts.panels).end();
-}
-
-/** hide(scores, keys, ahead): -inf where the key lies behind the query; query q of the panel sees keys up to ahead + q. */
-function emitHide(module: Module, { tileVectors }: Flavour): Code {
-  const c = module.func(undefined, [i32, i32, i32]);
-  const [scores, keys, ahead] = [0, 1, 2];
-  const [j, q, at, lanes] = c.locals(i32, 4) as [Local, Local, Local, Local];
-  c.get(ahead).int(1).op("i32.add").tee(j).int(0).get(j).int(0).op("i32.gt_s").op("select").set(j);
-  const row = () => {
-    c.get(scores)
-      .get(j)
-      .int(16 * tileVectors)
-      .op("i32.mul")
-      .op("i32.add")
-      .set(at);
-    c.get(j).get(ahead).op("i32.sub").set(lanes);
-    c.int(4 * tileVectors).set(q);
-    pushSmaller(c, lanes, q).set(lanes);
-    c.forLess(q, lanes, 1, () => c.get(at).float(Number.NEGATIVE_INFINITY).memory("f32.store").advance(at, 4));
-  };
-  c.forLess(j, keys, 1, row, "here");
-  return c;
-}
-
-/**
- * mask(scores, keys, queries, mask, bytes between queries, bytes between keys, bytes of an element, scale): scores = scores · scale + mask;
- * masks of bytes keep where nonzero.
- */
-function emitMask(module: Module, { tileVectors }: Flavour): Code {
-  const c = module.func(undefined, new Array(8).fill(i32));
-  const [scores, keys, queries, mask, row, step, bytes, scale] = [0, 1, 2, 3, 4, 5, 6, 7];
-  const [q, j, from, to, lanes] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
-  c.int(4 * tileVectors).set(lanes);
-  pushSmaller(c, queries, lanes).set(lanes);
-  const scaled = () => c.get(to).memory("f32.load").get(scale).op("f32.reinterpret_i32").op("f32.mul");
-  c.forLess(q, lanes, 1, () => {
-    c.get(mask).get(q).get(row).op("i32.mul").op("i32.add").set(from).get(scores).get(q).int(2).op("i32.shl").op("i32.add").set(to);
-    c.forLess(j, keys, 1, () => {
-      c.get(bytes).int(1).op("i32.eq").if().get(to);
-      scaled().float(Number.NEGATIVE_INFINITY).get(from).memory("i32.load8_u").op("select").memory("f32.store");
-      c.else().get(to);
-      scaled().get(from).memory("f32.load").op("f32.add").memory("f32.store").end();
-      c.advance(to, 16 * tileVectors)
-        .get(from)
-        .get(step)
-        .op("i32.add")
-        .set(from);
-    });
-  });
-  return c;
 }
 
 /**
