@@ -1,5 +1,5 @@
 // Ownership: scopes, folds, held values, leaks, use after release, and the fuser's hidden references.
-import { cpu, DisposedError, fold, foldAsync, hold, scope, type Tensor } from "@wick/tensor";
+import { cpu, DisposedError, fold, foldAsync, hold, OutOfMemoryError, scope, type Tensor } from "@wick/tensor";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 
 let device = cpu();
@@ -44,6 +44,37 @@ describe("scope", () => {
       }),
     ).toThrow("matmul");
     expect(device.liveBytes).toBe(0);
+  });
+
+  test("running out of memory while results are computed releases them all", () => {
+    using small = cpu({ kernels: "plain", memoryLimitBytes: 10_000 });
+    using x = small.zeros([1000]);
+    expect(() => scope(() => [x.add(1), x.add(2)])).toThrow(OutOfMemoryError);
+    expect(small.liveBytes).toBe(x.byteLength);
+    using y = scope(() => x.add(1));
+    expect(small.liveBytes).toBe(x.byteLength + y.byteLength);
+  });
+
+  test("a result that was released inside stays released", () => {
+    const gone = scope(() => {
+      const t = device.zeros([4]);
+      t.dispose();
+      return t;
+    });
+    expect(gone.isDisposed).toBe(true);
+    expect(device.liveBytes).toBe(0);
+  });
+
+  test("10,000 scopes leave no bytes and a flat heap", () => {
+    using x = device.zeros([8]);
+    const cycle = (n: number): void => {
+      for (let i = 0; i < n; i++) scope(() => void x.add(1).softmax().sum().compute());
+    };
+    cycle(1000);
+    const before = process.memoryUsage().rss;
+    cycle(10_000);
+    expect(device.liveBytes).toBe(x.byteLength);
+    expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20);
   });
 
   test("an async function does not compile, and is refused at run time", () => {
