@@ -21,6 +21,9 @@ export interface Row {
   readonly variant?: string | undefined;
   readonly version?: string;
   readonly detail?: string;
+  /** When it was measured and of which commit: rows of one file may be of different runs. */
+  readonly date?: string;
+  readonly commit?: string | undefined;
   /** Why there are no figures. */
   readonly absent?: string;
   readonly note?: string | undefined;

@@ -55,11 +55,19 @@ const peer = (node: string, file: string, ...args: string[]): [string, string, .
 /** Python with PyTorch: WICK_PYTHON, or python3. */
 export const python = (): string => process.env["WICK_PYTHON"] ?? "python3";
 
+/** Multiply-add is a flag before Node 22 and the default after; 256-bit vectors are a flag from Node 24 on. */
+function takes(node: string, v8: string): boolean {
+  const major = Number(nodeName(node).replace(/\D/g, ""));
+  return v8 === "wide" ? major >= 24 : v8 === "fma" ? major < 22 : true;
+}
+
 function cpuContestants({ nodes, threads, variants }: ContestantOptions): Contestant[] {
   const perNode = nodes.flatMap((node) => [
     ...threads.flatMap((n) => [
       contestant("wick", wick(node, "cpu", `${n}`), { threads: n }),
-      ...variants.map((v8) => contestant("wick", wick(node, "cpu", `${n}`, v8), { threads: n, variant: v8 })),
+      ...variants
+        .filter((v8) => takes(node, v8))
+        .map((v8) => contestant("wick", wick(node, "cpu", `${n}`, v8), { threads: n, variant: v8 })),
       contestant("onnxruntime-web", peer(node, "onnxruntime.mjs", "web", "cpu", `${n}`), { threads: n }),
       contestant("jax-js", peer(node, "jax.mjs", "wasm", `${n}`), { threads: n }),
     ]),

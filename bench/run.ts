@@ -49,7 +49,7 @@ async function main(): Promise<void> {
     const found = await compare(one, entries, { rounds: Number(flags.rounds), minMs: Number(flags.ms), onProgress: progress });
     progress("");
     say(caseTable(found));
-    rows.push(...found);
+    rows.push(...found.map((row) => ({ ...row, date: new Date().toISOString(), commit: commit() })));
     const driver = rows.find((r) => r.library === "wick" && r.detail)?.detail;
     save(path, { schema: 1, date, commit: commit(), machine: host, driver, rows });
     for (const { contestant, difference = 0 } of found)
