@@ -37,6 +37,9 @@ export interface Row {
   /** Its time over Wick's in the same round, median: above 1 Wick is faster. */
   readonly ratio?: number;
   readonly against?: string;
+  /** The same by processor time: what a busy machine disturbs less; fair with one thread, as waiting threads may spin. */
+  readonly processorMs?: number;
+  readonly processorRatio?: number;
   /** Share of the multiply-add peak of all its threads, or of the bandwidth of a copy, measured between the rounds (Wick only). */
   readonly ofPeak?: number;
   readonly ofCopy?: number;
@@ -145,17 +148,23 @@ function figures(one: Case, peer: Prepared, peers: readonly Prepared[]): Partial
   const expected = first?.answer["sample"] as number[] | null | undefined;
   const others = rounds.map((r) => r!.othersCores).filter((v) => v !== undefined);
   const deviceBytes = rounds.map((r) => r!.deviceBytes).filter((v) => v !== undefined);
+  const processorTimes = rounds.map((r) => r!.processorMs);
   const compared = rival && rival !== peer && rival.rounds.every((r) => r);
   return {
     medianMs,
     lowMs: at(times, 0),
     highMs: at(times, 1),
     rounds: times,
+    processorMs: at(processorTimes, 0.5),
     ...(one.work > 0 ? { rate: one.work / medianMs / 1e6 } : {}),
     ...(compared
       ? {
           ratio: at(
             times.map((ms, i) => ms / rival.rounds[i]!.ms),
+            0.5,
+          ),
+          processorRatio: at(
+            processorTimes.map((ms, i) => ms / rival.rounds[i]!.processorMs),
             0.5,
           ),
           against: rival.process.contestant.name,

@@ -30,6 +30,8 @@ function cells(row: Row): string[] {
     work > 0 ? `${at(highMs!)}–${at(lowMs!)}` : `${at(lowMs!)}–${at(highMs!)}`,
     ratio === undefined ? "" : `${ratio.toFixed(2)}x`,
     share,
+    work > 0 ? digits(work / row.processorMs! / 1e6) : digits(row.processorMs!),
+    row.processorRatio === undefined ? "" : `${row.processorRatio.toFixed(2)}x`,
     `${digits(coldMs!)} ms`,
     peakBytes ? mib(peakBytes) : "",
     deviceBytes ? mib(deviceBytes) : "",
@@ -38,7 +40,7 @@ function cells(row: Row): string[] {
   ];
 }
 
-const heads = ["", "median", "spread", "time / Wick's", "share", "cold", "process", "device", "difference", "others"];
+const heads = ["", "median", "spread", "time / Wick's", "share", "per cpu s", "ratio", "cold", "process", "device", "difference", "others"];
 
 /** One case as aligned text. */
 export function caseTable(rows: readonly Row[]): string {
@@ -56,15 +58,17 @@ export function caseTable(rows: readonly Row[]): string {
 
 /**
  * A table of medians for a page: a line per case, a column per contestant of `rows`; in brackets the time over Wick's, for Wick the share of
- * the peak or of a copy. "n/a": no such operator; "–": missing or failed. Cases without a figure of Wick's are left out.
+ * the peak or of a copy; all by the wall clock, or by processor time. "n/a": no such operator; "–": missing or failed. Cases without a figure of Wick's are left out.
  */
-export function markdown(rows: readonly Row[]): string {
+export function markdown(rows: readonly Row[], byProcessor = false): string {
   const columns = [...new Set(rows.map(columnOf))].sort((a, b) => Number(b.startsWith("Wick")) - Number(a.startsWith("Wick")));
   const cell = (row: Row | undefined): string => {
     if (!row || row.absent) return row?.absent?.startsWith("not supported") ? "n/a" : "–";
-    const share = row.ofPeak ?? row.ofCopy;
-    const extra = row.ratio !== undefined ? ` (${row.ratio.toFixed(2)})` : share !== undefined ? ` (${percent(share)})` : "";
-    return `${digits(row.rate ?? row.medianMs!)}${extra}`;
+    const ms = byProcessor ? row.processorMs! : row.medianMs!;
+    const share = byProcessor ? row.ofPeakByProcessor : (row.ofPeak ?? row.ofCopy);
+    const ratio = byProcessor ? row.processorRatio : row.ratio;
+    const extra = ratio !== undefined ? ` (${ratio.toFixed(2)})` : share !== undefined ? ` (${percent(share)})` : "";
+    return `${digits(row.work > 0 ? row.work / ms / 1e6 : ms)}${extra}`;
   };
   const cases = [...new Set(rows.filter((r) => r.library === "wick" && !r.absent).map((r) => r.case))];
   const lines = cases.map((id) => {
