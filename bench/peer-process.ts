@@ -18,6 +18,14 @@ export interface Round {
 
 export type Answer = Readonly<Record<string, unknown>>;
 
+/** Processes that are stopped do not notice that their parent is gone: they end with it. */
+const running = new Set<ChildProcess>();
+const endAll = (): void => {
+  for (const child of running) child.kill("SIGKILL");
+};
+process.on("exit", endAll);
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(130));
+
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
 
 export class PeerProcess {
@@ -31,6 +39,7 @@ export class PeerProcess {
   constructor(contestant: Contestant) {
     this.contestant = contestant;
     this.child = spawn(contestant.command, [...contestant.args], { stdio: ["pipe", "pipe", "pipe"] });
+    running.add(this.child);
     this.child.on("error", (error) => this.end(error.message));
     this.child.on("exit", (code, signal) => this.end(`the process ended with ${signal ?? code}${this.errors && `: ${this.errors}`}`));
     this.child.stdin!.on("error", () => {});
@@ -48,6 +57,7 @@ export class PeerProcess {
   }
   private end(reason: string): void {
     this.ended = true;
+    running.delete(this.child);
     this.answered({ failed: reason });
   }
 
