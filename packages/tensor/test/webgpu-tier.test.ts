@@ -5,7 +5,9 @@ import { type DeviceTraits, pickMatrixConfig } from "../src/backends/webgpu/limi
 import type { OpenedDevice } from "../src/backends/webgpu/open.ts";
 import { trustedTraits } from "../src/backends/webgpu/self-test.ts";
 import { adapterName, hasFastMatrices, preferredTier, type Tier } from "../src/backends/webgpu/tier.ts";
+import { fastest, type Measurement } from "../src/backends/webgpu/tuner.ts";
 import { productClass } from "../src/backends/webgpu/tuning.ts";
+import { tuneWebgpu } from "../src/webgpu.ts";
 
 const infoOf = (vendor: string, architecture: string, device = ""): GPUAdapterInfo =>
   ({ vendor, architecture, device, description: "" }) as GPUAdapterInfo;
@@ -117,6 +119,27 @@ test("products are classed by results and by the right operand's storage", () =>
   expect(productClass({ m: 1024, n: 1024, batch: 1 }, "f32")).toBe("large f32");
   expect(productClass({ m: 1024, n: 1023, batch: 1 }, "bf16")).toBe("small half");
   expect(productClass({ m: 64, n: 64, batch: 256 }, "q4_K")).toBe("large block");
+});
+
+test("the tuner takes the fastest kernel of every class, and the matrix tier only when it won somewhere", () => {
+  const measured: Measurement[] = [
+    { products: "large f32", kernel: "workgroup 64x64", gflops: 3 },
+    { products: "large f32", kernel: "matrix 2x2", gflops: 2 },
+    { products: "small half", kernel: "broadcast 8", gflops: 1 },
+  ];
+  expect(fastest(measured, "matrix")).toEqual({
+    tier: "subgroups",
+    variants: { "large f32": "workgroup 64x64", "small half": "broadcast 8" },
+  });
+  const better: Measurement = { products: "small half", kernel: "matrix 4x4", gflops: 9 };
+  expect(fastest([...measured, better], "matrix")).toMatchObject({ tier: "matrix", variants: { "small half": "matrix 4x4" } });
+  expect(fastest(measured.slice(0, 1), "plain").tier).toBe("plain");
+});
+
+test("the tuner does not measure what runs nothing", async () => {
+  await expect(tuneWebgpu({ driver: "null" })).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[DeviceError: webgpu: the null driver runs nothing that could be measured; leave the option out]`,
+  );
 });
 
 test("an adapter's name tells driver versions apart", () => {

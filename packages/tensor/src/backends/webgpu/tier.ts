@@ -5,6 +5,7 @@ import type { Tuning } from "./tuning.ts";
 
 /** Families of kernels, from what every adapter has to what few have: plain WGSL; subgroup operations; subgroup matrices (tensor cores). */
 export const tiers = ["plain", "subgroups", "matrix"] as const;
+/** One of them. */
 export type Tier = (typeof tiers)[number];
 
 /** Adapter, driver and driver version in one line, as far as WebGPU tells. */

@@ -78,7 +78,7 @@ async function tuneOpened(opened: OpenedDevice, options: TunerOptions): Promise<
       }
     }
   }
-  return { adapter: traits.adapterName, ...fastest(measured), measured, failures };
+  return { adapter: traits.adapterName, ...fastest(measured, traits.offeredTier), measured, failures };
 }
 
 /** Runs `use` and releases what it made; gives the message of what it throws, except that the device was lost. */
@@ -98,15 +98,15 @@ async function attempt<T>(backend: WebGpuBackend, use: (backend: WebGpuBackend, 
 const tierOf = (kernel: GemmVariantName): Tier =>
   kernel.startsWith("matrix") ? "matrix" : kernel.startsWith("broadcast") ? "subgroups" : "plain";
 
-/** The fastest kernel of every class, and the lowest tier that has them. */
-function fastest(measured: readonly Measurement[]): Pick<Tuning, "tier" | "variants"> {
+/** The fastest kernel of every class. Subgroups never hurt where there are any, but subgroup matrices are only worth their tier when they won. */
+export function fastest(measured: readonly Measurement[], offered: Tier): Pick<Tuning, "tier" | "variants"> {
   const variants: Partial<Record<ProductClass, GemmVariantName>> = {};
   for (const products of productClasses) {
-    const best = measured.filter((m) => m.products === products).sort((a, b) => b.gflops - a.gflops)[0];
+    const [best] = measured.filter((m) => m.products === products).sort((a, b) => b.gflops - a.gflops);
     if (best) variants[products] = best.kernel;
   }
-  const rank = Math.max(0, ...Object.values(variants).map((v) => tiers.indexOf(tierOf(v))));
-  return { tier: tiers[rank]!, variants };
+  const won = Object.values(variants).some((v) => tierOf(v) === "matrix");
+  return { tier: won ? "matrix" : offered === "plain" ? "plain" : "subgroups", variants };
 }
 
 /** GFLOP/s of the best of a few runs; undefined when this adapter cannot run the kernel. */

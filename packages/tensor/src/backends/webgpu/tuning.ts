@@ -8,18 +8,21 @@ import { type Tier, tiers } from "./tier.ts";
 /** Products that are tuned together: by how many results there are, and by how the right operand is stored. */
 export const productClasses = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
 /** One of `productClasses`. */
+/** One of them. */
 export type ProductClass = (typeof productClasses)[number];
 
 /** The fastest kernel of each class that was measured. */
+/** A kernel by name for some classes of products. */
 export type TunedVariants = Readonly<Partial<Record<ProductClass, GemmVariantName>>>;
 
 /** What the tuner found on one adapter; plain data that can be kept in a file. */
 export interface Tuning {
   /** The adapter's name as `adapterName` gives it; a tuning is used on this adapter only. */
   readonly adapter: string;
-  /** The lowest tier that has all the chosen variants. */
+  /** The tier to open the adapter at, if it passes its self-test. */
   readonly tier: Tier;
   /** The fastest kernel of each class that was measured. */
+  /** The fastest kernel of each class of products. */
   readonly variants: TunedVariants;
 }
 
@@ -32,6 +35,7 @@ interface Size {
 /** From 2^20 results there are enough tiles of 128 x 128 to fill a GPU. */
 const isLarge = ({ m, n, batch }: Size): boolean => m * n * batch >= 2 ** 20;
 
+/** The class of a product of m x n results from weights of a dtype. */
 export function productClass(size: Size, weights: DType): ProductClass {
   const stored = weights === "f32" ? "f32" : isQuantized(weights) ? "block" : "half";
   return `${isLarge(size) ? "large" : "small"} ${stored}`;

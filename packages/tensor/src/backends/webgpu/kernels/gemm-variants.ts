@@ -25,6 +25,7 @@ export const gemmVariants = {
   "matrix 4x4": { kind: "matrix", down: 4, across: 4 },
 } as const satisfies Readonly<Record<string, GemmVariant>>;
 
+/** Name of a variant. */
 export type GemmVariantName = keyof typeof gemmVariants;
 
 export const gemmVariantNames = Object.keys(gemmVariants) as readonly GemmVariantName[];
