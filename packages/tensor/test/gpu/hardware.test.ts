@@ -103,3 +103,22 @@ describe("variants for hardware", () => {
     },
   );
 });
+
+describe("kernels for hardware with subgroups", () => {
+  let pair: Pair;
+  beforeAll(async () => {
+    pair = await Pair.open({ tier: "subgroups", software: false });
+  });
+  afterAll(() => pair.close());
+
+  it("norm and softmax: a subgroup per row, several per row, more subgroups than rows", async () => {
+    for (const [rows, width] of [
+      [19, 300],
+      [3, 1028],
+    ] as const) {
+      const inputs = { x: pair.tensor([rows, width]), weight: pair.tensor([width]) };
+      await pair.expectSame("norm", pair.output([rows, width], "f32"), inputs, { kind: "layer", eps: 1e-5 });
+      await pair.expectSame("softmax", pair.output([rows, width], "f32"), { x: pair.tensor([rows, width]) }, { log: false });
+    }
+  });
+});

@@ -38,7 +38,7 @@ const stagedRows = (p: Plan): number => p.keys * (p.both ? 2 : 1);
 const workgroupBytes = (p: Plan): number =>
   stagedRows(p) * pitchOf(p) * bytesPer(p) + p.rows * p.split * scorePitch(p) * 4 + p.rows * weightPitch(p) * bytesPer(p) + p.rows * 4 + 64;
 
-/** The kernel for the adapter's fragments, or undefined where they do not serve: f16 fragments must not take f32 operands. */
+/** The kernel for the adapter's fragments, or undefined where they do not serve: f16 fragments take f32 operands only where products may be rounded. */
 export function matrixAttention(traits: DeviceTraits, size: AttentionSize): Flash | undefined {
   const plan = planOf(traits, size);
   if (!plan) return undefined;
@@ -55,7 +55,7 @@ export function matrixAttention(traits: DeviceTraits, size: AttentionSize): Flas
 function planOf(traits: DeviceTraits, { width, valueWidth, queries, keys, dtypes }: AttentionSize): Plan | undefined {
   const { matrix, tier, subgroupSize: lanes, maxInvocations, software } = traits;
   if (tier !== "matrix" || !matrix || lanes === 0 || subgroups * lanes > maxInvocations || queries < matrix.m || keys < 8) return undefined;
-  if (matrix.input === "f16" && dtypes.some((d) => d !== "f16" && d !== "bf16")) return undefined;
+  if (matrix.input === "f16" && dtypes.some((d) => d !== "f16" && d !== "bf16" && !traits.roundProducts)) return undefined;
   const widest = Math.max(width, valueWidth);
   const split = widest <= 128 ? 1 : widest <= 256 ? 2 : 4;
   const unit = Math.max(16, matrix.k, matrix.n) * split;

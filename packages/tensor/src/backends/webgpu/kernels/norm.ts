@@ -3,14 +3,26 @@ import type { ExprNode } from "../../../ops/expr.ts";
 import type { Kernel, OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
+import type { DeviceTraits } from "../limits.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { workgroupReductions } from "../wgsl/workgroup.ts";
 import { bytesOfView, type KernelContext } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
-import { forEachRowPiece, type RowSource, rowSource, rowsPerGroup, threadsPerRow, widthOf } from "./rows.ts";
-import { rowHead, rowLoop } from "./softmax.ts";
+import {
+  forEachRowPiece,
+  type RowShare,
+  type RowSource,
+  rowHead,
+  rowLoop,
+  rowSource,
+  shareKey,
+  shareRows,
+  shareSpec,
+  storeInRow,
+  widthOf,
+} from "./rows.ts";
 
 export function normKernel(ctx: KernelContext): Kernel<"norm"> {
   return (out, inputs, attrs) => {
@@ -35,26 +47,27 @@ interface NormAttrs {
 function normPiece(ctx: KernelContext, out: View, { x, weight, bias }: NormInputs, { kind, eps }: NormAttrs, finish: Finish): void {
   const width = widthOf(x.layout);
   const rows = sizeOf(x.layout.shape) / width;
-  const threads = threadsPerRow(ctx.traits, rows, width);
+  const share = shareRows(ctx.traits, rows, width);
   const sources = [rowSource(ctx, "norm", "x", x)];
   if (weight) sources.push(rowSource(ctx, "norm", "weight", weight));
   if (bias) sources.push(rowSource(ctx, "norm", "bias", bias));
   const names = ["x", ...(weight ? ["weight"] : []), ...(bias ? ["bias"] : [])];
-  const key = `norm|${kind}|${threads}|${names.join()}|${sources.map((s) => s.key).join()}|${finish.key}`;
-  const program = ctx.program(key, () => normSpec(threads, kind, names, sources, finish));
+  const key = `norm|${kind}|${shareKey(share)}|${names.join()}|${sources.map((s) => s.key).join()}|${finish.key}`;
+  const program = ctx.program(key, () => normSpec(share, ctx.traits, kind, names, sources, finish));
   ctx.record({
     op: kind === "layer" ? "layerNorm" : "rmsNorm",
     program,
     bindings: [...sources.map((s) => s.bound.binding), ...finish.bindings],
     params: [rows, width, eps, ...sources.map((s) => s.bound.offset), ...sources[0]!.offsets.values, ...finish.values],
-    grid: Math.ceil(rows / rowsPerGroup(threads)),
+    grid: Math.ceil(rows / share.rows),
     bytes: bytesOfView(x) + bytesOfView(out),
     flops: 6 * rows * width,
   });
 }
 
 function normSpec(
-  threads: number,
+  share: RowShare,
+  traits: DeviceTraits,
   kind: "layer" | "rms",
   names: readonly string[],
   sources: readonly RowSource[],
@@ -64,25 +77,25 @@ function normSpec(
   const load = (n: string, base: string): string => (quad ? `${n}4(${base}, j)` : `${n}1(${base}, j)`);
   const sum = (v: string): string => (quad ? `let t = ${v}; s += (t.x + t.y) + (t.z + t.w);` : `s += ${v};`);
   const pass = (v: string): string =>
-    `s = 0.0;\n  ${rowLoop(threads, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
+    `s = 0.0;\n  ${rowLoop(share, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
   const scaled = `(${load("x", "base")} - mean) * scale${names.includes("weight") ? ` * ${load("weight", "0u")}` : ""}`;
   const shifted = `${scaled}${names.includes("bias") ? ` + ${load("bias", "0u")}` : ""}`;
   // The mean is taken relative to the row's first value: exact for constant rows, and no digits are lost to a large mean.
-  const body = `${rowHead(threads)}
+  const body = `${rowHead(share)}
   let base = x_row(row);
   var s = 0.0;
   var mean = 0.0;
   ${kind === "layer" ? `mean = ${quad ? "x4(base, 0u).x" : "x1(base, 0u)"};\n  ${pass("v")}\n  mean += all_add(lid, s) / f32(p.width);` : ""}
   ${pass("v * v")}
   let scale = 1.0 / sqrt(all_add(lid, s) / f32(p.width) + p.eps);
-  ${rowLoop(threads, quad, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${shifted});`)}`;
-  const text = `${workgroupReductions(threads)}${sources.map((s) => s.text).join("")}${finish.text}`;
+  ${rowLoop(share, quad, storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${shifted});`))}`;
+  const text = `${workgroupReductions(share.threads, share.lanes)}${sources.map((s) => s.text).join("")}${finish.text}`;
   const functions = mathFunctions(text + body);
   return {
     label: `${kind} norm`,
     bindings: [...names.map((name, i) => ({ name, type: sources[i]!.type })), ...finish.specs],
     params: ["rows", "width", "eps:f32", ...names.map((n) => `${n}_o`), ...sources[0]!.offsets.params, ...finish.params],
-    workgroup: [threads === 1 ? 64 : threads],
+    ...shareSpec(share, traits),
     declarations: formatFunctions(functions + text) + functions + text,
     body,
   };

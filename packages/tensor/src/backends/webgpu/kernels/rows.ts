@@ -3,18 +3,59 @@ import type { Layout } from "../../../layout.ts";
 import { narrowLayout } from "../../../layout.ts";
 import type { View } from "../../backend.ts";
 import type { DeviceTraits } from "../limits.ts";
+import type { ProgramSpec } from "../pipelines.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { alignedRows, type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { type Bound, bindView, fits, fitsAsFloat, type KernelContext } from "./context.ts";
 
 /** Threads that share one row; 1 where barriers cost more than they bring (software drivers, short rows). */
-export function threadsPerRow(traits: DeviceTraits, rows: number, width: number): number {
+function threadsPerRow(traits: DeviceTraits, rows: number, width: number): number {
   if (width <= 64 || (traits.software && rows >= 8)) return 1;
   return width <= 1024 ? 64 : Math.min(256, traits.maxInvocations);
 }
 
-/** Rows handled by one workgroup. */
-export const rowsPerGroup = (threads: number): number => (threads === 1 ? 64 : 1);
+/** How threads share rows: `threads` per row, of which `lanes` agree by subgroup shuffles (0: by workgroup memory), `rows` per workgroup. */
+export interface RowShare {
+  readonly threads: number;
+  readonly lanes: number;
+  readonly rows: number;
+}
+
+/** With subgroups, rows of up to 1024 elements have a subgroup each, and no barriers. */
+export function shareRows(traits: DeviceTraits, rows: number, width: number): RowShare {
+  const threads = threadsPerRow(traits, rows, width);
+  const { tier, subgroupSize: lanes } = traits;
+  if (tier === "plain" || lanes < 4 || threads % lanes !== 0) return { threads, lanes: 0, rows: threads === 1 ? 64 : 1 };
+  return width <= 1024 ? { threads: lanes, lanes, rows: 64 / lanes } : { threads, lanes, rows: 1 };
+}
+
+export const shareKey = ({ threads, lanes, rows }: RowShare): string => `${threads},${lanes},${rows}`;
+
+/** What a row kernel's program needs besides its text. */
+export function shareSpec(share: RowShare, traits: DeviceTraits): Pick<ProgramSpec, "workgroup" | "enable" | "builtins" | "subgroupSize"> {
+  const workgroup = [share.threads * share.rows] as const;
+  if (share.lanes === 0) return { workgroup };
+  const builtins = ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"];
+  return { workgroup, enable: ["subgroups"], builtins, ...(traits.pinSubgroups ? { subgroupSize: share.lanes } : {}) };
+}
+
+/** The head of a row kernel's body: `row`, and `me`, the thread's place in it. */
+export function rowHead({ threads, lanes, rows }: RowShare): string {
+  if (threads === 1) return "let row = wg * 64u + lid;\n  if (row >= p.rows) { return; }\n  let me = 0u;";
+  if (lanes === 0) return "let row = wg;\n  if (row >= p.rows) { return; }\n  let me = lid;";
+  if (threads > lanes)
+    return `let row = wg;\n  if (row >= p.rows) { return; }\n  let me = sid * ${lanes}u + lane;\n  my_group = sid; my_lane = lane;`;
+  // Subgroups without a row repeat the last one: shuffles need all of them.
+  return `let mine = wg * ${rows}u + sid;\n  let inside = mine < p.rows;\n  let row = min(mine, p.rows - 1u);\n  let me = lane;`;
+}
+
+/** A statement that stores, where the row is not another's. */
+export const storeInRow = ({ threads, lanes }: RowShare, store: string): string =>
+  lanes > 0 && threads === lanes ? `if (inside) { ${store} }` : store;
+
+/** Loops over a row's quads or elements. */
+export const rowLoop = ({ threads }: RowShare, quad: boolean, body: string): string =>
+  `for (var j = me; j < p.width${quad ? " / 4u" : ""}; j += ${threads}u) { ${body} }`;
 
 /** Cuts views (the output first) along their outermost dimension (the first `keep` from the end stay whole) until every one fits a binding. */
 export function forEachRowPiece(ctx: KernelContext, keep: number, views: readonly View[], run: (pieces: readonly View[]) => void): void {

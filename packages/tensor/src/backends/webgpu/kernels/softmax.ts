@@ -2,13 +2,26 @@
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
+import type { DeviceTraits } from "../limits.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { workgroupReductions } from "../wgsl/workgroup.ts";
 import { bytesOfView, type KernelContext } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
-import { forEachRowPiece, type RowSource, rowSource, rowsPerGroup, threadsPerRow, widthOf } from "./rows.ts";
+import {
+  forEachRowPiece,
+  type RowShare,
+  type RowSource,
+  rowHead,
+  rowLoop,
+  rowSource,
+  shareKey,
+  shareRows,
+  shareSpec,
+  storeInRow,
+  widthOf,
+} from "./rows.ts";
 
 export function softmaxKernel(ctx: KernelContext): Kernel<"softmax"> {
   return (out, { x }, { log }) => {
@@ -24,32 +37,23 @@ export function softmaxKernel(ctx: KernelContext): Kernel<"softmax"> {
 function softmaxPiece(ctx: KernelContext, out: View, x: View, log: boolean, finish: Finish): void {
   const width = widthOf(x.layout);
   const rows = sizeOf(x.layout.shape) / width;
-  const threads = threadsPerRow(ctx.traits, rows, width);
+  const share = shareRows(ctx.traits, rows, width);
   const source = rowSource(ctx, "softmax", "x", x);
-  const program = ctx.program(`softmax|${log}|${threads}|${source.key}|${finish.key}`, () => softmaxSpec(threads, log, source, finish));
+  const program = ctx.program(`softmax|${log}|${shareKey(share)}|${source.key}|${finish.key}`, () =>
+    softmaxSpec(share, ctx.traits, log, source, finish),
+  );
   ctx.record({
     op: "softmax",
     program,
     bindings: [source.bound.binding, ...finish.bindings],
     params: [rows, width, source.bound.offset, ...source.offsets.values, ...finish.values],
-    grid: Math.ceil(rows / rowsPerGroup(threads)),
+    grid: Math.ceil(rows / share.rows),
     bytes: bytesOfView(x) + bytesOfView(out),
     flops: 5 * rows * width,
   });
 }
 
-/** Loops over a row's quads or elements. */
-export function rowLoop(threads: number, quad: boolean, body: string): string {
-  const start = threads === 1 ? "0u" : "lid";
-  return `for (var j = ${start}; j < p.width${quad ? " / 4u" : ""}; j += ${threads}u) { ${body} }`;
-}
-
-/** The head of a row kernel's body: `row`, and the row's base offset `base`. */
-export function rowHead(threads: number): string {
-  return threads === 1 ? "let row = wg * 64u + lid;\n  if (row >= p.rows) { return; }" : "let row = wg;\n  if (row >= p.rows) { return; }";
-}
-
-function softmaxSpec(threads: number, log: boolean, source: RowSource, finish: Finish): ProgramSpec {
+function softmaxSpec(share: RowShare, traits: DeviceTraits, log: boolean, source: RowSource, finish: Finish): ProgramSpec {
   const { quad } = finish;
   const value = quad ? "let v = x4(base, j);" : "let v = x1(base, j);";
   const exp4 = (v: string): string =>
@@ -57,23 +61,23 @@ function softmaxSpec(threads: number, log: boolean, source: RowSource, finish: F
   const max = quad ? "m = f_max(m, f_max(f_max(v.x, v.y), f_max(v.z, v.w)));" : "m = f_max(m, v);";
   const add = quad ? `let e = ${exp4("v")}; s += (e.x + e.y) + (e.z + e.w);` : `s += ${exp4("v")};`;
   const result = log ? `(v - m) - shift` : `${exp4("v")} * scale`;
-  const body = `${rowHead(threads)}
+  const body = `${rowHead(share)}
   let base = x_row(row);
   var m = f_bits(0xff800000u);
-  ${rowLoop(threads, quad, `${value} ${max}`)}
+  ${rowLoop(share, quad, `${value} ${max}`)}
   m = all_max(lid, m);
   var s = 0.0;
-  ${rowLoop(threads, quad, `${value} ${add}`)}
+  ${rowLoop(share, quad, `${value} ${add}`)}
   s = all_add(lid, s);
   ${log ? "let shift = f_log(s);" : "let scale = 1.0 / s;"}
-  ${rowLoop(threads, quad, `${value} ${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${result});`)}`;
-  const text = `${workgroupReductions(threads)}${source.text}${finish.text}`;
+  ${rowLoop(share, quad, `${value} ${storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${result});`)}`)}`;
+  const text = `${workgroupReductions(share.threads, share.lanes)}${source.text}${finish.text}`;
   const functions = mathFunctions(text + body);
   return {
     label: log ? "log-softmax" : "softmax",
     bindings: [{ name: "x", type: source.type }, ...finish.specs],
     params: ["rows", "width", "x_o", ...source.offsets.params, ...finish.params],
-    workgroup: [threads === 1 ? 64 : threads],
+    ...shareSpec(share, traits),
     declarations: formatFunctions(functions + text) + functions + text,
     body,
   };
