@@ -2,6 +2,7 @@
 import type { ExprNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
+import type { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { KernelName, WasmEngine } from "./engine.ts";
 import { groupNormArgs } from "./group-norm-kernel.ts";
@@ -27,32 +28,41 @@ interface RowJob {
 
 type RowWords = Partial<Record<(typeof rowArgs)[number], number>>;
 
-/** Runs a row kernel; `extra` gives its own words from the grid, or undefined when it does not cover them. */
-function runRows(engine: WasmEngine, job: RowJob, extra: (grid: Grid, beside: readonly View[]) => RowWords | undefined): boolean {
-  const { kernel, operands = [], beside = [], expr } = job;
-  const kind = floatKind(job.x.dtype);
-  const arena = commonArena([job.out, job.x, ...operands, ...beside]);
-  if (!arena || !kind || job.x.layout.shape.at(-1)! > maxRowColumns) return false;
-  for (const views of rowParts([job.out, ...operands, job.x, ...beside])) {
-    const grid = rowGrid(
+/** A kernel's own words from the grid, or undefined when it does not cover it. */
+type OwnWords = (grid: Grid, beside: readonly View[]) => RowWords | undefined;
+
+/** Runs a row kernel, in parts where the dimensions before the last do not join to two. */
+function runRows(engine: WasmEngine, job: RowJob, own: OwnWords): boolean {
+  const { out, x, operands = [], beside = [] } = job;
+  const all = [out, ...operands, x, ...beside];
+  if (!floatKind(x.dtype) || x.layout.shape.at(-1)! > maxRowColumns) return false;
+  const arena = commonArena(all);
+  if (!arena) return false;
+  const gridAt = (views: readonly View[]) =>
+    rowGrid(
       views.map((v) => v.layout),
       2,
     );
-    const [x, [xBatch, xRow, step]] = [views[1 + operands.length]!, grid!.strides[1 + operands.length]!];
-    const words = extra(grid!, views.slice(2 + operands.length));
-    if (!words || (step !== 1 && grid!.columns > 1)) return false;
-    const finish = planRows(engine, arena, expr, views.slice(0, 1 + operands.length), grid!.strides);
-    if (!finish) return false;
-    const rows = grid!.batch * grid!.rows;
-    const rowsPerTask = Math.max(1, Math.floor(taskElements / grid!.columns));
-    const args = wordsOf(rowArgs, {
-      ...finish,
-      ...{ rows, rowsPerBatch: grid!.rows, columns: grid!.columns, rowsPerTask },
-      ...{ x: addressOf(x), xBatch: xBatch * elementBytes(x), xRow: xRow * elementBytes(x), xMode: operandModes[kind] },
-      ...words,
-    });
-    engine.run(arena, kernel, args, Math.ceil(rows / rowsPerTask), rows * grid!.columns >= threadedElements);
-  }
+  const grid = gridAt(all);
+  if (grid) return runPart(engine, arena, job, all, grid, own);
+  for (const part of rowParts(all)) if (!runPart(engine, arena, job, part, gridAt(part)!, own)) return false;
+  return true;
+}
+
+function runPart(engine: WasmEngine, arena: Arena, job: RowJob, views: readonly View[], grid: Grid, own: OwnWords): boolean {
+  const at = 1 + (job.operands?.length ?? 0);
+  const [x, [xBatch, xRow, step]] = [views[at]!, grid.strides[at]!];
+  const words = own(grid, views.slice(at + 1));
+  if (!words || (step !== 1 && grid.columns > 1)) return false;
+  const finish = planRows(engine, arena, job.expr, views.slice(0, at), grid.strides);
+  if (!finish) return false;
+  const { batch, rows: rowsPerBatch, columns } = grid;
+  const rows = batch * rowsPerBatch;
+  const rowsPerTask = Math.max(1, Math.floor(taskElements / columns));
+  const bytes = elementBytes(x);
+  const place = { x: addressOf(x), xBatch: xBatch * bytes, xRow: xRow * bytes, xMode: operandModes[floatKind(x.dtype)!] };
+  const args = wordsOf(rowArgs, { ...finish, rows, rowsPerBatch, columns, rowsPerTask, ...place, ...words });
+  engine.run(arena, job.kernel, args, Math.ceil(rows / rowsPerTask), rows * columns >= threadedElements);
   return true;
 }
 
