@@ -1,5 +1,5 @@
 // CPU kernels limited by memory: rate of reading and writing, by the wall clock and by processor time (which a busy machine disturbs less),
-// and as a share of the copy measured beside each of them. Quartiles over interleaved rounds.
+// and by either as a share of the copy measured beside each of them. Quartiles over interleaved rounds.
 // Run: npx tsx --conditions=@wick/source bench/cpu-rows.ts [--threads=N] [--rounds=N] [--only=PATTERN] [--json]
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
@@ -123,7 +123,7 @@ function sample({ bytes, run }: Case): { wall: number; processor: number } {
 }
 
 const cases = [...mapCases(), ...rowCases(), ...moveCases()].filter(({ name }) => new RegExp(options.only).test(name));
-const rates = cases.map(() => ({ own: [] as number[], processor: [] as number[], copy: [] as number[], share: [] as number[] }));
+const rates = cases.map(() => ({ own: [] as number[], processor: [] as number[], copy: [] as number[], copyProcessor: [] as number[] }));
 for (let round = -3; round < Number(options.rounds); round++) {
   for (const [i, one] of cases.entries()) {
     const [beside, own] = [sample(copy), sample(one)];
@@ -131,11 +131,11 @@ for (let round = -3; round < Number(options.rounds); round++) {
     rates[i]!.own.push(own.wall);
     rates[i]!.processor.push(own.processor);
     rates[i]!.copy.push(beside.wall);
-    rates[i]!.share.push(own.wall / beside.wall);
+    rates[i]!.copyProcessor.push(beside.processor);
   }
 }
 const table = cases.map(({ name }, i) => {
-  const { own, processor, copy: beside, share } = rates[i]!;
+  const { own, processor, copy: beside, copyProcessor } = rates[i]!;
   return {
     name,
     gbPerSecond: at(own, 0.5),
@@ -143,18 +143,22 @@ const table = cases.map(({ name }, i) => {
     high: at(own, 0.75),
     processor: at(processor, 0.5),
     copy: at(beside, 0.5),
-    share: at(share, 0.5),
+    share: at(own, 0.5) / at(beside, 0.5),
+    shareByProcessor: at(processor, 0.5) / at(copyProcessor, 0.5),
   };
 });
+const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
 const machine = { cpu: cpus()[0]?.model, node: process.version, device: backend.description, load: loadavg()[0] };
 if (options.json) process.stdout.write(`${JSON.stringify({ machine, rows: table }, undefined, 2)}\n`);
 else {
   process.stdout.write(
     `${machine.cpu}, Node ${machine.node}, ${machine.device}, load ${machine.load?.toFixed(1)}; ${rows}x${columns} f32\n`,
   );
-  for (const { name, gbPerSecond, low, high, processor, copy: beside, share } of table) {
+  for (const { name, gbPerSecond, low, high, processor, copy: beside, share, shareByProcessor } of table) {
     const wall = `${gbPerSecond.toFixed(1).padStart(6)} GB/s (${low.toFixed(1)} to ${high.toFixed(1)}), per processor second ${processor.toFixed(1)}`;
-    process.stdout.write(`${name.padEnd(24)} ${wall}; copy ${beside.toFixed(1)}, ${(100 * share).toFixed(0)} %\n`);
+    process.stdout.write(
+      `${name.padEnd(24)} ${wall}; copy ${beside.toFixed(1)}, ${percent(share)}, by processor time ${percent(shareByProcessor)}\n`,
+    );
   }
 }
 backend.destroy();
