@@ -3,6 +3,15 @@ import { type BlockDriver, type DTypePolicy, estimateBytes, type LoadProgress, l
 import type { Device, DType, WeightSource } from "@wick/tensor";
 import { type BlockBytes, BlockStream, blockBytes } from "./block-stream.ts";
 
+/** Opens a checkpoint under a model's own names; with `headersOnly` no bytes of tensors will be read, so none need to be fetched. */
+export type OpenWeights = (
+  signal?: AbortSignal,
+  options?: {
+    /** Names, shapes and dtypes are all that is wanted. */
+    readonly headersOnly?: boolean;
+  },
+) => Promise<WeightSource>;
+
 /** A model and where its weights come from. */
 export interface LazyModelOptions<M extends Module> {
   /** For progress and reports: "transformer", "text_encoder", "vae". */
@@ -10,7 +19,7 @@ export interface LazyModelOptions<M extends Module> {
   /** Declared, without weights. */
   readonly model: M;
   /** Opens the checkpoint under the model's own names. */
-  readonly open: (signal?: AbortSignal) => Promise<WeightSource>;
+  readonly open: OpenWeights;
   /** Format on the device; as stored by default. */
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors of the checkpoint that the model does not use. */
@@ -80,7 +89,7 @@ export class LazyModel<M extends Module> {
   /** Bytes whole and streamed, from the checkpoint's headers; throws CheckpointMismatchError as `ensure` would. */
   async bytes(signal?: AbortSignal): Promise<ModelBytes> {
     if (this.#bytes) return this.#bytes;
-    const source = await this.#options.open(signal);
+    const source = await this.#options.open(signal, { headersOnly: true });
     try {
       const planned = planLoad(this.model, source, this.#options);
       const stored = new Map(planned.map(({ site, entry }) => [site.path, entry.dtype]));

@@ -8,6 +8,7 @@ export * from "./names/flux1-lora.ts";
 export * from "./pipelines/flux-pipeline.ts";
 export * from "./pipelines/open.ts";
 export * from "./pipelines/pictures.ts";
+export type { Reading } from "./pipelines/reading.ts";
 export * from "./pipelines/request.ts";
 export * from "./pipelines/transformer-stage.ts";
 export * from "./redux.ts";

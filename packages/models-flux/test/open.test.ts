@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { type ClipConfig, ClipTextEncoder, clipL, type T5Config, T5Encoder, t5Xxl } from "@wick/encoders";
-import { localFolder } from "@wick/hub";
+import { localFolder, type ModelFiles, type OpenOptions } from "@wick/hub";
 import { withLora } from "@wick/nn";
 import {
   cpu,
@@ -176,6 +176,31 @@ describe("layouts", () => {
       `[TextTooLongError: t5Tokenizer.encode: the text has 1801 tokens, the limit is 512; shorten it, raise maxLength or allow truncate]`,
     );
     expect(device.liveBytes).toBe(0);
+  });
+
+  test("a plan reads headers by ranges: nothing is downloaded for it", async () => {
+    using device = cpu();
+    const opened: string[] = [];
+    const files = new Proxy<ModelFiles>(folder("diffusers"), {
+      get: (target, key) => {
+        if (key !== "openAll") {
+          const member = Reflect.get(target, key, target) as unknown;
+          return typeof member === "function" ? member.bind(target) : member;
+        }
+        return (pattern: string, options?: OpenOptions) => {
+          opened.push(`${pattern.split("/")[0]} ${options?.via ?? "download"}`);
+          return target.openAll(pattern, options);
+        };
+      },
+    });
+    using pipe = await flux(device, { files, maxGpuBytes: 1000 });
+    const request = { prompt, width: 64, height: 32, steps: 1 };
+    await expect(pipe.generate(request)).rejects.toThrow(/needs .* maxGpuBytes is 0.0 MiB/);
+    expect(opened).toEqual(["text_encoder ranges", "text_encoder_2 ranges", "transformer ranges", "vae ranges"]);
+    opened.length = 0;
+    using other = await flux(device, { files });
+    await other.generate(request);
+    expect(opened).toEqual(["text_encoder download", "text_encoder_2 download", "transformer download", "vae download"]);
   });
 
   test("dev with a control adapter follows a map", async () => {

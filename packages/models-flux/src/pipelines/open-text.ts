@@ -19,7 +19,8 @@ import type { ModelFiles } from "@wick/hub";
 import type { BlockRun, Module } from "@wick/nn";
 import { type Device, hold, type NameFamily, openWeights, translate } from "@wick/tensor";
 import type { TextStage } from "./flux-pipeline.ts";
-import type { OpenFluxOptions, Reading } from "./open.ts";
+import type { OpenFluxOptions } from "./open.ts";
+import { opening, type Reading } from "./reading.ts";
 
 /** A text stage whose weights say how large they are. */
 interface OpenedText extends TextStage {
@@ -53,8 +54,7 @@ export async function openText(
       name,
       model,
       blocks,
-      open: async (signal?: AbortSignal) =>
-        translate(await openWeights(await place.openAll(weights, { ...reading, ...(signal ? { signal } : {}) })), names),
+      open: async (signal, how) => translate(await openWeights(await place.openAll(weights, opening(reading, signal, how))), names),
       dtype: options.textEncoderDType,
     });
   const t5Weights = lazy("text_encoder_2", t5Model, t5Model.encoder.block, t5, t5Names);

@@ -1,6 +1,6 @@
 // A FLUX.1 pipeline from files: a repository in diffusers layout (transformer/, vae/, text_encoder/, …), or single files as the authors and
 // ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
-import { derivedWeights, LazyModel, RequestError, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, type OpenWeights, RequestError, shiftFromConfig } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
 import { type Device, type DType, openWeights, translate, type WeightSource } from "@wick/tensor";
@@ -11,6 +11,7 @@ import { flux1Names } from "../names/flux1.ts";
 import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
 import { FluxPipeline } from "./flux-pipeline.ts";
 import { openText } from "./open-text.ts";
+import { opening, type Reading } from "./reading.ts";
 import { type TransformerStage, transformerStage } from "./transformer-stage.ts";
 
 /** Where a FLUX.1 model lies and how it is loaded. */
@@ -52,14 +53,6 @@ export interface OpenFluxOptions {
   readonly signal?: AbortSignal | undefined;
   /** Bytes of files on their way. */
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
-}
-
-/** Options of every read. */
-export interface Reading {
-  /** Stops reading. */
-  readonly signal?: AbortSignal;
-  /** Called as bytes arrive. */
-  readonly onProgress?: (progress: ByteProgress) => void;
 }
 
 const keepLimitBytes = 2 * 2 ** 30;
@@ -162,8 +155,8 @@ async function chooseVariant(
 }
 
 function openTransformer(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage {
-  const open = async (signal?: AbortSignal): Promise<WeightSource> => {
-    const bytes = await options.files.openAll(weights, { ...reading, ...(signal ? { signal } : {}) });
+  const open: OpenWeights = async (signal, how) => {
+    const bytes = await options.files.openAll(weights, opening(reading, signal, how));
     return derivedWeights(await openWeights(bytes, signal ? { signal } : {}), (source) => {
       const ours = translate(source, flux1Names);
       return options.decorate ? options.decorate(ours) : ours;
@@ -183,8 +176,8 @@ async function openVae(
       new LazyModel({
         name: "vae",
         model,
-        open: async (signal?: AbortSignal) =>
-          translate(await openWeights(await place.openAll(weights, { ...reading, ...(signal ? { signal } : {}) })), autoencoderKlNames),
+        open: async (signal, how) =>
+          translate(await openWeights(await place.openAll(weights, opening(reading, signal, how))), autoencoderKlNames),
       });
     if (await place.has("vae/config.json", reading)) {
       return lazy(

@@ -1,7 +1,7 @@
 // The transformer of a FLUX.1 pipeline: loaded whole, or in two parts one after the other; either way its blocks can stream.
-import { LazyModel } from "@wick/diffusion";
+import { LazyModel, type OpenWeights } from "@wick/diffusion";
 import { type DTypePolicy, type Module, namedParameters } from "@wick/nn";
-import { type DType, renameAll, type WeightSource } from "@wick/tensor";
+import { type DType, renameAll } from "@wick/tensor";
 import type { Flux } from "../flux1.ts";
 import { splitModulation } from "../modulation-weights.ts";
 
@@ -18,16 +18,14 @@ export interface TransformerStage {
 }
 
 /** The stage of `model`; `open` opens its checkpoint under its own names. */
-export function transformerStage(
-  model: Flux,
-  open: (signal?: AbortSignal) => Promise<WeightSource>,
-  dtype?: DType | DTypePolicy | undefined,
-): TransformerStage {
+export function transformerStage(model: Flux, open: OpenWeights, dtype?: DType | DTypePolicy | undefined): TransformerStage {
   const parts = splitModulation(model);
   const modulationNames = new Set([...namedParameters(parts.modulation)].map(([name]) => name));
-  const only = (wanted: boolean) => async (signal?: AbortSignal) =>
-    renameAll(await open(signal), (name) => (modulationNames.has(name) === wanted ? name : undefined));
-  const lazy = <M extends Module>(name: string, part: M, opened: typeof open) =>
+  const only =
+    (wanted: boolean): OpenWeights =>
+    async (signal, how) =>
+      renameAll(await open(signal, how), (name) => (modulationNames.has(name) === wanted ? name : undefined));
+  const lazy = <M extends Module>(name: string, part: M, opened: OpenWeights) =>
     new LazyModel({ name, model: part, open: opened, dtype, blocks: [...model.double_blocks, ...model.single_blocks] });
   return {
     model,

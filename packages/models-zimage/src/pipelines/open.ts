@@ -1,5 +1,5 @@
 // A Z-Image pipeline from a repository in diffusers layout: model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/.
-import { derivedWeights, LazyModel, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, type OpenWeights, shiftFromConfig } from "@wick/diffusion";
 import { Qwen3, qwen3ConfigFromJson, qwenTokenizer, type TokenizerFiles } from "@wick/encoders";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
@@ -47,8 +47,13 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
       files.readJson<Json>(path, reading),
     ),
   );
-  const weights = (folder: string) => async (stop?: AbortSignal) =>
-    openSafetensors(await files.openAll(`${folder}/*.safetensors`, { ...reading, ...(stop ? { signal: stop } : {}) }));
+  const weights =
+    (folder: string): OpenWeights =>
+    async (stop, how) => {
+      // Where only headers are wanted, nothing is downloaded for them.
+      const via = how?.headersOnly ? ({ via: "ranges" } as const) : {};
+      return openSafetensors(await files.openAll(`${folder}/*.safetensors`, { ...reading, ...(stop ? { signal: stop } : {}), ...via }));
+    };
   const encoderConfig = qwen3ConfigFromJson(encoderJson!);
   // hidden_states[-2]: the last layer and the final norm are never needed.
   const qwen = new Qwen3(encoderConfig, { layers: encoderConfig.layers - 1 });
@@ -56,7 +61,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     name: "text_encoder",
     model: qwen,
     blocks: qwen.layers,
-    open: async (stop) => stripPrefix(await weights("text_encoder")(stop), "model."),
+    open: async (stop, how) => stripPrefix(await weights("text_encoder")(stop, how), "model."),
     dtype: options.textEncoderDType,
     allowUnused: new RegExp(`^(layers\\.${encoderConfig.layers - 1}\\.|norm\\.|lm_head\\.)`),
   });
@@ -65,8 +70,8 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     name: "transformer",
     model: network,
     blocks: network.blocks,
-    open: async (stop): Promise<WeightSource> => {
-      return derivedWeights(await weights("transformer")(stop), (source) => {
+    open: async (stop, how): Promise<WeightSource> => {
+      return derivedWeights(await weights("transformer")(stop, how), (source) => {
         const ours = translate(source, zImageNames);
         return options.decorate ? options.decorate(ours) : ours;
       });
