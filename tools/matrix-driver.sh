@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Vulkan driver that executes subgroup matrices on a CPU: Mesa 26's lavapipe (8x8x8, f16 with f32 sums), from Debian sid, beside the
 # system's own libraries. Linux x64.
-#   tools/matrix-driver.sh prepare [MIRROR]     installs it (as root, needs debootstrap; about 1 GB, some minutes)
+#   tools/matrix-driver.sh prepare [MIRROR]     installs it (as root, needs debootstrap; 0.7 GB, about two minutes)
 #   tools/matrix-driver.sh run COMMAND...       runs a command with every Node process in it on that driver, e.g.
 #   WICK_TIER=matrix tools/matrix-driver.sh run npx vitest run --project gpu packages/tensor/test/gpu/matmul.test.ts
 # The folder is $WICK_MATRIX_DRIVER, or node_modules/.cache/wick/debian-sid.
