@@ -7,6 +7,7 @@ import { compileOptimised } from "./features.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
+import { emitMove } from "./move-kernel.ts";
 import { Pool } from "./pool.ts";
 import { emitReduce } from "./reduce-kernel.ts";
 import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
@@ -14,7 +15,7 @@ import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv", "reduce"] as const;
+export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv", "reduce", "move"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
 /** Row functions a device may compile; expressions beyond that run on the plain kernels. */
@@ -55,6 +56,7 @@ export class WasmEngine {
     emitGroupNorm(module, parts, this.flavour);
     emitGemv(module, parts, this.flavour);
     emitReduce(module, parts, this.flavour);
+    emitMove(module);
     return module.build();
   }
 

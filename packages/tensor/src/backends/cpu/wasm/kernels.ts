@@ -8,6 +8,7 @@ import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
+import { fastCopy } from "./move.ts";
 import { commonArena, gridOf, planFinish, wordsOf } from "./plan.ts";
 import { fastReduce } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
@@ -31,6 +32,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
       const k = inputs.a.layout.shape.at(-1)!;
       if (small(out) && sizeOf(out.layout.shape) * k < 16 * plainBelow) plainKernels.matmul(out, inputs, attrs);
       else if (!fastMatmul(engine, out, inputs, attrs)) plainKernels.matmul(out, inputs, attrs);
+    },
+    copy(out, inputs, attrs) {
+      if (small(out) || !fastCopy(engine, out, inputs.x)) plainKernels.copy(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
       if (small(out) || !fastSoftmax(engine, out, inputs, attrs)) plainKernels.softmax(out, inputs, attrs);

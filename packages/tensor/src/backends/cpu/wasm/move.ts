@@ -1,0 +1,54 @@
+// copy between strided layouts on generated code.
+import { dtypeInfo, isQuantized } from "../../../dtype.ts";
+import { collapse } from "../../../layout.ts";
+import type { View } from "../../backend.ts";
+import { Walker } from "../kernels/access.ts";
+import type { WasmEngine } from "./engine.ts";
+import { moveArgs } from "./move-kernel.ts";
+import { addressOf, commonArena, wordsOf } from "./plan.ts";
+
+/** Rows of a task of a transpose: a cache line of 4-byte elements. */
+const lineRows = 16;
+/** Bytes of a task, and from which waking other threads pays. */
+const [taskBytes, threadedBytes] = [65_536, 1_048_576];
+/** Bytes of a row from which moving it whole beats a loop. */
+const leastRowBytes = 64;
+/** Elements of a matrix from which a transpose is worth a job of its own. */
+const leastMatrix = 256;
+
+/** Copies strided x to out; false when plain loops do it as well or the layouts are not covered. */
+export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
+  const arena = commonArena([out, x]);
+  if (!arena || isQuantized(x.dtype)) return false;
+  const { shape, strides } = collapse([out.layout, x.layout]);
+  const [to, from] = strides as [number[], number[]];
+  const bytes = dtypeInfo[x.dtype].blockBytes;
+  const last = shape.length - 1;
+  if (last < 1 || to[last] !== 1) return false;
+  const transposed = from[last] !== 1;
+  if (!transposed && shape[last]! * bytes < leastRowBytes) return false;
+  const row = transposed ? from.indexOf(1) : last - 1;
+  if (row < 0 || (transposed && (bytes !== 4 || shape[row]! * shape[last]! < leastMatrix))) return false;
+  const batch = !transposed && last >= 2 ? last - 2 : -1;
+  const others = shape.map((_, i) => i).filter((i) => i !== row && i !== last && i !== batch);
+  const walk = (steps: number[]) => new Walker({ shape: others.map((i) => shape[i]!), strides: others.map((i) => steps[i]!), offset: 0 });
+  const [outStarts, xStarts] = [walk(to), walk(from)];
+  const step = (steps: number[], i: number) => (i < 0 ? 0 : steps[i]! * bytes);
+  const rows = shape[row]! * (batch < 0 ? 1 : shape[batch]!);
+  const columns = transposed ? shape[last]! : shape[last]! * bytes;
+  const rowsPerTask = transposed ? lineRows : Math.max(1, Math.floor(taskBytes / columns));
+  const threaded = rows * shape[last]! * bytes >= threadedBytes;
+  for (let i = 0; i < outStarts.size; i++) {
+    const words = wordsOf(moveArgs, {
+      ...{
+        transposed: transposed ? 1 : 0,
+        x: addressOf(x) + xStarts.offsetAt(i) * bytes,
+        out: addressOf(out) + outStarts.offsetAt(i) * bytes,
+      },
+      ...{ xBatch: step(from, batch), xRow: step(from, row), xColumn: step(from, last), outBatch: step(to, batch), outRow: step(to, row) },
+      ...{ rows, rowsPerBatch: shape[row]!, columns, rowsPerTask },
+    });
+    engine.run(arena, "move", words, Math.ceil(rows / rowsPerTask), threaded);
+  }
+  return true;
+}
