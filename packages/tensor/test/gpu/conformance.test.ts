@@ -1,5 +1,5 @@
 // Every op against PyTorch on WebGPU. Software drivers compile each kernel for a long time, so a spread of
-// rows runs by default; WICK_CONFORMANCE=all runs all of them (in 90 seconds on SwiftShader, in about an hour on lavapipe, whose compiler is slower;
+// rows runs by default; WICK_CONFORMANCE=all runs all of them (in 90 seconds on SwiftShader, in 35 minutes on lavapipe, whose compiler is slower;
 // two cores each), WICK_TIER=plain|subgroups|matrix forces a tier.
 import { type Device, webgpu } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

@@ -55,7 +55,7 @@ export class LaunchPlans {
       const hash = signature.hash();
       for (let plan = this.plans.get(hash); plan; plan = plan.next) {
         if (signature.equals(plan.signature)) {
-          this.replay(plan, signature.stores.slice(0, signature.storeCount));
+          this.replay(plan, signature.stores);
           return;
         }
       }
@@ -81,6 +81,7 @@ export class LaunchPlans {
     this.plans.set(hash, { signature: numbers, steps: recording.steps, next: this.plans.get(hash) });
   }
 
+  /** `stores` holds the operands' stores; scratch memory is added behind them. */
   private replay({ steps }: Plan, stores: Store[]): void {
     const held: (GpuBuffer | undefined)[] = [];
     try {

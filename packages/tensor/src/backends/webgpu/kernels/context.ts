@@ -10,6 +10,7 @@ import type { Binding, Dispatch } from "../encoder.ts";
 import type { DeviceTraits } from "../limits.ts";
 import type { Program, ProgramSpec } from "../pipelines.ts";
 
+/** Kernels decide from layouts, dtypes, attributes and traits alone: their dispatches are replayed for like calls (launch-plans.ts). */
 export interface KernelContext {
   readonly traits: DeviceTraits;
   program(key: string, spec: () => ProgramSpec): Program;
