@@ -3,8 +3,8 @@
 import type { ProgramSpec } from "../pipelines.ts";
 import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate } from "./attention-parts.ts";
 
-/** Columns of v that one thread owns at most; wider outputs compute the scores again. */
-const widestOutput = 512;
+/** Columns of v that one thread owns at most; wider outputs compute the scores again, because more memory per thread compiles slowly. */
+const widestOutput = 128;
 
 /** The kernel for software drivers. */
 export function streamAttention({ valueWidth }: AttentionSize): Flash {
