@@ -46,7 +46,8 @@ if [ ! -f "$here/gpu-check.mjs" ] && [ ! -d node_modules/webgpu ]; then
 fi
 
 # The loader: the system's, else the one carried. The driver's manifest: the system's, else one that names NVIDIA's library.
-if ! (ldconfig -p 2> /dev/null || /sbin/ldconfig -p) | grep -q 'libvulkan\.so\.1'; then
+libraries=$(ldconfig -p 2> /dev/null || /sbin/ldconfig -p 2> /dev/null)
+if [[ $libraries != *libvulkan.so.1* ]]; then
   carried=$here/vulkan
   [ -d "$carried" ] || carried=$(cd "$here/.." && "$node" --import tsx -e 'import { unpackSwiftShader } from "./tools/vulkan.ts"; console.log(unpackSwiftShader() ?? "")' 2> /dev/null)
   [ -n "$carried" ] && export LD_LIBRARY_PATH=$carried${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} && echo "Vulkan loader: carried along"
@@ -54,7 +55,7 @@ fi
 if [ -z "${VK_DRIVER_FILES:-}" ] && nvidia-smi -L > /dev/null 2>&1; then
   if [ -f /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json ]; then
     export VK_DRIVER_FILES=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
-  elif [ ! -f /etc/vulkan/icd.d/nvidia_icd.json ] && [ ! -f /usr/share/vulkan/icd.d/nvidia_icd.json ] && ldconfig -p | grep -q libGLX_nvidia.so.0; then
+  elif [ ! -f /etc/vulkan/icd.d/nvidia_icd.json ] && [ ! -f /usr/share/vulkan/icd.d/nvidia_icd.json ] && [[ $libraries == *libGLX_nvidia.so.0* ]]; then
     echo '{"file_format_version":"1.0.0","ICD":{"library_path":"libGLX_nvidia.so.0","api_version":"1.3.277"}}' > "$out/nvidia_icd.json"
     VK_DRIVER_FILES=$(cd "$out" && pwd)/nvidia_icd.json
     export VK_DRIVER_FILES
