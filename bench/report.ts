@@ -89,12 +89,12 @@ function columnOf({ library, runtime, variant, threads }: Row): string {
   return notes.length > 0 ? `${name} (${notes.join(", ")})` : name;
 }
 
-/** Writes the results; rows of the same case and contestant in an existing file are replaced. Refuses a file of another machine. */
+/** Writes the results; rows of the same case, contestant and opponent in an existing file are replaced. Refuses a file of another machine. */
 export function save(path: string, results: Results): void {
   const old = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Results) : undefined;
   if (old && (old.machine.cpu !== results.machine.cpu || old.machine.gpu !== results.machine.gpu))
     throw new Error(`${path} is of another machine (${old.machine.cpu}); choose another file with --into`);
-  const key = (row: Row) => `${row.case} | ${row.contestant}`;
+  const key = (row: Row) => `${row.case} | ${row.contestant} | ${row.against ?? ""}`;
   const replaced = new Set(results.rows.map(key));
   const rows = [...(old?.rows.filter((row) => !replaced.has(key(row))) ?? []), ...results.rows];
   mkdirSync(dirname(path), { recursive: true });

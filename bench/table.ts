@@ -15,7 +15,7 @@ for (const runtime of runtimes) {
   const own = rows.filter((r) => r.library === "wick" && r.runtime === runtime);
   for (const threads of new Set(own.map((r) => r.threads))) {
     const title = threads === undefined ? runtime : `${runtime}, ${threads} thread${threads > 1 ? "s" : ""}`;
-    const others = rows.filter((r) => r.runtime === runtime || !/^Node/.test(r.runtime));
+    const others = rows.filter((r) => r.runtime === runtime || (!/^Node/.test(r.runtime) && (r.against ?? runtime).includes(runtime)));
     write(`**${title}**`);
     write(
       markdown(
