@@ -108,6 +108,9 @@ export class LaunchSignature {
     else if (Array.isArray(value)) {
       this.push(value.length);
       for (const v of value) this.value(v);
+    } else if (typeof value === "object") {
+      // Not a number, word or list: the call cannot be told from others and must not be remembered.
+      this.length = capacity + 1;
     } else this.push(codeOf(String(value)));
   }
 
