@@ -47,9 +47,8 @@ describe("a call like an earlier one", () => {
 
   it("is told from calls that differ in a constant, its sign, an offset, a stride or which operands are one tensor", async () => {
     const x = tensor([4], [1, 2, 3, 4]);
-    const inverted = binaryNode("div", constNode(1, "f32"), binaryNode("mul", inputNode(0, "f32"), constNode(0, "f32")));
-    const negative = binaryNode("div", constNode(1, "f32"), binaryNode("mul", inputNode(0, "f32"), constNode(-0, "f32")));
-    const ones: ExprNode[] = [plus(1), plus(2), unaryNode("neg", inputNode(0, "f32")), inverted, negative];
+    // Not x * 0 and x * -0: drivers may take both for zero.
+    const ones: ExprNode[] = [plus(1), plus(2), unaryNode("neg", inputNode(0, "f32")), constNode(0, "f32"), constNode(-0, "f32")];
     const outs = ones.map((expr) => {
       const out = tensor([4]);
       map(out, x, expr);
@@ -61,13 +60,12 @@ describe("a call like an earlier one", () => {
       return out;
     };
     outs.push(part(0, 1), part(1, 1), part(0, 2));
-    const inf = Number.POSITIVE_INFINITY;
     expect(await Promise.all(outs.map(read))).toEqual([
       [2, 3, 4, 5],
       [3, 4, 5, 6],
       [-1, -2, -3, -4],
-      [inf, inf, inf, inf],
-      [-inf, -inf, -inf, -inf],
+      [0, 0, 0, 0],
+      [-0, -0, -0, -0],
       [1, 2],
       [2, 3],
       [1, 3],
