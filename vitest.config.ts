@@ -40,7 +40,16 @@ export default defineConfig({
           globalSetup: "tools/vitest-driver.ts",
         },
       },
-      { extends: true, test: { name: "browser", include: ["packages/*/test/browser/**/*.test.ts"], browser: browser() } },
+      {
+        extends: true,
+        test: {
+          name: "browser",
+          include: ["packages/*/test/browser/**/*.test.ts"],
+          // Pages do not see the environment of the process.
+          env: { WICK_CONFORMANCE: process.env["WICK_CONFORMANCE"] ?? "" },
+          browser: browser(),
+        },
+      },
       {
         extends: true,
         // The page that browsers let share memory between threads.
