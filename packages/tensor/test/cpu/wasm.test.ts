@@ -1,51 +1,20 @@
 // Generated kernels against the plain loops at sizes that cross every block boundary, and from run to run.
 import { spawnSync } from "node:child_process";
-import { afterAll, describe, expect, it, vi } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
-import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
 import { type DType, dtypeInfo } from "../../src/dtype.ts";
 import { OutOfMemoryError } from "../../src/errors.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
-import type { KernelTable, OpName } from "../../src/ops/table.ts";
+import type { KernelTable } from "../../src/ops/table.ts";
 import { sizeOf } from "../../src/shape.ts";
+import { compare, labs, storeTolerance } from "./compare.ts";
 import { expectClose, Lab } from "./lab.ts";
 
-/** What the engine has beyond its defaults: fused multiply-add before Node 22, 256-bit vectors from Node 24. */
-const beyond = Number(process.versions.node.split(".")[0]) >= 24 ? "wide" : "fma";
-const labs = [
-  new Lab(createCpuBackend({ kernels: "plain" })),
-  new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0, threads: 3 })),
-  new Lab(createCpuBackend({ kernels: "wasm", plainBelow: 0, threads: 1, v8: beyond })),
-] as const;
 afterAll(() => labs.forEach((lab) => void lab.backend.destroy()));
 
-/** Runs one kernel on all backends, twice on the threaded one, and compares. */
-async function compare(
-  shape: number[],
-  dtype: DType,
-  run: (lab: Lab, kernels: KernelTable, out: View) => void,
-  tolerance = 1e-6,
-): Promise<void> {
-  const results: number[][] = [];
-  const fallbacks = (Object.keys(plainKernels) as OpName[]).map((op) => vi.spyOn(plainKernels, op));
-  for (const lab of [...labs, labs[1]]) {
-    const out = lab.out(shape, dtype);
-    run(lab, lab.backend.kernels, out);
-    results.push(await lab.numbers(out));
-    lab.backend.release(out.buffer);
-  }
-  for (const spy of fallbacks) {
-    expect(spy, "the fast path must cover this").not.toHaveBeenCalled();
-    spy.mockRestore();
-  }
-  for (const fast of results.slice(1)) expectClose(fast, results[0]!, tolerance);
-  expect(results[3]).toEqual(results[1]);
-}
-
 const turned = (v: View): View => ({ ...v, layout: permuteLayout(v.layout, [1, 0]) });
-const halfTolerance = { f32: 1e-6, f16: 5e-4, bf16: 4e-3 } as const;
 
 describe("matrix products", () => {
   for (const [m, n, k] of [
@@ -165,7 +134,7 @@ describe("attention", () => {
           const masks = small ? { mask: { ...small, layout: expandLayout("t", small.layout, [b, n, l, s]) } } : {};
           attention(out, { ...inputs, ...masks, ...(lengths ? { lengths: lab.view([b], lengths, "i32") } : {}) }, { scale: 0.17, causal });
         },
-        halfTolerance[dtype as "f32"],
+        storeTolerance[dtype as "f32"],
       );
     });
   }
@@ -196,7 +165,7 @@ describe("convolution", () => {
               { ...attrs, epilogue },
             );
           },
-          halfTolerance[dtype],
+          storeTolerance[dtype],
         );
       }
     });
