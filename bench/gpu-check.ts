@@ -33,8 +33,7 @@ function remedies(): string[] {
 
 try {
   using device = await webgpu();
-  const { tier, offeredTier, tierReason, f16, matrix, subgroupSize, software } = device.capabilities as unknown as Record<string, unknown>;
-  const what = { device: device.description, tier, offeredTier, tierReason, f16, matrix, subgroupSize, software };
+  const what = { device: device.description, ...device.capabilities };
   process.stdout.write(
     `${JSON.stringify({ benchmark: "check", date: new Date().toISOString(), commit: commit(), machine: machine(), ...what })}\n`,
   );

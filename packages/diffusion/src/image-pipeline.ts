@@ -238,7 +238,7 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
         yield { ...step.value, preview: ({ rough } = {}) => (rough ? this.#roughPictures(latents) : this.decode(latents, request)) };
       }
     } finally {
-      // Ends the inner iteration too when this one is left early.
+      // Ends the inner iteration too when this one is left early; its value is not used, but the type wants one.
       await run.return(undefined as unknown as Tensor);
     }
   }

@@ -128,7 +128,7 @@ async function factsOf(device: Device): Promise<DeviceFacts> {
   try {
     const { tier, f16, threads, maxBindingBytes } = device.capabilities;
     const trial = await tryProduct(device);
-    const { tierReason } = device.capabilities as { readonly tierReason?: string };
+    const { tierReason } = device.capabilities;
     const { device: raw } = device.backend as { device?: GPUDevice };
     const limits = raw && Object.fromEntries(shownLimits.map((name) => [name, raw.limits[name]]));
     const features = raw && [...raw.features].sort();
