@@ -18,6 +18,9 @@ import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv", "reduce", "move"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
+/** How much less work is worth sharing with a worker that is awake. */
+const awakeGain = 8;
+
 /** Row functions a device may compile; expressions beyond that run on the plain kernels. */
 const maxSlots = 1024;
 
@@ -103,6 +106,11 @@ export class WasmEngine {
     const at = arena.scratchOf(0)! + offset;
     new Int32Array(arena.buffer as ArrayBuffer, at, words.length).set(words);
     return at;
+  }
+
+  /** Whether a job of `work` units is worth sharing: from `least` on where a worker must be woken, from far less where one is awake. */
+  shares(work: number, least: number): boolean {
+    return work >= least || (work * awakeGain >= least && this.#pool?.isAwake === true);
   }
 
   /** Runs `tasks` tasks of a kernel with arguments in words; `threaded` when the job is long enough to share. */

@@ -78,7 +78,7 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
     "map",
     wordsOf(mapArgs, { ...finish, rows, rowsPerBatch: grid.rows, columns, rowsPerTask, columnsPerTask: taskElements }),
     tasks,
-    rows * columns >= threadedElements,
+    engine.shares(rows * columns, threadedElements),
   );
   return !mark?.[0];
 }

@@ -122,7 +122,7 @@ const unitOf = (mode: number): number => (mode === operandModes.q4_K ? 256 : 32)
 
 /** Dot products of a few rows with stored weights. */
 function runFewRows({ engine, arena, m, n, k, a, c, finish }: Job, b: Stored): void {
-  const threaded = m * n * k >= threadedProducts;
+  const threaded = engine.shares(m * n * k, threadedProducts);
   const columnsPerTask = threaded ? Math.min(gemvColumns, Math.max(64, 4 * Math.ceil(n / (16 * engine.threads)))) : gemvColumns;
   const words = wordsOf(gemvArgs, {
     ...{ m, n, k, columnsPerTask, a: a.address, aMode: a.mode, aStep: a.step, b: b.address, bMode: b.mode, bStep: b.step },

@@ -37,7 +37,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const rows = shape[row]! * (batch < 0 ? 1 : shape[batch]!);
   const columns = transposed ? shape[last]! : shape[last]! * bytes;
   const rowsPerTask = transposed ? lineRows : Math.max(1, Math.floor(taskBytes / columns));
-  const threaded = rows * shape[last]! * bytes >= threadedBytes;
+  const threaded = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
     const words = wordsOf(moveArgs, {
       ...{

@@ -14,6 +14,8 @@ const word = {
   arena: 6,
   modules: 7,
   failed: 8,
+  /** Workers that look for work rather than sleep. */
+  awake: 9,
   /** Tasks that each thread has run, for reports. */
   done: 32,
   scratch: 64,
@@ -47,11 +49,17 @@ const main = ({ control, core, memories, kernels, thread }) => {
     }
     return found;
   };
+  Atomics.add(c, ${word.awake}, 1);
   for (let seen = 0; ; ) {
     let g = Atomics.load(c, 0);
     for (let i = 0; i < ${workerSpins} && (g === seen || g % 2 === 0) && g >= 0; i++) g = Atomics.load(c, 0);
     if (g < 0) break;
-    if (g === seen || g % 2 === 0) { Atomics.wait(c, 0, g); continue; }
+    if (g === seen || g % 2 === 0) {
+      Atomics.sub(c, ${word.awake}, 1);
+      Atomics.wait(c, 0, g);
+      Atomics.add(c, ${word.awake}, 1);
+      continue;
+    }
     Atomics.add(c, ${word.active}, 1);
     if (Atomics.load(c, 0) === g) {
       try {
@@ -126,6 +134,11 @@ export class Pool {
   /** Number of row functions the workers know. */
   get modules(): number {
     return this.#control[word.modules]!;
+  }
+
+  /** Whether a worker would take tasks at once, without being woken. */
+  get isAwake(): boolean {
+    return this.#control[word.awake]! > 0;
   }
 
   /** Tasks that each thread, the caller first, has run so far. */

@@ -40,7 +40,7 @@ export function fastReduce(engine: WasmEngine, out: View, { x }: OpTable["reduce
       ...{ xMode: operandModes[mode], xBytes: bytes, rows, rowsPerBatch, rowsPerTask, length, divisor: Math.max(0, divisor) },
       out: addressOf(out) + 4 * i * rows,
     });
-    engine.run(arena, "reduce", words, Math.ceil(rows / rowsPerTask), rows * length >= threadedElements);
+    engine.run(arena, "reduce", words, Math.ceil(rows / rowsPerTask), engine.shares(rows * length, threadedElements));
   }
   return true;
 }

@@ -62,7 +62,7 @@ function runPart(engine: WasmEngine, arena: Arena, job: RowJob, views: readonly 
   const bytes = elementBytes(x);
   const place = { x: addressOf(x), xBatch: xBatch * bytes, xRow: xRow * bytes, xMode: operandModes[floatKind(x.dtype)!] };
   const args = wordsOf(rowArgs, { ...finish, rows, rowsPerBatch, columns, rowsPerTask, ...place, ...words });
-  engine.run(arena, job.kernel, args, Math.ceil(rows / rowsPerTask), rows * columns >= threadedElements);
+  engine.run(arena, job.kernel, args, Math.ceil(rows / rowsPerTask), engine.shares(rows * columns, threadedElements));
   return true;
 }
 
@@ -119,7 +119,7 @@ export function fastGroupNorm(
     ...{ x: addressOf(x), xMode: operandModes[kind], xBytes: elementBytes(x), groups, channels: all / groups, all, area },
     ...{ weight: w.address, weightMode: w.mode, bias: shift.address, biasMode: shift.mode, eps: floatBits(eps) },
   });
-  engine.run(arena, "groupNorm", words, b * groups, b * all * area >= threadedElements);
+  engine.run(arena, "groupNorm", words, b * groups, engine.shares(b * all * area, threadedElements));
   return true;
 }
 
