@@ -8,20 +8,22 @@ import { wasmKernels } from "../../src/backends/cpu/wasm/kernels.ts";
 import { kernelFault } from "../../src/backends/cpu/wasm/self-test.ts";
 import type { KernelTable } from "../../src/ops/table.ts";
 
-function generated(tileRows: number, tileVectors: number): { kernels: KernelTable; source: ArenaSource } {
+function generated(tileRows: number, tileVectors: number, pinned = false): { kernels: KernelTable; source: ArenaSource } {
   const { fma } = probeWasm();
   const source = new ArenaSource({ shared: false, threads: 1 });
-  return { kernels: wasmKernels(new WasmEngine({ fma, shared: false, tileRows, tileVectors }, source, 1), 0), source };
+  return { kernels: wasmKernels(new WasmEngine({ fma, shared: false, tileRows, tileVectors, pinned }, source, 1), 0), source };
 }
 
 describe("the self-test", () => {
   it("passes every tile and leaves no memory behind", () => {
-    for (const [rows, vectors] of [
-      [6, 2],
-      [5, 2],
-      [4, 4],
+    for (const [rows, vectors, pinned] of [
+      [6, 2, false],
+      [6, 2, true],
+      [5, 2, false],
+      [5, 2, true],
+      [4, 4, false],
     ] as const) {
-      const { kernels, source } = generated(rows, vectors);
+      const { kernels, source } = generated(rows, vectors, pinned);
       expect(kernelFault(kernels, source)).toBeUndefined();
       expect(source.arenas.map((arena) => arena.usedBytes)).toEqual([0]);
     }

@@ -17,7 +17,7 @@ const scope = globalThis as unknown as { crossOriginIsolated: boolean; navigator
 function product(threads: number) {
   const { fma, shared } = probeWasm();
   const source = new ArenaSource({ shared, threads });
-  const engine = new WasmEngine({ fma, shared, tileRows: fma ? 6 : 5, tileVectors: 2 }, source, threads);
+  const engine = new WasmEngine({ fma, shared, pinned: false, tileRows: fma ? 6 : 5, tileVectors: 2 }, source, threads);
   const memory = new CpuMemory(source, Number.POSITIVE_INFINITY);
   const view = (shape: readonly [number, number], seed: number): View & { buffer: CpuBuffer } => {
     const buffer = memory.allocate(4 * shape[0] * shape[1], "test") as CpuBuffer;

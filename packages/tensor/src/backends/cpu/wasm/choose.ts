@@ -15,12 +15,12 @@ export interface Chosen {
 }
 
 /** The engine with the widest vectors that are wanted and compute the right numbers. */
-export function chooseEngine({ fma, shared }: WasmFeatures, source: ArenaSource, threads: number, wide: boolean): Chosen {
+export function chooseEngine({ fma, shared, reorders }: WasmFeatures, source: ArenaSource, threads: number, wide: boolean): Chosen {
   // Without fused multiply-add a tile needs a register for products: six rows would spill.
-  const narrow = () => new WasmEngine({ fma, shared, tileRows: fma ? 6 : 5, tileVectors: 2 }, source, threads);
+  const narrow = () => new WasmEngine({ fma, shared, pinned: reorders, tileRows: fma ? 6 : 5, tileVectors: 2 }, source, threads);
   const plain = { tier: fma ? "wasm-fma" : "wasm", detail: fma ? " with multiply-add" : "" } as const;
   if (!wide) return { engine: narrow(), ...plain };
-  const engine = new WasmEngine({ fma, shared, tileRows: 4, tileVectors: 4 }, source, threads);
+  const engine = new WasmEngine({ fma, shared, pinned: false, tileRows: 4, tileVectors: 4 }, source, threads);
   engine.prepare();
   const fault = kernelFault(wasmKernels(engine, 0), source);
   if (!fault) return { engine, tier: "wasm-wide", detail: " with multiply-add, 256 bits" };

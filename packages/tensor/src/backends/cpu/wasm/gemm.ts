@@ -3,8 +3,9 @@
 import { across, operandModes, patches, rowBlock, scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
+import { emitMicroKernel } from "./micro-kernel.ts";
 import { emitPackAcross, emitPackAlong } from "./pack.ts";
-import { emitMicroKernel, emitPanels, pushRest } from "./panels.ts";
+import { emitPanels, pushRest } from "./panels.ts";
 import { emitPackPatches } from "./patches.ts";
 import { rowParams } from "./row-function.ts";
 import { loadWords } from "./row-kernels.ts";
@@ -16,6 +17,8 @@ export interface Flavour {
   /** Register tile: rows, and vectors of four columns. */
   readonly tileRows: number;
   readonly tileVectors: number;
+  /** The compiler moves vector operations about (V8 before 12): the micro kernel ties them to their places. */
+  readonly pinned: boolean;
   /** The memory is shared between threads. */
   readonly shared: boolean;
 }
