@@ -30,6 +30,7 @@ export class Arena {
   readonly #limitBytes: number;
   readonly #threads: number;
   #buffer: ArrayBufferLike;
+  #words: Int32Array;
   /** Everything below was handed out at some time; the first page stays empty, then comes each thread's scratch. */
   #top: number;
   #used = 0;
@@ -40,6 +41,12 @@ export class Arena {
     this.#top = pageBytes + Math.ceil((threads * scratch.bytes) / pageBytes) * pageBytes;
     this.memory = new wasm!.Memory({ initial: this.#top / pageBytes, maximum: 65_536, shared });
     this.#buffer = this.memory.buffer;
+    this.#words = new Int32Array(this.#buffer);
+  }
+
+  /** The memory as words; another array after it grew. */
+  get words(): Int32Array {
+    return this.#words;
   }
 
   get buffer(): ArrayBufferLike {
@@ -93,6 +100,7 @@ export class Arena {
       return false;
     }
     this.#buffer = this.memory.buffer;
+    this.#words = new Int32Array(this.#buffer);
     return true;
   }
 

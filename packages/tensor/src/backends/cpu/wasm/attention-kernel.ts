@@ -14,13 +14,10 @@ export const maxHeadWidth = 512;
 
 /** Words of an attention job; q, k, v, o and mask come with their strides in bytes. */
 export const attentionArgs = [
-  ...["slot", "blocks", "queryBlock", "keyBlock", "heads", "group", "l", "s", "width", "valueWidth", "scale", "causal"],
-  ...["q", "qBatch", "qHead", "qRow", "qMode"],
-  ...["k", "kBatch", "kHead", "kRow", "kMode"],
-  ...["v", "vBatch", "vHead", "vRow", "vMode"],
-  ...["o", "oBatch", "oHead", "oRow"],
-  ...["mask", "maskBatch", "maskHead", "maskRow", "maskStep", "maskBytes"],
-  ...["lengths", "lengthStep"],
+  ...(["slot", "blocks", "queryBlock", "keyBlock", "heads", "group", "l", "s", "width", "valueWidth", "scale", "causal"] as const),
+  ...(["q", "qBatch", "qHead", "qRow", "qMode", "k", "kBatch", "kHead", "kRow", "kMode"] as const),
+  ...(["v", "vBatch", "vHead", "vRow", "vMode", "o", "oBatch", "oHead", "oRow"] as const),
+  ...(["mask", "maskBatch", "maskHead", "maskRow", "maskStep", "maskBytes", "lengths", "lengthStep"] as const),
 ] as const;
 type Word = (typeof attentionArgs)[number];
 

@@ -4,9 +4,10 @@ import type { View } from "../../backend.ts";
 import { attentionArgs, attentionBlocks, maxHeadWidth } from "./attention-kernel.ts";
 import { operandModes, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
-import { addressOf, commonArena, elementBytes, planFinish, wordsOf } from "./plan.ts";
+import { addressOf, commonArena, elementBytes, floatBits, placesOf, planFinish } from "./plan.ts";
 import { floatKind } from "./row-function.ts";
 
+const place = placesOf(attentionArgs);
 type Inputs = OpTable["attention"]["in"];
 
 /** Computes attention; false when the operands are not covered. */
@@ -25,27 +26,29 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
   const threaded = b * heads * l * s * width >= threadedProducts;
   const sizes = attentionBlocks(l, Math.max(width, valueWidth), b * heads, threaded ? engine.threads : 1);
   const blocks = Math.ceil(l / sizes.queryBlock);
-  const words = wordsOf(attentionArgs as readonly string[], {
-    ...{
-      slot: finish.slot,
-      blocks,
-      ...sizes,
-      heads,
-      group: heads / kvHeads,
-      l,
-      s,
-      width,
-      valueWidth,
-      scale: bitsOf(scale),
-      causal: causal ? 1 : 0,
-    },
-    ...{ ...strideWords("q", q), ...strideWords("k", k), ...strideWords("v", v), ...strideWords("o", out) },
-    ...(mask
-      ? { ...strideWords("mask", mask), maskStep: mask.layout.strides[3]! * elementBytes(mask), maskBytes: elementBytes(mask) }
-      : {}),
-    ...(lengths ? { lengths: addressOf(lengths), lengthStep: 4 * lengths.layout.strides[0]! } : {}),
-  });
-  engine.run(arena, "attention", words, b * heads * blocks, threaded);
+  const w = engine.blankArgs();
+  w[place.slot] = finish.slot;
+  w[place.blocks] = blocks;
+  w[place.queryBlock] = sizes.queryBlock;
+  w[place.keyBlock] = sizes.keyBlock;
+  w[place.heads] = heads;
+  w[place.group] = heads / kvHeads;
+  w[place.l] = l;
+  w[place.s] = s;
+  w[place.width] = width;
+  w[place.valueWidth] = valueWidth;
+  w[place.scale] = floatBits(scale);
+  w[place.causal] = causal ? 1 : 0;
+  placeRows(w, place.q, q);
+  placeRows(w, place.k, k);
+  placeRows(w, place.v, v);
+  placeRows(w, place.o, out);
+  if (mask) placeMask(w, mask);
+  if (lengths) {
+    w[place.lengths] = addressOf(lengths);
+    w[place.lengthStep] = 4 * lengths.layout.strides[0]!;
+  }
+  engine.run(arena, "attention", w, b * heads * blocks, threaded);
   return true;
 }
 
@@ -53,17 +56,18 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
 const isRows = (views: readonly View[]): boolean =>
   views.every((v) => floatKind(v.dtype) && (v.layout.strides[3] === 1 || v.layout.shape[3] === 1));
 
-function strideWords(name: string, view: View): Record<string, number> {
+/** Writes address, strides in bytes and mode of a [b, n, l, k] operand, in the order of the words; the output has no mode word. */
+function placeRows(w: Int32Array, at: number, view: View): void {
   const bytes = elementBytes(view);
-  const [batch, head, row] = view.layout.strides as [number, number, number];
-  const mode = floatKind(view.dtype) ? operandModes[floatKind(view.dtype)!] : 0;
-  return {
-    [name]: addressOf(view),
-    [`${name}Batch`]: batch * bytes,
-    [`${name}Head`]: head * bytes,
-    [`${name}Row`]: row * bytes,
-    [`${name}Mode`]: mode,
-  };
+  const { strides } = view.layout;
+  w[at] = addressOf(view);
+  for (let i = 0; i < 3; i++) w[at + 1 + i] = strides[i]! * bytes;
+  if (at !== place.o) w[at + 4] = operandModes[floatKind(view.dtype)!];
 }
 
-const bitsOf = (x: number): number => new Int32Array(Float32Array.of(x).buffer)[0]!;
+function placeMask(w: Int32Array, mask: View): void {
+  const bytes = elementBytes(mask);
+  w[place.mask] = addressOf(mask);
+  for (let i = 0; i < 4; i++) w[place.maskBatch + i] = mask.layout.strides[i]! * bytes;
+  w[place.maskBytes] = bytes;
+}

@@ -52,6 +52,15 @@ export interface Blocks {
   readonly nTiles: number;
 }
 
+/** Writes the sizes into the arguments of a job. */
+export function placeBlocks(w: Int32Array, place: Readonly<Record<keyof Blocks, number>>, blocks: Blocks): void {
+  w[place.mBlock] = blocks.mBlock;
+  w[place.nBlock] = blocks.nBlock;
+  w[place.kBlock] = blocks.kBlock;
+  w[place.mTiles] = blocks.mTiles;
+  w[place.nTiles] = blocks.nTiles;
+}
+
 /** Depth of the parts that k is cut into: equal parts of whole quantized blocks (of `unit` values). */
 function depthOf(k: number, unit: number): number {
   return Math.ceil(k / Math.ceil(k / depthBlock) / unit) * unit;

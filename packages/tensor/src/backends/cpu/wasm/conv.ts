@@ -1,13 +1,14 @@
 // conv as an implicit matrix product: weights are the left operand, image patches the right one, packed on the fly.
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
-import { operandModes, taskBlocks, threadedProducts } from "./blocking.ts";
+import { operandModes, placeBlocks, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";
 import { imageArgs, patchMode } from "./patches.ts";
-import { addressOf, commonArena, elementBytes, type Grid, planFinish, wordsOf } from "./plan.ts";
+import { addressOf, commonArena, elementBytes, type Grid, placesOf, planFinish } from "./plan.ts";
 import { floatKind } from "./row-function.ts";
 
+const place = placesOf(gemmArgs);
 /** Operand tables may take this many words; the image words follow. */
 const imageWordsAt = 128;
 
@@ -19,7 +20,7 @@ export function fastConv(
   attrs: OpTable["conv"]["attrs"],
 ): boolean {
   const { groups } = attrs;
-  const [b, c, h, w] = x.layout.shape as [number, number, number, number];
+  const [b, c, height, width] = x.layout.shape as [number, number, number, number];
   const [, o, outHeight, outWidth] = out.layout.shape as [number, number, number, number];
   const [kernelY, kernelX] = weight.layout.shape.slice(2) as [number, number];
   const arena = commonArena([out, x, weight, ...operands]);
@@ -30,10 +31,7 @@ export function fastConv(
   const direct = out.dtype === "f32" && !attrs.epilogue;
   const staged = out.dtype !== "f32" || operands.some((v) => v.buffer === out.buffer);
   const rows = o / groups;
-  const image = {
-    ...{ height: h, width: w, outWidth, kernelY, kernelX, strideY: attrs.stride[0], strideX: attrs.stride[1] },
-    ...{ paddingY: attrs.padding[0], paddingX: attrs.padding[1], dilationY: attrs.dilation[0], dilationX: attrs.dilation[1] },
-  };
+  const image = imageWords(attrs, { height, width, outWidth, kernelY, kernelX });
   const threaded = o * n * k >= threadedProducts;
   const blocks = taskBlocks({ m: rows, n, k, batch: groups, threads: threaded ? engine.threads : 1, unit: 4, staged });
   for (let i = 0; i < b; i++) {
@@ -42,16 +40,40 @@ export function fastConv(
     if (!grid) return false;
     const finish = direct ? undefined : planFinish(engine, arena, attrs.epilogue, views, grid, true);
     if (!direct && !finish) return false;
-    const imageAt = engine.writeTable(arena, wordsOf(imageArgs, image), imageWordsAt);
-    const words = wordsOf(gemmArgs as readonly string[], {
-      ...{ m: rows, n, k, a: addressOf(weight), aBatch: rows * k * elementBytes(weight), aStep: k * elementBytes(weight) },
-      ...{ aMode: operandModes[weightKind], b: addressOf(x) + i * c * h * w * elementBytes(x), bMode: patchMode(kind) },
-      ...{ bBatch: (c / groups) * h * w * elementBytes(x), c: addressOf(out) + 4 * i * o * n, cBatch: 4 * rows * n, cStep: 4 * n },
-      ...{ ...blocks, image: imageAt, ...finish, staged: staged ? 1 : 0 },
-    });
-    engine.run(arena, "gemm", words, groups * blocks.mTiles * blocks.nTiles, threaded);
+    const w = engine.blankArgs();
+    w[place.m] = rows;
+    w[place.n] = n;
+    w[place.k] = k;
+    w[place.a] = addressOf(weight);
+    w[place.aBatch] = rows * k * elementBytes(weight);
+    w[place.aStep] = k * elementBytes(weight);
+    w[place.aMode] = operandModes[weightKind];
+    w[place.b] = addressOf(x) + i * c * height * width * elementBytes(x);
+    w[place.bMode] = patchMode(kind);
+    w[place.bBatch] = (c / groups) * height * width * elementBytes(x);
+    w[place.c] = addressOf(out) + 4 * i * o * n;
+    w[place.cBatch] = 4 * rows * n;
+    w[place.cStep] = 4 * n;
+    w[place.image] = engine.writeTable(arena, image, imageWordsAt);
+    w[place.slot] = finish?.slot ?? 0;
+    w[place.table] = finish?.table ?? 0;
+    w[place.staged] = staged ? 1 : 0;
+    placeBlocks(w, place, blocks);
+    engine.run(arena, "gemm", w, groups * blocks.mTiles * blocks.nTiles, threaded);
   }
   return true;
+}
+
+/** What describes image and filter, in the order of `imageArgs`. */
+function imageWords(
+  { stride, padding, dilation }: OpTable["conv"]["attrs"],
+  sizes: Readonly<Record<"height" | "width" | "outWidth" | "kernelY" | "kernelX", number>>,
+): number[] {
+  const [strideY, strideX] = stride;
+  const [paddingY, paddingX] = padding;
+  const [dilationY, dilationX] = dilation;
+  const all = { ...sizes, strideY, strideX, paddingY, paddingX, dilationY, dilationX };
+  return imageArgs.map((name) => all[name]);
 }
 
 /** The i-th image of a [b, c, h, w] view. */

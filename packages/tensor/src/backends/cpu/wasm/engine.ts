@@ -10,7 +10,7 @@ import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { emitMove } from "./move-kernel.ts";
 import { Pool } from "./pool.ts";
 import { emitReduce } from "./reduce-kernel.ts";
-import { type RowSpec, rowKey, rowModule } from "./row-function.ts";
+import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
 import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
@@ -18,6 +18,8 @@ import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv", "reduce", "move"] as const;
 export type KernelName = (typeof kernelNames)[number];
 
+/** Most argument words of a job. */
+const maxArgs = 64;
 /** How much less work is worth sharing with a worker that is awake. */
 const awakeGain = 8;
 
@@ -39,6 +41,7 @@ export class WasmEngine {
   readonly #slots = new Map<string, number>();
   readonly #modules: object[] = [];
   readonly #moduleBytes: Uint8Array[] = [];
+  readonly #args = new Int32Array(maxArgs);
   #core: object | undefined;
   #pool: Pool | undefined;
   /** Threads that jobs may use, the calling one included. */
@@ -84,12 +87,14 @@ export class WasmEngine {
     return found;
   }
 
-  /** Table slot of a row function, compiled at first use; undefined when the table is full. */
+  /** Table slot of a row function, compiled at first use; undefined when it has no generated form or the table is full. */
   slotOf(spec: RowSpec): number | undefined {
     const key = rowKey(spec);
     const known = this.#slots.get(key);
     if (known !== undefined) return known;
-    if (this.#modules.length + 1 >= maxSlots) return undefined;
+    if (this.#modules.length + 1 >= maxSlots || !isSupported(spec.expr)) return undefined;
+    // A kernel's result is gone when a row function finds that it cannot take it.
+    if (spec.fromResult && hasAngles(spec.expr)) return undefined;
     const bytes = rowModule(spec, this.flavour.fma, this.flavour.shared);
     this.#modules.push(new wasm!.Module(bytes));
     this.#moduleBytes.push(bytes);
@@ -102,10 +107,15 @@ export class WasmEngine {
     return this.#writeWords(arena, scratch.tables + 4 * at, words);
   }
 
-  #writeWords(arena: Arena, offset: number, words: readonly number[]): number {
+  #writeWords(arena: Arena, offset: number, words: ArrayLike<number>): number {
     const at = arena.scratchOf(0)! + offset;
-    new Int32Array(arena.buffer as ArrayBuffer, at, words.length).set(words);
+    arena.words.set(words, at >> 2);
     return at;
+  }
+
+  /** Words for the arguments of the next job, all 0; see `placesOf`. */
+  blankArgs(): Int32Array {
+    return this.#args.fill(0);
   }
 
   /** Whether a job of `work` units is worth sharing: from `least` on where a worker must be woken, from far less where one is awake. */
@@ -114,7 +124,7 @@ export class WasmEngine {
   }
 
   /** Runs `tasks` tasks of a kernel with arguments in words; `threaded` when the job is long enough to share. */
-  run(arena: Arena, kernel: KernelName, args: readonly number[], tasks: number, threaded: boolean): void {
+  run(arena: Arena, kernel: KernelName, args: Int32Array, tasks: number, threaded: boolean): void {
     const { exports } = this.#instance(arena);
     const at = this.#writeWords(arena, scratch.args, args);
     const base = arena.scratchOf(0)!;

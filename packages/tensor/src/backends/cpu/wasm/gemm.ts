@@ -25,12 +25,8 @@ export interface Flavour {
 
 /** Words of a gemm job's arguments, in order. */
 export const gemmArgs = [
-  ...["m", "n", "k"],
-  ...["a", "aBatch", "aStep", "aMode"],
-  ...["b", "bBatch", "bStep", "bMode"],
-  ...["c", "cBatch"],
-  ...["mBlock", "nBlock", "kBlock", "mTiles", "nTiles"],
-  ...["slot", "table", "staged", "image", "n0", "cStep"],
+  ...(["m", "n", "k", "a", "aBatch", "aStep", "aMode", "b", "bBatch", "bStep", "bMode", "c", "cBatch"] as const),
+  ...(["mBlock", "nBlock", "kBlock", "mTiles", "nTiles", "slot", "table", "staged", "image", "n0", "cStep"] as const),
 ] as const;
 
 /** Functions other kernels build on. */

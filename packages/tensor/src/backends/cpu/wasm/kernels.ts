@@ -9,12 +9,13 @@ import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
 import { fastCopy } from "./move.ts";
-import { commonArena, gridOf, planFinish, wordsOf } from "./plan.ts";
+import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { fastReduce } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastRope, fastSoftmax } from "./rows.ts";
 
+const place = placesOf(mapArgs);
 /** Elements a task of an elementwise kernel should have. */
 const taskElements = 16_384;
 /** Elements from which waking other threads pays. */
@@ -73,12 +74,14 @@ function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: E
   const { columns } = grid;
   const mark = hasAngles(expr) ? new Int32Array(arena.buffer as ArrayBuffer, finish.table - 4, 1) : undefined;
   if (mark) mark[0] = 0;
-  engine.run(
-    arena,
-    "map",
-    wordsOf(mapArgs, { ...finish, rows, rowsPerBatch: grid.rows, columns, rowsPerTask, columnsPerTask: taskElements }),
-    tasks,
-    engine.shares(rows * columns, threadedElements),
-  );
+  const w = engine.blankArgs();
+  w[place.slot] = finish.slot;
+  w[place.table] = finish.table;
+  w[place.rows] = rows;
+  w[place.rowsPerBatch] = grid.rows;
+  w[place.columns] = columns;
+  w[place.rowsPerTask] = rowsPerTask;
+  w[place.columnsPerTask] = taskElements;
+  engine.run(arena, "map", w, tasks, engine.shares(rows * columns, threadedElements));
   return !mark?.[0];
 }

@@ -7,13 +7,15 @@ import type { View } from "../../backend.ts";
 import { bytesOfView, readFloats, spanBytes } from "../kernels/access.ts";
 import type { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";
-import { across, operandModes, taskBlocks, threadedProducts } from "./blocking.ts";
+import { across, operandModes, placeBlocks, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";
 import { gemvArgs, gemvColumns } from "./gemv-kernel.ts";
-import { addressOf, arenaOf, commonArena, elementBytes, type Finish, type Grid, planFinish, wordsOf } from "./plan.ts";
+import { addressOf, arenaOf, commonArena, elementBytes, type Finish, type Grid, placesOf, planFinish } from "./plan.ts";
 
 import { maxRowColumns } from "./row-kernels.ts";
+
+const [gemmPlace, gemvPlace] = [placesOf(gemmArgs), placesOf(gemvArgs)];
 
 /** Rows of a up to which packing costs more than it gains. */
 const fewRows = 4;
@@ -124,11 +126,22 @@ const unitOf = (mode: number): number => (mode === operandModes.q4_K ? 256 : 32)
 function runFewRows({ engine, arena, m, n, k, a, c, finish }: Job, b: Stored): void {
   const threaded = engine.shares(m * n * k, threadedProducts);
   const columnsPerTask = threaded ? Math.min(gemvColumns, Math.max(64, 4 * Math.ceil(n / (16 * engine.threads)))) : gemvColumns;
-  const words = wordsOf(gemvArgs, {
-    ...{ m, n, k, columnsPerTask, a: a.address, aMode: a.mode, aStep: a.step, b: b.address, bMode: b.mode, bStep: b.step },
-    ...{ c, cStep: 4 * n, ...finish },
-  });
-  engine.run(arena, "gemv", words, Math.ceil(n / columnsPerTask), threaded);
+  const [w, place] = [engine.blankArgs(), gemvPlace];
+  w[place.slot] = finish?.slot ?? 0;
+  w[place.table] = finish?.table ?? 0;
+  w[place.m] = m;
+  w[place.n] = n;
+  w[place.k] = k;
+  w[place.columnsPerTask] = columnsPerTask;
+  w[place.a] = a.address;
+  w[place.aMode] = a.mode;
+  w[place.aStep] = a.step;
+  w[place.b] = b.address;
+  w[place.bMode] = b.mode;
+  w[place.bStep] = b.step;
+  w[place.c] = c;
+  w[place.cStep] = 4 * n;
+  engine.run(arena, "gemv", w, Math.ceil(n / columnsPerTask), threaded);
 }
 
 /** Columns n0 … n1 - 1 of the product; `b.address` is that of column 0. */
@@ -141,11 +154,27 @@ function runGemm(
 ): void {
   const threaded = batch * m * (n1 - n0) * k >= threadedProducts;
   const blocks = taskBlocks({ m, n: n1 - n0, k, batch, threads: threaded ? engine.threads : 1, unit: unitOf(b.mode), staged });
-  const words = wordsOf(gemmArgs as readonly string[], {
-    ...{ m, n: n1, k, a: a.address, aBatch, aStep: a.step, aMode: a.mode, b: b.address, bBatch, bStep: b.step, bMode: b.mode },
-    ...{ c, cBatch, cStep: 4 * n, ...blocks, n0, ...finish, staged: staged ? 1 : 0 },
-  });
-  engine.run(arena, "gemm", words, batch * blocks.mTiles * blocks.nTiles, threaded);
+  const [w, place] = [engine.blankArgs(), gemmPlace];
+  w[place.slot] = finish?.slot ?? 0;
+  w[place.table] = finish?.table ?? 0;
+  w[place.m] = m;
+  w[place.n] = n1;
+  w[place.k] = k;
+  w[place.a] = a.address;
+  w[place.aBatch] = aBatch;
+  w[place.aStep] = a.step;
+  w[place.aMode] = a.mode;
+  w[place.b] = b.address;
+  w[place.bBatch] = bBatch;
+  w[place.bStep] = b.step;
+  w[place.bMode] = b.mode;
+  w[place.c] = c;
+  w[place.cBatch] = cBatch;
+  w[place.cStep] = 4 * n;
+  w[place.n0] = n0;
+  w[place.staged] = staged ? 1 : 0;
+  placeBlocks(w, place, blocks);
+  engine.run(arena, "gemm", w, batch * blocks.mTiles * blocks.nTiles, threaded);
 }
 
 /** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */

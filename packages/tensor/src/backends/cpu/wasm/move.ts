@@ -5,8 +5,9 @@ import type { View } from "../../backend.ts";
 import { Walker } from "../kernels/access.ts";
 import type { WasmEngine } from "./engine.ts";
 import { moveArgs } from "./move-kernel.ts";
-import { addressOf, commonArena, wordsOf } from "./plan.ts";
+import { addressOf, commonArena, placesOf } from "./plan.ts";
 
+const place = placesOf(moveArgs);
 /** Rows of a task of a transpose: a cache line of 4-byte elements. */
 const lineRows = 16;
 /** Bytes of a task, and from which waking other threads pays. */
@@ -39,16 +40,20 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const rowsPerTask = transposed ? lineRows : Math.max(1, Math.floor(taskBytes / columns));
   const threaded = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
-    const words = wordsOf(moveArgs, {
-      ...{
-        transposed: transposed ? 1 : 0,
-        x: addressOf(x) + xStarts.offsetAt(i) * bytes,
-        out: addressOf(out) + outStarts.offsetAt(i) * bytes,
-      },
-      ...{ xBatch: step(from, batch), xRow: step(from, row), xColumn: step(from, last), outBatch: step(to, batch), outRow: step(to, row) },
-      ...{ rows, rowsPerBatch: shape[row]!, columns, rowsPerTask },
-    });
-    engine.run(arena, "move", words, Math.ceil(rows / rowsPerTask), threaded);
+    const w = engine.blankArgs();
+    w[place.transposed] = transposed ? 1 : 0;
+    w[place.x] = addressOf(x) + xStarts.offsetAt(i) * bytes;
+    w[place.out] = addressOf(out) + outStarts.offsetAt(i) * bytes;
+    w[place.xBatch] = step(from, batch);
+    w[place.xRow] = step(from, row);
+    w[place.xColumn] = step(from, last);
+    w[place.outBatch] = step(to, batch);
+    w[place.outRow] = step(to, row);
+    w[place.rows] = rows;
+    w[place.rowsPerBatch] = shape[row]!;
+    w[place.columns] = columns;
+    w[place.rowsPerTask] = rowsPerTask;
+    engine.run(arena, "move", w, Math.ceil(rows / rowsPerTask), threaded);
   }
   return true;
 }

@@ -7,7 +7,7 @@ import type { CpuBuffer } from "../memory.ts";
 import { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
-import { floatKind, hasAngles, isSupported, type RowOperand } from "./row-function.ts";
+import { floatKind, type RowOperand } from "./row-function.ts";
 
 /** The memory a view lies in. */
 export const arenaOf = (view: View): Arena => (view.buffer as CpuBuffer).region.home as Arena;
@@ -97,11 +97,14 @@ export function planFinish(
     if (!kind || (step !== 0 && step !== 1)) return undefined;
     rowOperands.push({ kind, along: step === 1 });
   }
-  if (!outKind || strides[0]![2] !== 1 || (expr && !isSupported(expr))) return undefined;
-  if (fromResult && expr && hasAngles(expr)) return undefined;
+  if (!outKind || strides[0]![2] !== 1) return undefined;
   const slot = engine.slotOf({ expr: expr ?? identity, operands: rowOperands, fromResult, out: outKind });
   if (slot === undefined) return undefined;
-  const words = views.flatMap((view, i) => [addressOf(view), strides[i]![0] * elementBytes(view), strides[i]![1] * elementBytes(view)]);
+  const words: number[] = [];
+  for (const [i, view] of views.entries()) {
+    const bytes = elementBytes(view);
+    words.push(addressOf(view), strides[i]![0] * bytes, strides[i]![1] * bytes);
+  }
   return { slot, table: engine.writeTable(arena, words) };
 }
 
@@ -116,6 +119,14 @@ export function planRows(
   const [out, [batch, row, column]] = [views[0]!, strides[0]!];
   if (expr || out.dtype !== "f32" || column !== 1) return planFinish(engine, arena, expr, views, strides, true);
   return { slot: 0, table: engine.writeTable(arena, [addressOf(out), 4 * batch, 4 * row]) };
+}
+
+const [oneFloat, oneWord] = ((bytes) => [new Float32Array(bytes), new Int32Array(bytes)] as const)(new ArrayBuffer(4));
+
+/** The bits of a number as f32, for an argument word. */
+export function floatBits(x: number): number {
+  oneFloat[0] = x;
+  return oneWord[0]!;
 }
 
 /** A vector that kernels widen themselves: address and operand mode, or undefined for other dtypes and for steps other than 1; absent ones are 0. */
@@ -148,7 +159,7 @@ export function* rowParts(views: readonly View[]): Generator<readonly View[]> {
   for (let i = 0; i < shape[0]!; i++) yield* rowParts(views.map((view, n) => at(view, n, i)));
 }
 
-/** Argument words of a job in the order of their names. */
-export function wordsOf<N extends string>(names: readonly N[], values: Partial<Record<N, number>>): number[] {
-  return names.map((name) => values[name] ?? 0);
+/** Where each word of a job's arguments stands, by name: writing words one by one costs a tenth of gathering them in an object. */
+export function placesOf<N extends string>(names: readonly N[]): Readonly<Record<N, number>> {
+  return Object.fromEntries(names.map((name, i) => [name, i])) as Record<N, number>;
 }

@@ -5,10 +5,11 @@ import type { View } from "../../backend.ts";
 import { Walker } from "../kernels/access.ts";
 import { operandModes } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
-import { addressOf, commonArena, elementBytes, wordsOf } from "./plan.ts";
+import { addressOf, commonArena, elementBytes, placesOf } from "./plan.ts";
 import { reduceArgs, reduceKinds } from "./reduce-kernel.ts";
 import { floatKind } from "./row-function.ts";
 
+const place = placesOf(reduceArgs);
 /** Elements a task should have, and from which waking other threads pays. */
 const [taskElements, threadedElements] = [16_384, 131_072];
 
@@ -35,12 +36,20 @@ export function fastReduce(engine: WasmEngine, out: View, { x }: OpTable["reduce
   // Dimensions before the last two of the results are walked here.
   const starts = new Walker({ shape: outer.shape.slice(0, -2), strides: steps.slice(0, -2), offset: 0 });
   for (let i = 0; i < starts.size; i++) {
-    const words = wordsOf(reduceArgs, {
-      ...{ kind: reduceKinds[kind], x: addressOf(x) + starts.offsetAt(i) * bytes, xBatch: (steps.at(-2) ?? 0) * bytes, xRow },
-      ...{ xMode: operandModes[mode], xBytes: bytes, rows, rowsPerBatch, rowsPerTask, length, divisor: Math.max(0, divisor) },
-      out: addressOf(out) + 4 * i * rows,
-    });
-    engine.run(arena, "reduce", words, Math.ceil(rows / rowsPerTask), engine.shares(rows * length, threadedElements));
+    const w = engine.blankArgs();
+    w[place.kind] = reduceKinds[kind];
+    w[place.x] = addressOf(x) + starts.offsetAt(i) * bytes;
+    w[place.xBatch] = (steps.at(-2) ?? 0) * bytes;
+    w[place.xRow] = xRow;
+    w[place.xMode] = operandModes[mode];
+    w[place.xBytes] = bytes;
+    w[place.rows] = rows;
+    w[place.rowsPerBatch] = rowsPerBatch;
+    w[place.rowsPerTask] = rowsPerTask;
+    w[place.length] = length;
+    w[place.divisor] = Math.max(0, divisor);
+    w[place.out] = addressOf(out) + 4 * i * rows;
+    engine.run(arena, "reduce", w, Math.ceil(rows / rowsPerTask), engine.shares(rows * length, threadedElements));
   }
   return true;
 }

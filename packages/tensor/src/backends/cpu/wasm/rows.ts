@@ -6,10 +6,11 @@ import type { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { KernelName, WasmEngine } from "./engine.ts";
 import { groupNormArgs } from "./group-norm-kernel.ts";
-import { addressOf, commonArena, elementBytes, type Grid, planRows, rowGrid, rowParts, vectorWords, wordsOf } from "./plan.ts";
+import { addressOf, commonArena, elementBytes, floatBits, type Grid, placesOf, planRows, rowGrid, rowParts, vectorWords } from "./plan.ts";
 import { floatKind } from "./row-function.ts";
 import { maxRowColumns, rowArgs } from "./row-kernels.ts";
 
+const [rowPlace, groupPlace] = [placesOf(rowArgs), placesOf(groupNormArgs)];
 /** Elements a task of a row kernel should have. */
 const taskElements = 16_384;
 /** Elements from which waking other threads pays. */
@@ -26,10 +27,8 @@ interface RowJob {
   readonly expr?: ExprNode | undefined;
 }
 
-type RowWords = Partial<Record<(typeof rowArgs)[number], number>>;
-
-/** A kernel's own words from the grid, or undefined when it does not cover it. */
-type OwnWords = (grid: Grid, beside: readonly View[]) => RowWords | undefined;
+/** Writes a kernel's own words; false when it does not cover the grid. */
+type OwnWords = (w: Int32Array, grid: Grid, beside: readonly View[]) => boolean;
 
 /** Runs a row kernel, in parts where the dimensions before the last do not join to two. */
 function runRows(engine: WasmEngine, job: RowJob, own: OwnWords): boolean {
@@ -52,23 +51,34 @@ function runRows(engine: WasmEngine, job: RowJob, own: OwnWords): boolean {
 function runPart(engine: WasmEngine, arena: Arena, job: RowJob, views: readonly View[], grid: Grid, own: OwnWords): boolean {
   const at = 1 + (job.operands?.length ?? 0);
   const [x, [xBatch, xRow, step]] = [views[at]!, grid.strides[at]!];
-  const words = own(grid, views.slice(at + 1));
-  if (!words || (step !== 1 && grid.columns > 1)) return false;
+  const w = engine.blankArgs();
+  if ((step !== 1 && grid.columns > 1) || !own(w, grid, views.slice(at + 1))) return false;
   const finish = planRows(engine, arena, job.expr, views.slice(0, at), grid.strides);
   if (!finish) return false;
   const { batch, rows: rowsPerBatch, columns } = grid;
   const rows = batch * rowsPerBatch;
   const rowsPerTask = Math.max(1, Math.floor(taskElements / columns));
   const bytes = elementBytes(x);
-  const place = { x: addressOf(x), xBatch: xBatch * bytes, xRow: xRow * bytes, xMode: operandModes[floatKind(x.dtype)!] };
-  const args = wordsOf(rowArgs, { ...finish, rows, rowsPerBatch, columns, rowsPerTask, ...place, ...words });
-  engine.run(arena, job.kernel, args, Math.ceil(rows / rowsPerTask), engine.shares(rows * columns, threadedElements));
+  w[rowPlace.slot] = finish.slot;
+  w[rowPlace.table] = finish.table;
+  w[rowPlace.rows] = rows;
+  w[rowPlace.rowsPerBatch] = rowsPerBatch;
+  w[rowPlace.columns] = columns;
+  w[rowPlace.rowsPerTask] = rowsPerTask;
+  w[rowPlace.x] = addressOf(x);
+  w[rowPlace.xBatch] = xBatch * bytes;
+  w[rowPlace.xRow] = xRow * bytes;
+  w[rowPlace.xMode] = operandModes[floatKind(x.dtype)!];
+  engine.run(arena, job.kernel, w, Math.ceil(rows / rowsPerTask), engine.shares(rows * columns, threadedElements));
   return true;
 }
 
 /** Computes softmax or log-softmax; false when the operands are not covered. */
 export function fastSoftmax(engine: WasmEngine, out: View, { x }: OpTable["softmax"]["in"], { log }: OpTable["softmax"]["attrs"]): boolean {
-  return runRows(engine, { kernel: "softmax", out, x }, () => ({ layer: log ? 1 : 0 }));
+  return runRows(engine, { kernel: "softmax", out, x }, (words) => {
+    words[rowPlace.layer] = log ? 1 : 0;
+    return true;
+  });
 }
 
 /** Computes a layer or RMS norm with epilogue; false when the operands are not covered. */
@@ -77,10 +87,15 @@ export function fastNorm(engine: WasmEngine, out: View, inputs: OpTable["norm"][
   if (!commonArena([x, weight, bias])) return false;
   const [w, b] = [vectorWords(weight), vectorWords(bias)];
   if (!w || !b) return false;
-  return runRows(engine, { kernel: "norm", out, x, operands, expr: attrs.epilogue }, () => ({
-    ...{ weight: w.address, weightMode: w.mode, bias: b.address, biasMode: b.mode },
-    ...{ eps: floatBits(attrs.eps), layer: attrs.kind === "layer" ? 1 : 0 },
-  }));
+  return runRows(engine, { kernel: "norm", out, x, operands, expr: attrs.epilogue }, (words) => {
+    words[rowPlace.weight] = w.address;
+    words[rowPlace.weightMode] = w.mode;
+    words[rowPlace.bias] = b.address;
+    words[rowPlace.biasMode] = b.mode;
+    words[rowPlace.eps] = floatBits(attrs.eps);
+    words[rowPlace.layer] = attrs.kind === "layer" ? 1 : 0;
+    return true;
+  });
 }
 
 /** Rotates pairs; false when the operands are not covered. */
@@ -88,13 +103,17 @@ export function fastRope(engine: WasmEngine, out: View, inputs: OpTable["rope"][
   const { x, cos, sin } = inputs;
   const width = x.layout.shape.at(-1)!;
   if (width % (interleaved ? 4 : 8) !== 0) return false;
-  return runRows(engine, { kernel: "rope", out, x, beside: [cos, sin] }, ({ strides }, [c, s]) => {
+  return runRows(engine, { kernel: "rope", out, x, beside: [cos, sin] }, (words, { strides }, [c, s]) => {
     const [[cosBatch, cosRow, cosStep], [sinBatch, sinRow, sinStep]] = [strides[2]!, strides[3]!];
-    if (cosStep !== 1 || sinStep !== 1) return undefined;
-    return {
-      ...{ weight: addressOf(c!), weightBatch: 4 * cosBatch, weightRow: 4 * cosRow },
-      ...{ bias: addressOf(s!), biasBatch: 4 * sinBatch, biasRow: 4 * sinRow, layer: interleaved ? 1 : 0 },
-    };
+    if (cosStep !== 1 || sinStep !== 1) return false;
+    words[rowPlace.weight] = addressOf(c!);
+    words[rowPlace.weightBatch] = 4 * cosBatch;
+    words[rowPlace.weightRow] = 4 * cosRow;
+    words[rowPlace.bias] = addressOf(s!);
+    words[rowPlace.biasBatch] = 4 * sinBatch;
+    words[rowPlace.biasRow] = 4 * sinRow;
+    words[rowPlace.layer] = interleaved ? 1 : 0;
+    return true;
   });
 }
 
@@ -114,11 +133,21 @@ export function fastGroupNorm(
   const finish = planRows(engine, arena, epilogue, views, strides);
   if (!finish) return false;
   const area = x.layout.shape.slice(2).reduce((n, d) => n * d, 1);
-  const words = wordsOf(groupNormArgs, {
-    ...finish,
-    ...{ x: addressOf(x), xMode: operandModes[kind], xBytes: elementBytes(x), groups, channels: all / groups, all, area },
-    ...{ weight: w.address, weightMode: w.mode, bias: shift.address, biasMode: shift.mode, eps: floatBits(eps) },
-  });
+  const words = engine.blankArgs();
+  words[groupPlace.slot] = finish.slot;
+  words[groupPlace.table] = finish.table;
+  words[groupPlace.x] = addressOf(x);
+  words[groupPlace.xMode] = operandModes[kind];
+  words[groupPlace.xBytes] = elementBytes(x);
+  words[groupPlace.groups] = groups;
+  words[groupPlace.channels] = all / groups;
+  words[groupPlace.all] = all;
+  words[groupPlace.area] = area;
+  words[groupPlace.weight] = w.address;
+  words[groupPlace.weightMode] = w.mode;
+  words[groupPlace.bias] = shift.address;
+  words[groupPlace.biasMode] = shift.mode;
+  words[groupPlace.eps] = floatBits(eps);
   engine.run(arena, "groupNorm", words, b * groups, engine.shares(b * all * area, threadedElements));
   return true;
 }
@@ -136,5 +165,3 @@ function channelStrides(views: readonly View[]): Grid["strides"] | undefined {
   }
   return strides;
 }
-
-const floatBits = (x: number): number => new Int32Array(Float32Array.of(x).buffer)[0]!;
