@@ -76,18 +76,56 @@ function pushBytes(c: Code, mode: Local, k: Local): void {
   }
 }
 
+/**
+ * Reads a byte of every cache line of `lines` lines, so that many are on their way at once: quantized lines are a few hundred bytes with
+ * others between them, too short for the processor to fetch ahead, and expansion alone asks for two at a time.
+ */
+function touchLines(c: Code, { from, step, lines, bytes, to }: Record<"from" | "step" | "lines" | "bytes" | "to", Local>): void {
+  const [i, at, line, end, seen] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  c.get(from).set(line).int(0).set(seen);
+  c.forLess(i, lines, 1, () => {
+    c.get(line).set(at).get(line).get(bytes).op("i32.add").set(end);
+    c.block().loop().get(at).get(end).op("i32.ge_u").branchIf(1);
+    c.get(at).memory("i32.load8_u").get(seen).op("i32.or").set(seen).advance(at, 64).branch(0).end().end();
+    c.get(line).get(step).op("i32.add").set(line);
+  });
+  // Stored where the panel will overwrite it, so that the reads count.
+  c.get(to).get(seen).memory("i32.store");
+}
+
 function emitPackOperand(module: Module, expand: Code, r: number): Code {
   const packAcross = emitPackAcross(module, r);
   const along = (["f32", "f16", "bf16"] as const).map((name) => [operandModes[name], emitPackAlong(module, r, name)] as const);
   const packWide = along[0]![1];
   const c = module.func(undefined, new Array(9).fill(i32));
   const [mode, address, step, first, lines, k0, kc, wide, to] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-  const [kind, from, i, d] = c.locals(i32, 4) as [Local, Local, Local, Local];
+  const [kind, from, i, d, j, some, panel, bytes] = c.locals(i32, 8) as Local[] as [
+    ...[Local, Local, Local, Local],
+    ...[Local, Local, Local, Local],
+  ];
   const expandLines = (count: Local, length: Local) => {
     c.get(wide).set(d);
     c.forLess(i, count, 1, () => {
       c.get(kind).get(from).get(d).get(length).call(expand);
       c.get(from).get(step).op("i32.add").set(from).get(d).get(length).int(2).op("i32.shl").op("i32.add").set(d);
+    });
+  };
+  // A panel at a time, so that what is expanded stays in the first-level cache until it is packed.
+  const expandPanels = () => {
+    c.int(r).set(panel);
+    pushBytes(c, mode, kc);
+    c.set(bytes);
+    c.forLess(j, lines, r, () => {
+      pushRest(c, lines, j, panel, some);
+      touchLines(c, { from, step, lines: some, bytes, to });
+      expandLines(some, kc);
+      c.get(wide).get(kc).int(2).op("i32.shl").get(some).get(kc).get(to).call(packWide);
+      c.get(to)
+        .get(kc)
+        .int(4 * r)
+        .op("i32.mul")
+        .op("i32.add")
+        .set(to);
     });
   };
   c.get(mode)
@@ -107,8 +145,7 @@ function emitPackOperand(module: Module, expand: Code, r: number): Code {
   c.op("i32.add").set(from);
   for (const [mode, pack] of along)
     c.get(kind).int(mode).op("i32.eq").if().get(from).get(step).get(lines).get(kc).get(to).call(pack).else();
-  expandLines(lines, kc);
-  c.get(wide).get(kc).int(2).op("i32.shl").get(lines).get(kc).get(to).call(packWide);
+  expandPanels();
   for (const _ of along) c.end();
   c.end();
   return c;
