@@ -153,4 +153,5 @@ export const opNames: Readonly<Record<string, OpNames>> = {
   groupNorm: pair("nn.functional.group_norm", "candle_nn::GroupNorm"),
   scaledDotProductAttention: pair("nn.functional.scaled_dot_product_attention", "candle_nn::ops::sdpa (Metal)"),
   rope: pair("-", "candle_nn::rotary_emb::rope, rope_i"),
+  qkNormRope: pair("-", "-"),
 };

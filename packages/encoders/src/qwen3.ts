@@ -13,6 +13,7 @@ import {
   type RopeTable,
   repeat,
   ropeTable,
+  rotatedHeads,
   runBlocks,
   sequencePositions,
   splitHeads,
@@ -84,10 +85,10 @@ export class Qwen3Attention extends Module {
     this.#attention = attention;
   }
   /** x [b, l, d] → [b, l, d]; causal, and blind to keys beyond `lengths` [b]. */
-  forward(x: Tensor, { cos, sin }: RopeTable, lengths?: Tensor): Tensor {
+  forward(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor {
     const { heads, kvHeads } = this.#cfg;
-    const q = this.q_norm.forward(splitHeads(this.q_proj.forward(x), heads)).rope(cos, sin, { interleaved: false });
-    const k = this.k_norm.forward(splitHeads(this.k_proj.forward(x), kvHeads)).rope(cos, sin, { interleaved: false });
+    const q = rotatedHeads([{ x: this.q_proj.forward(x), norm: this.q_norm }], { heads, rope, interleaved: false });
+    const k = rotatedHeads([{ x: this.k_proj.forward(x), norm: this.k_norm }], { heads: kvHeads, rope, interleaved: false });
     const v = splitHeads(this.v_proj.forward(x), kvHeads);
     return this.o_proj.forward(mergeHeads(this.#attention(q, k, v, { causal: true, lengths })));
   }

@@ -4,9 +4,11 @@
 // Shapes: b batch, l tokens, d width, n heads, k head width.
 import {
   type AttentionFunction,
+  applyRope,
   type BlockRun,
   fusedAttention,
   gelu,
+  joinStreams,
   LayerNorm,
   Linear,
   linearJoined,
@@ -18,6 +20,7 @@ import {
   type RopeTable,
   repeat,
   ropeTable,
+  rotatedHeads,
   runBlocks,
   type Sequential,
   sequential,
@@ -151,22 +154,26 @@ export class QkNorm extends Module {
   }
 }
 
-interface Qkv {
-  readonly q: Tensor;
-  readonly k: Tensor;
-  readonly v: Tensor;
+/** One stream's queries, keys and values [b, l, (q k v)], and the norm of its heads. */
+interface Projected {
+  readonly qkv: Tensor;
+  readonly norm: QkNorm;
 }
 
-/** [b, l, (q k v)] → heads [b, n, l, k], q and k normalised. */
-function normalisedHeads(qkv: Tensor, norm: QkNorm, heads: number): Qkv {
-  const [q, k, v] = qkv.chunk(3, -1);
-  return { ...norm.forward(splitHeads(q, heads), splitHeads(k, heads)), v: splitHeads(v, heads) };
-}
-
-/** Rotates q and k by position and attends: → [b, l, (n k)]. */
-function attend(attention: AttentionFunction, { q, k, v }: Qkv, { cos, sin }: RopeTable): Tensor {
-  const turn = (x: Tensor) => x.rope(cos, sin, { interleaved: true });
-  return mergeHeads(attention(turn(q), turn(k), v));
+/** Streams one after another, heads normalised and rotated, attend to each other: → [b, Σ l, (n k)]. */
+function attend(attention: AttentionFunction, streams: readonly Projected[], heads: number, rope: RopeTable): Tensor {
+  const parts = streams.map(({ qkv, norm }) => [norm, ...qkv.chunk(3, -1)] as const);
+  const v = joinStreams(parts.map(([, , , x]) => splitHeads(x, heads)));
+  const options = { heads, rope, interleaved: true };
+  // A norm that is being captured or patched is called as it stands.
+  if (parts.some(([norm]) => norm.forward !== QkNorm.prototype.forward)) {
+    const normed = parts.map(([norm, q, k]) => norm.forward(splitHeads(q, heads), splitHeads(k, heads)));
+    const turn = (x: readonly Tensor[]): Tensor => applyRope(joinStreams(x), rope, options);
+    return mergeHeads(attention(turn(normed.map(({ q }) => q)), turn(normed.map(({ k }) => k)), v));
+  }
+  const queries = parts.map(([norm, x]) => ({ x, norm: norm.query_norm }));
+  const keys = parts.map(([norm, , x]) => ({ x, norm: norm.key_norm }));
+  return mergeHeads(attention(rotatedHeads(queries, options), rotatedHeads(keys, options), v));
 }
 
 /** Projections and norms of one stream's attention. */
@@ -177,17 +184,11 @@ export class SelfAttention extends Module {
   readonly norm: QkNorm;
   /** Back from the heads. */
   readonly proj: Linear;
-  readonly #heads: number;
   constructor(cfg: FluxConfig) {
     super();
     this.qkv = new Linear(cfg.width, 3 * cfg.width);
     this.norm = new QkNorm(cfg);
     this.proj = new Linear(cfg.width, cfg.width);
-    this.#heads = cfg.heads;
-  }
-  /** x [b, l, d] → q, k, v [b, n, l, k] */
-  project(x: Tensor): Qkv {
-    return normalisedHeads(this.qkv.forward(x), this.norm, this.#heads);
   }
 }
 
@@ -213,6 +214,7 @@ export class DoubleStreamBlock extends Module {
   readonly txt_norm2: LayerNorm;
   /** Feed-forward of text tokens. */
   readonly txt_mlp: Sequential;
+  readonly #heads: number;
   readonly #attention: AttentionFunction;
 
   constructor(cfg: FluxConfig, attention: AttentionFunction = fusedAttention) {
@@ -230,6 +232,7 @@ export class DoubleStreamBlock extends Module {
     this.txt_attn = new SelfAttention(cfg);
     this.txt_norm2 = norm();
     this.txt_mlp = mlp();
+    this.#heads = cfg.heads;
     this.#attention = attention;
   }
 
@@ -253,10 +256,13 @@ export class DoubleStreamBlock extends Module {
 
   /** One attention over both streams, text first. */
   #attend({ img, txt }: Streams, modulation: DoubleModulation, rope: RopeTable): Streams {
-    const i = this.img_attn.project(this.img_norm1.forward(img, modulated(modulation.img.attn)));
-    const t = this.txt_attn.project(this.txt_norm1.forward(txt, modulated(modulation.txt.attn)));
-    const joined = { q: cat([t.q, i.q], 2), k: cat([t.k, i.k], 2), v: cat([t.v, i.v], 2) };
-    const [txtAttn, imgAttn] = attend(this.#attention, joined, rope).split([txt.dim(1), img.dim(1)], 1);
+    const project = (attn: SelfAttention, norm: LayerNorm, x: Tensor, modulation: StreamModulation): Projected => ({
+      qkv: attn.qkv.forward(norm.forward(x, modulated(modulation.attn))),
+      norm: attn.norm,
+    });
+    const i = project(this.img_attn, this.img_norm1, img, modulation.img);
+    const t = project(this.txt_attn, this.txt_norm1, txt, modulation.txt);
+    const [txtAttn, imgAttn] = attend(this.#attention, [t, i], this.#heads, rope).split([txt.dim(1), img.dim(1)], 1);
     return {
       img: this.img_attn.proj.forward(imgAttn, gated(modulation.img.attn, img)),
       txt: this.txt_attn.proj.forward(txtAttn, gated(modulation.txt.attn, txt)),
@@ -303,8 +309,8 @@ export class SingleStreamBlock extends Module {
     const mlpRows = this.linear1.weight.dim(0) - qkvRows;
     const normed = this.pre_norm.forward(x, modulated(modulation));
     const attn = scope(() => {
-      const qkv = normalisedHeads(linearRows(this.linear1, normed, 0, qkvRows), this.norm, this.#heads);
-      return attend(this.#attention, qkv, rope);
+      const qkv = linearRows(this.linear1, normed, 0, qkvRows);
+      return attend(this.#attention, [{ qkv, norm: this.norm }], this.#heads, rope);
     });
     const mlp = linearRows(this.linear1, normed, qkvRows, mlpRows, geluAfter);
     return linearJoined(this.linear2, [attn, mlp], gated(modulation, x));

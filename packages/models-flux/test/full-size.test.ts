@@ -65,7 +65,7 @@ describe("memory plans of 1024 x 1024", () => {
       [
         "encodePooled 0.23 + 0.01 GiB",
         "encode 8.87 + 0.20 GiB",
-        "denoise 22.17 + 0.76 GiB",
+        "denoise 22.17 + 0.55 GiB",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
@@ -73,7 +73,7 @@ describe("memory plans of 1024 x 1024", () => {
       [
         "encodePooled 0.12 + 0.01 GiB",
         "encode 2.67 + 0.20 GiB",
-        "denoise 6.32 + 0.76 GiB",
+        "denoise 6.32 + 0.55 GiB",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
@@ -82,12 +82,12 @@ describe("memory plans of 1024 x 1024", () => {
         "encodePooled 0.23 + 0.01 GiB",
         "encode 7.80 + 0.20 GiB, streamed",
         "modulate 6.07 + 0.12 GiB",
-        "denoise 7.13 + 0.87 GiB, streamed",
+        "denoise 7.34 + 0.66 GiB, streamed",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
     await expect(planned("dev", { memory: { maxGpuBytes: gib } })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[MemoryError: plan: denoise needs 1546.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 776.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1622057088]`,
+      `[MemoryError: plan: denoise needs 1330.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 560.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1395564672]`,
     );
   });
 
@@ -109,12 +109,12 @@ describe("memory plans of 1024 x 1024", () => {
     for (const [release, request] of Object.entries(given)) plans[release] = (await planned(release, {}, request)).slice(2).join("; ");
     expect(plans).toMatchInlineSnapshot(`
       {
-        "canny-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 0.76 GiB; decode 0.16 + 2.50 GiB",
-        "depth-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 0.76 GiB; decode 0.16 + 2.50 GiB",
-        "fill-dev": "encodePicture 0.16 + 1.53 GiB; denoise 22.17 + 0.77 GiB; decode 0.16 + 2.50 GiB",
-        "kontext-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 1.42 GiB; decode 0.16 + 2.50 GiB",
-        "krea-dev": "denoise 22.17 + 0.76 GiB; decode 0.16 + 2.50 GiB",
-        "schnell": "denoise 22.15 + 0.71 GiB; decode 0.16 + 2.50 GiB",
+        "canny-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 0.55 GiB; decode 0.16 + 2.50 GiB",
+        "depth-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 0.55 GiB; decode 0.16 + 2.50 GiB",
+        "fill-dev": "encodePicture 0.16 + 1.53 GiB; denoise 22.17 + 0.56 GiB; decode 0.16 + 2.50 GiB",
+        "kontext-dev": "encodePicture 0.16 + 1.52 GiB; denoise 22.17 + 1.02 GiB; decode 0.16 + 2.50 GiB",
+        "krea-dev": "denoise 22.17 + 0.55 GiB; decode 0.16 + 2.50 GiB",
+        "schnell": "denoise 22.15 + 0.51 GiB; decode 0.16 + 2.50 GiB",
       }
     `);
   });

@@ -17,6 +17,7 @@ import {
   type RopeTable,
   repeat,
   ropeTables,
+  rotatedHeads,
   runBlocks,
   type Sequential,
   sequential,
@@ -100,9 +101,10 @@ export class ZImageAttention extends Module {
     this.#attention = attention;
   }
   /** x [b, l, d] → [b, l, d]; keys beyond `lengths` [b] are padding between batch items. */
-  forward(x: Tensor, { cos, sin }: RopeTable, lengths?: Tensor): Tensor {
-    const q = this.norm_q.forward(splitHeads(this.to_q.forward(x), this.#heads)).rope(cos, sin, { interleaved: true });
-    const k = this.norm_k.forward(splitHeads(this.to_k.forward(x), this.#heads)).rope(cos, sin, { interleaved: true });
+  forward(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor {
+    const options = { heads: this.#heads, rope, interleaved: true };
+    const q = rotatedHeads([{ x: this.to_q.forward(x), norm: this.norm_q }], options);
+    const k = rotatedHeads([{ x: this.to_k.forward(x), norm: this.norm_k }], options);
     const v = splitHeads(this.to_v.forward(x), this.#heads);
     return this.to_out[0].forward(mergeHeads(this.#attention(q, k, v, { lengths })));
   }

@@ -52,24 +52,24 @@ describe("the released size", () => {
   test("has a plan for 1024 x 1024 in bf16, q4_K, and within 8 GiB", async () => {
     expect(await planned({})).toMatchInlineSnapshot(`
       [
-        "denoise 11.46 + 1.23 GiB",
+        "denoise 11.46 + 1.11 GiB",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
     expect(await planned({}, "q4_K")).toMatchInlineSnapshot(`
       [
-        "denoise 4.20 + 1.23 GiB",
+        "denoise 4.20 + 1.11 GiB",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
     expect(await planned({ maxGpuBytes: 8 * gib })).toMatchInlineSnapshot(`
       [
-        "denoise 6.77 + 1.23 GiB",
+        "denoise 6.89 + 1.11 GiB",
         "decode 0.16 + 2.50 GiB",
       ]
     `);
     await expect(planned({ maxGpuBytes: gib / 2 })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[MemoryError: plan: denoise needs 1625.5 MiB, maxGpuBytes is 512.0 MiB: weights 367.7 MiB of 11739.6 MiB, everything else 1257.9 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1704485504]`,
+      `[MemoryError: plan: denoise needs 1502.7 MiB, maxGpuBytes is 512.0 MiB: weights 367.7 MiB of 11739.6 MiB, everything else 1135.0 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1575707264]`,
     );
   });
 

@@ -1,11 +1,12 @@
 // Attention with its projections: over one stream (self, grouped, causal) or over two streams joined (FLUX, SD3). Blocks that need other
 // arrangements write their own; these are the common forms, with every part replaceable.
-import { type AttentionOptions, cat, type Epilogue, ShapeError, type Stage, scope, type Tensor } from "@wick/tensor";
+import { type AttentionOptions, cat, type Epilogue, ShapeError, scope, type Tensor } from "@wick/tensor";
 import { type AttentionFunction, fusedAttention, mergeHeads, splitHeads } from "./attention.ts";
 import { Linear } from "./linear.ts";
 import { Module } from "./module.ts";
 import { RmsNorm } from "./norm.ts";
 import { applyRope, type RopeTable } from "./rope.ts";
+import { type HeadNorm, rotatedHeads } from "./rotated-heads.ts";
 
 /** Sizes and parts of an attention module. */
 export interface AttentionConfig {
@@ -27,12 +28,6 @@ export interface AttentionConfig {
   readonly interleaved?: boolean;
   /** What attends; the fused kernel by default. */
   readonly attention?: AttentionFunction;
-}
-
-/** A norm over the last dimension, for queries and keys. */
-export interface HeadNorm extends Module {
-  /** x [b, n, l, headWidth] → the same shape */
-  forward(x: Tensor): Tensor;
 }
 
 /** What one call of an attention module takes beside its tokens. */
@@ -74,14 +69,14 @@ export class SelfAttention extends Module {
   /** x [b, l, d] → q [b, n, l, k], k and v [b, m, l, k]; normed and rotated. */
   project(x: Tensor, rope?: RopeTable): readonly [q: Tensor, k: Tensor, v: Tensor] {
     const { heads, kvHeads = heads, interleaved = true } = this.#config;
-    const heads4 = (layer: Linear, n: number): Tensor => splitHeads(layer.forward(x), n);
-    const rotate = (t: Tensor): Tensor => (rope ? applyRope(t, rope, { interleaved }) : t);
-    const normed = (t: Tensor, norm: Stage | undefined): Tensor => (norm ? t.pipe(norm) : t);
-    return [
-      rotate(normed(heads4(this.to_q, heads), this.norm_q)),
-      rotate(normed(heads4(this.to_k, kvHeads), this.norm_k)),
-      heads4(this.to_v, kvHeads),
-    ];
+    const turned = (layer: Linear, n: number, norm: HeadNorm | undefined): Tensor => {
+      const projected = layer.forward(x);
+      if (norm && rope) return rotatedHeads([{ x: projected, norm }], { heads: n, rope, interleaved });
+      const normed = norm ? norm.forward(splitHeads(projected, n)) : splitHeads(projected, n);
+      return rope ? applyRope(normed, rope, { interleaved }) : normed;
+    };
+    const v = splitHeads(this.to_v.forward(x), kvHeads);
+    return [turned(this.to_q, heads, this.norm_q), turned(this.to_k, kvHeads, this.norm_k), v];
   }
   /** attended [b, n, l, k] → [b, l, d]; `then` is fused into the projection. */
   output(attended: Tensor, then?: Epilogue): Tensor {

@@ -21,6 +21,7 @@ export * from "./parameter.ts";
 export * from "./patchify.ts";
 export * from "./path-glob.ts";
 export * from "./rope.ts";
+export * from "./rotated-heads.ts";
 export * from "./save.ts";
 export * from "./summary.ts";
 export * from "./taps.ts";

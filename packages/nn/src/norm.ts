@@ -36,6 +36,17 @@ export class RmsNorm extends Module {
   override children(): Iterable<readonly [string, unknown]> {
     return [[this.#name, this.#scale]];
   }
+  /** What a kernel that goes on after the norm takes instead of calling `forward`; undefined while a tap or a subclass has replaced that. */
+  get fusable():
+    | {
+        /** [width] */
+        readonly weight: Tensor;
+        /** Added to the mean square before its root. */
+        readonly eps: number;
+      }
+    | undefined {
+    return this.forward === RmsNorm.prototype.forward ? { weight: this.#scale, eps: this.#eps } : undefined;
+  }
   /** x [..., width] → the same shape */
   forward(x: Tensor, then?: Epilogue): Tensor {
     return x.rmsNorm({ weight: this.#scale, eps: this.#eps, then });

@@ -43,7 +43,7 @@ export {
   type WeightSource,
 } from "./loaders/weight-source.ts";
 export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
-export { type AttentionOptions, scaledDotProductAttention } from "./ops/attention.ts";
+export { type AttentionOptions, type QkNormRopeOptions, type QkStream, qkNormRope, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
 export type { Sorted } from "./ops/gather.ts";

@@ -8,7 +8,7 @@ import type { FusedOp } from "../src/ops/table.ts";
 import { readFamily } from "./conformance/goldens.ts";
 import { runRow } from "./conformance/run.ts";
 
-const fused: readonly FusedOp[] = ["softmax", "norm", "groupNorm", "attention", "rope"];
+const fused: readonly FusedOp[] = ["softmax", "norm", "groupNorm", "attention", "rope", "qkNormRope"];
 
 /** The CPU backend without the fused kernels. */
 function basicDevice(): Device {

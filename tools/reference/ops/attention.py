@@ -1,4 +1,4 @@
-"""scaledDotProductAttention in all its forms, and rope in both pairings."""
+"""scaledDotProductAttention in all its forms, rope in both pairings, and rope after the norm of every head."""
 
 import math
 
@@ -125,8 +125,57 @@ def ropes(rows: Rows) -> None:
             rows.add("rope", lambda x, c, s, i=interleaved: rotate(x.double(), c.double(), s.double(), i).to(x.dtype), [operand("x", (0, 3, 7, 8), dtype), cos, sin], {"interleaved": interleaved}, "pointwise", case="empty")
 
 
+def norm_rope(x, weight, cos, sin, heads: int, eps: float, interleaved: bool):
+    """RMS norm of every head in f64, rounded to x's dtype, then rope: x [b, l, n k] -> [b, n, l, k]."""
+    y = x.double().unflatten(-1, (heads, -1)).transpose(1, 2)
+    y = y / (y.square().mean(-1, keepdim=True) + eps).sqrt()
+    y = (y if weight is None else y * weight.double()).to(x.dtype)
+    return rotate(y.double(), cos.double(), sin.double(), interleaved).to(x.dtype)
+
+
+def norm_ropes(rows: Rows) -> None:
+    def angles(l: int, half: int, batch: int = 1) -> tuple:
+        position = (torch.arange(l, dtype=torch.float64)[:, None] + 3 * torch.arange(batch, dtype=torch.float64)[:, None, None])[:, None]
+        angle = position * 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+        return View(angle.cos().float(), name="cos"), View(angle.sin().float(), name="sin")
+
+    def add(case: str, dtype: str, heads: int, k: int, l: int, interleaved: bool, kind="contiguous", weight: str | None = None, second: int = 0, batch=2, table=1):
+        width = heads * k
+        x = View(base("x", (batch, l, 3 * width), dtype, -1, 1), "slice", {"narrow": [2, width, width]}) if kind == "slice" else View(base("x", (batch, l, width), dtype, -1, 1))
+        cos, sin = angles(l + second, k // 2, table)
+        inputs = [x, *([View(base("w", (k,), weight, 0.5, 1.5), name="weight")] if weight else [])]
+        if second:
+            inputs += [View(base("y", (batch, second, width), dtype, -1, 1), name="second"), View(base("v", (k,), weight, 0.5, 1.5), name="secondWeight")]
+
+        def run(*t, eps=1e-3, n=heads, i=interleaved, swapped=False, negative=False):
+            (c, s), t = t[-2:], t[:-2]
+            s = -s if negative else s
+            if not second:
+                return norm_rope(t[0], t[1] if weight else None, c, s, n, eps, i)
+            weights = (t[3], t[1]) if swapped else (t[1], t[3])
+            parts = [norm_rope(part, w, c[:, :, a:b], s[:, :, a:b], n, eps, i) for part, w, a, b in ((t[0], weights[0], 0, l), (t[2], weights[1], l, l + second))]
+            return torch.cat(parts, 2)
+
+        wrong = None
+        if dtype == "f32" and batch * l:
+            wrong = {"eps": lambda *t: run(*t, eps=1e-2), "other pairing": lambda *t: run(*t, i=not interleaved), "other direction": lambda *t: run(*t, negative=True)}
+            if second:
+                wrong["weights swapped"] = lambda *t: run(*t, swapped=True)
+        rows.add("qkNormRope", run, [*inputs, cos, sin], {"heads": heads, "eps": 1e-3, "interleaved": interleaved}, "attention", case=f"{case}-{'interleaved' if interleaved else 'half'}", wrong=wrong)
+
+    for dtype in FLOATS:
+        for interleaved in (True, False):
+            add("qkv", dtype, 3, 16, 5, interleaved, kind="slice", weight="bf16")
+            add("streams", dtype, 2, 24, 4, interleaved, weight=dtype, second=3, table=2)
+            add("wide", dtype, 2, 128, 9, interleaved, kind="slice", weight="f32", batch=1)
+        add("plain", dtype, 2, 8, 3, True)
+        add("narrow", dtype, 2, 6, 3, False, kind="slice", weight="f32")
+    add("empty", "f32", 2, 16, 0, True)
+
+
 def rows() -> Rows:
     r = Rows("attention")
     attentions(r)
     ropes(r)
+    norm_ropes(r)
     return r

@@ -1,10 +1,13 @@
-// Scaled dot-product attention and rotary position embedding.
+// Scaled dot-product attention, rotary position embedding, and what projections go through on the way from one to the other.
+import type { View } from "../backends/backend.ts";
 import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
-import { expandLayout } from "../layout.ts";
+import { contiguousLayout, expandLayout, narrowLayout, permuteLayout } from "../layout.ts";
+import { scope } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
-import { composedAttention, composedRope } from "./composed.ts";
+import { composedAttention, composedQkNormRope, composedRope } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
+import { affineViews } from "./norm.ts";
 import { asRows } from "./reduce.ts";
 
 /** Masks, lengths and scale of attention. */
@@ -73,14 +76,84 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean):
   if (!isFloat(x.dtype) || cos.dtype !== "f32" || sin.dtype !== "f32")
     throw new DTypeError("rope", `x is a float, cos and sin are f32: x ${x}, cos ${cos}, sin ${sin}`);
   const half = [...x.shape.slice(0, -1), x.dim(-1) / 2];
-  const table = (t: Tensor) => ({
-    buffer: t.view.buffer,
-    dtype: t.dtype,
-    layout: expandLayout("rope", t.layout, half, () => `table ${t} for ${x}`),
-  });
+  const table = (t: Tensor) => expandedView("rope", t, half, x);
   const kernel = x.device.backend.kernels.rope;
   if (!kernel && x.size > 0) return composedRope(x, cos, sin, interleaved);
   const out = x.device.empty(x.shape, x.dtype, "rope");
   if (out.size > 0) kernel!(out.view, { x: asRows(x).view, cos: table(cos), sin: table(sin) }, { interleaved });
   return out;
+}
+
+function expandedView(op: string, table: Tensor, shape: readonly number[], x: Tensor): View {
+  const { buffer, dtype, layout } = table.view;
+  return { buffer, dtype, layout: expandLayout(op, layout, shape, () => `table ${table} for ${x}`) };
+}
+
+/** Projected queries (or keys) of one stream of tokens, and the norm of their heads. */
+export interface QkStream {
+  /** [b, l, n·k], with any strides: it may be a part of a fused projection. */
+  readonly x: Tensor;
+  /** [k], any float dtype. */
+  readonly weight?: Tensor | undefined;
+  /** Added to the mean square before its root. */
+  readonly eps: number;
+}
+
+/** What all streams share. */
+export interface QkNormRopeOptions {
+  /** n */
+  readonly heads: number;
+  /** f32, broadcast to [b, n, Σ l, k/2]; over the tokens of all streams. */
+  readonly cos: Tensor;
+  /** As `cos`. */
+  readonly sin: Tensor;
+  /** Pairs (2i, 2i+1) as FLUX and Z-Image; otherwise (i, i + k/2) as Qwen and LLaMA. */
+  readonly interleaved: boolean;
+}
+
+/** x [b, l, n·k] → [b, n, l, k]; a view. */
+export const splitHeads = (x: Tensor, heads: number): Tensor => x.unflatten(-1, [heads, x.dim(-1) / heads]).transpose(1, 2);
+
+/**
+ * RMS norm of every head, rotary positions, and the layout that attention reads, in one pass: streams [b, lᵢ, n·k], one after another → [b, n, Σ lᵢ, k].
+ * The same as rmsNorm, cat and rope, rounded at the same places.
+ */
+export const qkNormRope = (streams: readonly QkStream[], options: QkNormRopeOptions): Tensor => scope(() => normedHeads(streams, options));
+
+function normedHeads(streams: readonly QkStream[], options: QkNormRopeOptions): Tensor {
+  const { heads, cos, sin, interleaved } = options;
+  const op = "qkNormRope";
+  const first = checkStreams(op, streams, options);
+  const [b, tokens, k] = [first.dim(0), streams.reduce((sum, { x }) => sum + x.dim(1), 0), first.dim(2) / heads];
+  const [c, s] = [cos, sin].map((t) => expandedView(op, t, [b, heads, tokens, k / 2], first)) as [View, View];
+  const kernel = first.device.backend.kernels.qkNormRope;
+  if (!kernel && b * tokens * k > 0) return composedQkNormRope(streams, options);
+  const out = first.device.empty([b, heads, tokens, k], first.dtype, op);
+  const whole: View = { ...out.view, layout: contiguousLayout(out.shape) };
+  let at = 0;
+  for (const { x, weight, eps } of streams) {
+    const length = x.dim(1);
+    const part = (view: View): View => ({ ...view, layout: narrowLayout(permuteLayout(view.layout, [0, 2, 1, 3]), 1, at, length) });
+    const rows = asRows(x).unflatten(-1, [heads, k]);
+    const inputs = { x: rows.view, ...affineViews(op, rows, k, weight, undefined), cos: part(c), sin: part(s) };
+    if (rows.size > 0) kernel!(part(whole), inputs, { eps, interleaved });
+    at += length;
+  }
+  return out;
+}
+
+/** The first stream, once all are known to fit. */
+function checkStreams(op: string, streams: readonly QkStream[], { heads, cos, sin }: QkNormRopeOptions): Tensor {
+  const first = streams[0]?.x;
+  if (!first) throw new ShapeError(op, "needs at least one stream");
+  checkDevices(op, [...streams.map(({ x }) => x), cos, sin]);
+  if (!isFloat(first.dtype) || first.dtype.startsWith("f8") || cos.dtype !== "f32" || sin.dtype !== "f32")
+    throw new DTypeError(op, `streams are f32, f16 or bf16, cos and sin f32: ${first}, cos ${cos}, sin ${sin}`);
+  if (first.rank !== 3 || first.dim(2) % (2 * heads) !== 0)
+    throw new ShapeError(op, `a stream is [batch, tokens, ${heads} heads of even width]: ${first}`);
+  for (const { x } of streams) {
+    if (x.rank !== 3 || x.dim(0) !== first.dim(0) || x.dim(2) !== first.dim(2) || x.dtype !== first.dtype)
+      throw new ShapeError(op, `streams differ: ${first} and ${x}`);
+  }
+  return first;
 }

@@ -70,7 +70,8 @@ export function groupNorm(x: Tensor, groups: number, options: NormOptions): Tens
   return out;
 }
 
-function affineViews(op: string, x: Tensor, width: number, weight: Tensor | undefined, bias: Tensor | undefined) {
+/** Views of a weight and a bias [width], checked. */
+export function affineViews(op: string, x: Tensor, width: number, weight: Tensor | undefined, bias: Tensor | undefined) {
   for (const t of [weight, bias]) {
     if (!t) continue;
     checkDevices(op, [x, t]);

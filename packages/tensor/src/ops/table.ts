@@ -69,6 +69,9 @@ export interface OpTable {
   };
   /** Rotates pairs of the last dimension of x (rows): (2i, 2i+1) if interleaved, else (i, i + k/2). cos, sin f32, strided, expanded to x's shape with k/2 last. */
   rope: { in: { x: View; cos: View; sin: View }; attrs: { readonly interleaved: boolean } };
+  /** RMS norm of every head of projected queries or keys, then rope. x [b, l, n, k] rows; weight [k] contiguous, any float dtype; cos, sin f32, strided,
+   *  expanded to [b, l, n, k/2]. The norm rounds to x's dtype before it is rotated. out is x's shape in rows, maybe a part of a larger tensor. */
+  qkNormRope: { in: { x: View; weight?: View; cos: View; sin: View }; attrs: { readonly eps: number; readonly interleaved: boolean } };
   /** x [b, c, h, w] contiguous, weight [o, c/groups, kh, kw] contiguous → [b, o, h', w']. */
   conv: { in: { x: View; weight: View } & Operands; attrs: ConvAttrs };
   /** x [b, c, h, w], weight [c, o/groups, kh, kw], both contiguous → [b, o, h', w'] (output padding is already in out's shape). */
@@ -106,6 +109,6 @@ export type Kernel<K extends OpName> = (out: View, inputs: OpTable[K]["in"], att
 /** A kernel for every line. */
 export type KernelTable = { readonly [K in OpName]: Kernel<K> };
 /** Ops that a backend may leave out: they are then computed from the others (ops/composed.ts). */
-export type FusedOp = "softmax" | "norm" | "groupNorm" | "attention" | "rope";
+export type FusedOp = "softmax" | "norm" | "groupNorm" | "attention" | "rope" | "qkNormRope";
 /** What a backend must have, and may have. */
 export type BackendKernels = Omit<KernelTable, FusedOp> & Partial<Pick<KernelTable, FusedOp>>;

@@ -6,6 +6,7 @@ import {
   type IndexSpec,
   meshgrid,
   type PlainDType,
+  qkNormRope,
   scaledDotProductAttention,
   stack,
   type Tensor,
@@ -115,6 +116,15 @@ export const calls: Readonly<Record<string, Call>> = {
   rmsNorm: (x, t, a) => x.rmsNorm({ weight: t["weight"], eps: num(a["eps"]) }),
   groupNorm: (x, t, a) => x.groupNorm(num(a["groups"]), { weight: t["weight"], bias: t["bias"], eps: num(a["eps"]) }),
   scaledDotProductAttention: (x, t, a) => scaledDotProductAttention(x, t["k"]!, t["v"]!, { ...a, mask: t["mask"], lengths: t["lengths"] }),
+  qkNormRope: (x, t, a) => {
+    const [eps, heads, options] = [
+      num(a["eps"]),
+      num(a["heads"]),
+      { cos: t["cos"]!, sin: t["sin"]!, interleaved: a["interleaved"] === true },
+    ];
+    const second = t["second"] ? [{ x: t["second"], weight: t["secondWeight"], eps }] : [];
+    return qkNormRope([{ x, weight: t["weight"], eps }, ...second], { heads, ...options });
+  },
   rope: (x, t, a) => x.rope(t["cos"]!, t["sin"]!, { interleaved: a["interleaved"] === true }),
 };
 

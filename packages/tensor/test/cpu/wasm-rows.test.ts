@@ -104,6 +104,35 @@ describe("softmax and rope", () => {
         );
       }
     });
+
+    it(`norm and rope of heads, ${interleaved ? "interleaved" : "in halves"}`, async () => {
+      const [b, l, n, k] = [2, 65, 3, 24];
+      for (const dtype of ["f32", "bf16"] as const) {
+        for (const weight of ["none", "f32", "bf16"] as const) {
+          await compare(
+            [b, n, l, k],
+            dtype,
+            (lab, { qkNormRope }, out) => {
+              // Part of a fused projection, to heads first.
+              const x = {
+                ...lab.random([b, l, 2, n, k], dtype),
+                layout: { shape: [b, l, n, k], strides: [2 * l * n * k, 2 * n * k, k, 1], offset: n * k },
+              };
+              const angles = (seed: number) => ({
+                ...lab.random([l, k / 2], "f32", seed),
+                layout: { shape: [b, l, n, k / 2], strides: [0, k / 2, 0, 1], offset: 0 },
+              });
+              const inputs = { x, cos: angles(2), sin: angles(3), ...(weight === "none" ? {} : { weight: lab.random([k], weight, 4) }) };
+              qkNormRope({ ...out, layout: permuteLayout(contiguousLayout([b, n, l, k]), [0, 2, 1, 3]) }, inputs, {
+                eps: 1e-3,
+                interleaved,
+              });
+            },
+            storeTolerance[dtype],
+          );
+        }
+      }
+    });
   }
 });
 

@@ -101,6 +101,13 @@ describe.each([
           { kind: "layer", eps: 1e-6, epilogue: unaryNode("gelu", x0) },
         );
         backend.kernels.rope(view([5, width], d), { x, cos: view([5, width / 2]), sin: view([5, width / 2]) }, { interleaved: width > 64 });
+        const heads = {
+          x: view([2, 5, 3, width], d),
+          weight: view([width], d),
+          cos: view([2, 5, 3, width / 2]),
+          sin: view([2, 5, 3, width / 2]),
+        };
+        backend.kernels.qkNormRope(view([2, 5, 3, width], d), heads, { eps: 1e-6, interleaved: width > 64 });
         for (const kind of ["sum", "var", "argmax", "logSumExp", "norm"] as const) {
           backend.kernels.reduce(view([5], kind === "argmax" ? "i32" : d), { x }, { kind, reduceRank: 1, correction: 1, p: 3 });
         }

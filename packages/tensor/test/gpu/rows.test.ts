@@ -102,6 +102,44 @@ describe.each(parameterVariants)("%s", (_name, options) => {
     }
   });
 
+  // Heads of projections beside others, written into a part of a longer sequence; 6 and an odd place go step by step.
+  it.each([
+    [128, 0],
+    [72, 0],
+    [16, 0],
+    [6, 0],
+    [64, 3],
+  ])("norm and rope of heads of width %i, both pairings (%i elements in)", async (width, skip) => {
+    const [b, l, n, all] = [2, 5, 3, 7];
+    const columns = 2 * n * width + skip;
+    for (const interleaved of [true, false]) {
+      for (const dtype of floats) {
+        const x = pair.tensor([b, l, columns], dtype, undefined, (layout) => ({
+          shape: [b, l, n, width],
+          strides: [...layout.strides.slice(0, 2), width, 1],
+          offset: n * width + skip,
+        }));
+        const [cos, sin] = [1, 2].map(() =>
+          pair.tensor([all, width / 2], "f32", undefined, () => ({
+            shape: [b, l, n, width / 2],
+            strides: [0, width / 2, 0, 1],
+            offset: width,
+          })),
+        );
+        const part = { shape: [b, l, n, width], strides: [n * all * width, width, all * width, 1], offset: 2 * width };
+        const out = pair.output([b, n, all, width], dtype);
+        const [cpu, gpu] = [out.cpu, out.gpu].map((view) => ({ ...view, layout: part }));
+        await pair.expectSame(
+          "qkNormRope",
+          { cpu: cpu!, gpu: gpu! },
+          { x, weight: pair.tensor([width], "bf16"), cos: cos!, sin: sin! },
+          { eps: 1e-3, interleaved },
+          roundingTolerance[dtype],
+        );
+      }
+    }
+  });
+
   it("epilogue with an activation", async () => {
     const epilogue = unaryNode("silu", inputNode(0, "f32"));
     await pair.expectSame(

@@ -8,6 +8,7 @@ import { gather, indexAdd, indexSelect, scatter } from "./gather.ts";
 import { matmul } from "./matmul.ts";
 import { copy, fill } from "./movement.ts";
 import { groupNorm, norm } from "./norm.ts";
+import { qkNormRope } from "./qk-norm-rope.ts";
 import { reduce, scan } from "./reduce.ts";
 import { pool, resample } from "./resample.ts";
 import { rope } from "./rope.ts";
@@ -27,6 +28,7 @@ export const plainKernels = {
   groupNorm,
   attention,
   rope,
+  qkNormRope,
   conv,
   convTranspose,
   pool,

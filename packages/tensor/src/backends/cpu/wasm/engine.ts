@@ -15,7 +15,19 @@ import { emitRowKernels } from "./row-kernels.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = ["gemm", "attention", "map", "softmax", "norm", "rope", "groupNorm", "gemv", "reduce", "move"] as const;
+export const kernelNames = [
+  "gemm",
+  "attention",
+  "map",
+  "softmax",
+  "norm",
+  "rope",
+  "qkNormRope",
+  "groupNorm",
+  "gemv",
+  "reduce",
+  "move",
+] as const;
 export type KernelName = (typeof kernelNames)[number];
 
 /** Most argument words of a job. */

@@ -13,7 +13,7 @@ import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { fastReduce } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
-import { fastGroupNorm, fastNorm, fastRope, fastSoftmax } from "./rows.ts";
+import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
 
 const place = placesOf(mapArgs);
 /** Elements a task of an elementwise kernel should have. */
@@ -51,6 +51,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     rope(out, inputs, attrs) {
       if (small(out) || !fastRope(engine, out, inputs, attrs)) plainKernels.rope(out, inputs, attrs);
+    },
+    qkNormRope(out, inputs, attrs) {
+      if (small(out) || !fastQkNormRope(engine, out, inputs, attrs)) plainKernels.qkNormRope(out, inputs, attrs);
     },
     attention(out, inputs, attrs) {
       if (small(out) || !fastAttention(engine, out, inputs, attrs)) plainKernels.attention(out, inputs, attrs);

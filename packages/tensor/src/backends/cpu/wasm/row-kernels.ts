@@ -14,11 +14,24 @@ export const mapArgs = ["slot", "table", "rows", "rowsPerBatch", "columns", "row
 /**
  * Words of row jobs. Operands are address, bytes per batch, bytes per row; slot 0 stores f32 rows without a row function.
  * `weight` and `bias` (0 for none) are vectors, in rope cosines and sines with strides; `layer` is 1 for layer norm, log-softmax and
- * interleaved pairs.
+ * interleaved pairs; `head` is the weight of a norm before rope.
  */
 export const rowArgs = [
   ...(["slot", "table", "rows", "rowsPerBatch", "columns", "rowsPerTask", "x", "xBatch", "xRow", "xMode"] as const),
-  ...(["weight", "weightMode", "weightBatch", "weightRow", "bias", "biasMode", "biasBatch", "biasRow", "eps", "layer"] as const),
+  ...([
+    "weight",
+    "weightMode",
+    "weightBatch",
+    "weightRow",
+    "bias",
+    "biasMode",
+    "biasBatch",
+    "biasRow",
+    "eps",
+    "layer",
+    "head",
+    "headMode",
+  ] as const),
 ] as const;
 /** Longest row the scratch holds. */
 export const maxRowColumns = 131_072;
@@ -27,7 +40,7 @@ type Words = Record<(typeof rowArgs)[number], Local>;
 /** Emits the work on one row, from f32 at `from` to f32 at `to`; `row` gives its place. */
 type RowBody = (from: Local, to: Local, words: Words, row: { batch: Local; inner: Local }) => void;
 
-/** Emits the exports `map`, `softmax`, `norm` and `rope`. */
+/** Emits the exports `map`, `softmax`, `norm`, `rope` and `qkNormRope`. */
 export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }: Flavour): void {
   const finish = module.signature(rowParams, []);
   emitMap(module, finish);
@@ -38,6 +51,7 @@ export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }:
   rows("softmax", false, softmaxRow);
   rows("norm", true, normRow);
   rows("rope", false, ropeRow);
+  rows("qkNormRope", false, normRopeRow);
 }
 
 function emitMap(module: Module, finish: number): void {
@@ -87,6 +101,7 @@ function emitRows(c: Code, { finish, expand, vectors }: RowFrame, body: RowBody)
         .memory("i32.load", 4 * i)
         .set(local),
   );
+  widenVector(c, expand, w.head, w.headMode, w.columns, scratch.packedB);
   if (vectors) {
     widenVector(c, expand, w.weight, w.weightMode, w.columns, scratch.wide + 4 * maxRowColumns);
     widenVector(c, expand, w.bias, w.biasMode, w.columns, scratch.packedB);
@@ -227,37 +242,76 @@ function emitAffine(c: Code, math: SimdMath, row: Local, to: Local, w: Words, me
 
 const flipSigns = [0x80000000, 0, 0x80000000, 0] as const;
 
+/** Pushes the four values at a byte offset of a row. */
+type LoadVector = (offset: Local) => Code;
+
 /** Pairs side by side (`layer`) or half a row apart; rows are whole vectors, halves too in the second case. */
 const ropeRow =
   (c: Code, math: SimdMath): RowBody =>
-  (row, to, w, { batch, inner }) => {
-    const [cos, sin, offset, half, far] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
-    const [x, s, y] = c.locals(v128, 3) as [Local, Local, Local];
-    rowAddress(c, w.weight, w.weightBatch, w.weightRow, batch, inner).set(cos);
-    rowAddress(c, w.bias, w.biasBatch, w.biasRow, batch, inner).set(sin);
-    c.get(w.columns).int(2).op("i32.shl").set(half).get(w.layer).if();
-    c.forLess(offset, half, 16, () => {
-      address(c, row, offset).memory("v128.load").set(x);
-      c.get(sin).memory("v128.load64_zero").set(s);
-      address(c, to, offset);
-      c.get(x).get(x).get(x).shuffle(1, 0, 3, 2).get(s).get(s).shuffle(0, 0, 1, 1).words(flipSigns).op("v128.xor").op("f32x4.mul").set(y);
-      c.get(cos).memory("v128.load64_zero").set(s).get(s).get(s).shuffle(0, 0, 1, 1).get(y);
+  (row, to, w, place) => {
+    emitTurn(c, math, to, w, place, (offset) => address(c, row, offset).memory("v128.load"));
+  };
+
+/** The RMS norm of a row of whole vectors, then rope. */
+const normRopeRow =
+  (c: Code, math: SimdMath): RowBody =>
+  (row, to, w, place) => {
+    const sums = c.locals(v128, 4);
+    const [x, scale] = c.locals(v128, 2) as [Local, Local];
+    fillAll(c, sums, 0);
+    overVectors(c, w.columns, 4, (lanes, offset, at, v) => {
+      if (lanes === 1) return;
+      loadLanes(c, math, row, offset, lanes, 0, at);
+      c.tee(x).get(x).get(sums[v]!);
       math.madd();
-      c.memory("v128.store").advance(cos, 8).advance(sin, 8);
+      c.set(sums[v]!);
     });
-    c.else().get(half).int(1).op("i32.shr_u").set(half);
-    c.forLess(offset, half, 16, () => {
-      address(c, offset, half).set(far);
-      for (const part of ["low", "high"] as const) {
-        address(c, to, part === "low" ? offset : far);
-        address(c, row, part === "low" ? offset : far).memory("v128.load");
-        address(c, cos, offset).memory("v128.load");
-        address(c, row, part === "low" ? far : offset).memory("v128.load");
-        address(c, sin, offset).memory("v128.load").op("f32x4.mul");
-        if (part === "low") c.op("f32x4.neg");
-        math.madd();
-        c.memory("v128.store");
-      }
-    });
+    c.floats(1)
+      .get(combine(c, sums, "f32x4.add"))
+      .get(w.columns)
+      .op("f32.convert_i32_s")
+      .op("f32x4.splat")
+      .op("f32x4.div");
+    c.get(w.eps).op("f32.reinterpret_i32").op("f32x4.splat").op("f32x4.add").op("f32x4.sqrt").op("f32x4.div").set(scale);
+    const scaled = (offset: Local): Code => address(c, row, offset).memory("v128.load").get(scale).op("f32x4.mul");
+    c.get(w.head).if();
+    emitTurn(c, math, to, w, place, (offset) => address(scaled(offset), w.head, offset).memory("v128.load").op("f32x4.mul"));
+    c.else();
+    emitTurn(c, math, to, w, place, scaled);
     c.end();
   };
+
+function emitTurn(c: Code, math: SimdMath, to: Local, w: Words, { batch, inner }: { batch: Local; inner: Local }, load: LoadVector): void {
+  const [cos, sin, offset, half, far] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+  const [x, s, y] = c.locals(v128, 3) as [Local, Local, Local];
+  rowAddress(c, w.weight, w.weightBatch, w.weightRow, batch, inner).set(cos);
+  rowAddress(c, w.bias, w.biasBatch, w.biasRow, batch, inner).set(sin);
+  c.get(w.columns).int(2).op("i32.shl").set(half).get(w.layer).if();
+  c.forLess(offset, half, 16, () => {
+    load(offset).set(x);
+    c.get(sin).memory("v128.load64_zero").set(s);
+    address(c, to, offset);
+    c.get(x).get(x).get(x).shuffle(1, 0, 3, 2).get(s).get(s).shuffle(0, 0, 1, 1).words(flipSigns).op("v128.xor").op("f32x4.mul").set(y);
+    c.get(cos).memory("v128.load64_zero").set(s).get(s).get(s).shuffle(0, 0, 1, 1).get(y);
+    math.madd();
+    c.memory("v128.store").advance(cos, 8).advance(sin, 8);
+  });
+  c.else().get(half).int(1).op("i32.shr_u").set(half);
+  c.forLess(offset, half, 16, () => {
+    address(c, offset, half).set(far);
+    load(offset).set(x);
+    load(far).set(y);
+    address(c, sin, offset).memory("v128.load").set(s);
+    for (const [part, near, other] of [
+      ["low", x, y],
+      ["high", y, x],
+    ] as const) {
+      address(c, to, part === "low" ? offset : far).get(near);
+      address(c, cos, offset).memory("v128.load").get(other).get(s).op("f32x4.mul");
+      if (part === "low") c.op("f32x4.neg");
+      math.madd();
+      c.memory("v128.store");
+    }
+  });
+  c.end();
+}

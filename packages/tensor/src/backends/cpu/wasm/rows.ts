@@ -1,4 +1,4 @@
-// softmax, norm, rope and groupNorm on generated code.
+// softmax, the norms and rope on generated code.
 import type { ExprNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
@@ -101,19 +101,51 @@ export function fastNorm(engine: WasmEngine, out: View, inputs: OpTable["norm"][
 /** Rotates pairs; false when the operands are not covered. */
 export function fastRope(engine: WasmEngine, out: View, inputs: OpTable["rope"]["in"], { interleaved }: OpTable["rope"]["attrs"]): boolean {
   const { x, cos, sin } = inputs;
-  const width = x.layout.shape.at(-1)!;
-  if (width % (interleaved ? 4 : 8) !== 0) return false;
-  return runRows(engine, { kernel: "rope", out, x, beside: [cos, sin] }, (words, { strides }, [c, s]) => {
-    const [[cosBatch, cosRow, cosStep], [sinBatch, sinRow, sinStep]] = [strides[2]!, strides[3]!];
-    if (cosStep !== 1 || sinStep !== 1) return false;
-    words[rowPlace.weight] = addressOf(c!);
-    words[rowPlace.weightBatch] = 4 * cosBatch;
-    words[rowPlace.weightRow] = 4 * cosRow;
-    words[rowPlace.bias] = addressOf(s!);
-    words[rowPlace.biasBatch] = 4 * sinBatch;
-    words[rowPlace.biasRow] = 4 * sinRow;
-    words[rowPlace.layer] = interleaved ? 1 : 0;
-    return true;
+  if (!wholePairs(x, interleaved)) return false;
+  return runRows(engine, { kernel: "rope", out, x, beside: [cos, sin] }, (words, grid, tables) =>
+    putAngles(words, grid, tables, interleaved),
+  );
+}
+
+/** Whether pairs fill vectors. */
+const wholePairs = (x: View, interleaved: boolean): boolean => x.layout.shape.at(-1)! % (interleaved ? 4 : 8) === 0;
+
+/** Writes where the cosines and sines of a row are; false when they do not lie side by side. */
+function putAngles(words: Int32Array, { strides }: Grid, [c, s]: readonly View[], interleaved: boolean): boolean {
+  const [[cosBatch, cosRow, cosStep], [sinBatch, sinRow, sinStep]] = [strides[2]!, strides[3]!];
+  if (cosStep !== 1 || sinStep !== 1) return false;
+  words[rowPlace.weight] = addressOf(c!);
+  words[rowPlace.weightBatch] = 4 * cosBatch;
+  words[rowPlace.weightRow] = 4 * cosRow;
+  words[rowPlace.bias] = addressOf(s!);
+  words[rowPlace.biasBatch] = 4 * sinBatch;
+  words[rowPlace.biasRow] = 4 * sinRow;
+  words[rowPlace.layer] = interleaved ? 1 : 0;
+  return true;
+}
+
+type QkNormRope = OpTable["qkNormRope"];
+
+/** Normalises and rotates heads; false when the operands are not covered. 16-bit heads take two passes, which round between. */
+export function fastQkNormRope(
+  engine: WasmEngine,
+  out: View,
+  inputs: QkNormRope["in"],
+  { eps, interleaved }: QkNormRope["attrs"],
+): boolean {
+  const { x, weight, cos, sin } = inputs;
+  if (!wholePairs(x, interleaved)) return false;
+  if (x.dtype !== "f32") {
+    const normed = fastNorm(engine, out, { x, ...(weight ? { weight } : {}) }, { kind: "rms", eps });
+    return normed && fastRope(engine, out, { x: out, cos, sin }, { interleaved });
+  }
+  const w = vectorWords(weight);
+  if (!w || !commonArena([x, weight])) return false;
+  return runRows(engine, { kernel: "qkNormRope", out, x, beside: [cos, sin] }, (words, grid, tables) => {
+    words[rowPlace.head] = w.address;
+    words[rowPlace.headMode] = w.mode;
+    words[rowPlace.eps] = floatBits(eps);
+    return putAngles(words, grid, tables, interleaved);
   });
 }
 

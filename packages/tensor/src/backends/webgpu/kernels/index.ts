@@ -9,6 +9,7 @@ import { dequantizeKernel, gatherKernel, indexSelectKernel } from "./gather.ts";
 import { groupNormKernel } from "./group-norm.ts";
 import { matmulKernel } from "./matmul.ts";
 import { normKernel } from "./norm.ts";
+import { qkNormRopeKernel } from "./qk-norm-rope.ts";
 import { reduceKernel } from "./reduce.ts";
 import { poolKernel, resampleKernel } from "./resample.ts";
 import { ropeKernel } from "./rope.ts";
@@ -31,6 +32,7 @@ export function makeKernels(ctx: KernelContext): KernelTable {
     groupNorm: groupNormKernel(ctx),
     attention: attentionKernel(ctx),
     rope: ropeKernel(ctx),
+    qkNormRope: qkNormRopeKernel(ctx),
     conv: convKernel(ctx),
     convTranspose: convTransposeKernel(ctx),
     pool: poolKernel(ctx),
