@@ -111,9 +111,6 @@ export interface QkNormRopeOptions {
   readonly interleaved: boolean;
 }
 
-/** x [b, l, n·k] → [b, n, l, k]; a view. */
-export const splitHeads = (x: Tensor, heads: number): Tensor => x.unflatten(-1, [heads, x.dim(-1) / heads]).transpose(1, 2);
-
 /**
  * RMS norm of every head, rotary positions, and the layout that attention reads, in one pass: streams [b, lᵢ, n·k], one after another → [b, n, Σ lᵢ, k].
  * The same as rmsNorm, cat and rope, rounded at the same places.

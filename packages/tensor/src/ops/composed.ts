@@ -2,12 +2,12 @@
 // Everything is computed in f32 and rounded once at the end, as the fused kernels do. Shapes and dtypes were checked by the ops' rules.
 // (gelu, silu, swiglu, modulate and gatedAdd need nothing here: they are elementwise expressions, which every backend's `map` takes.)
 import type { Tensor } from "../tensor.ts";
-import { type AttentionOptions, type QkNormRopeOptions, type QkStream, rope, splitHeads } from "./attention.ts";
+import type { AttentionOptions, QkNormRopeOptions, QkStream } from "./attention.ts";
 import { exprType, mapTensors } from "./elementwise.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { castNode, mapInputs } from "./expr.ts";
 import { cat, stack } from "./join.ts";
-import { type NormOptions, rowNorm } from "./norm.ts";
+import type { NormOptions } from "./norm.ts";
 
 /** `y` in f32 → x's dtype, after the epilogue. */
 function finish(op: string, y: Tensor, x: Tensor, then: Epilogue | undefined): Tensor {
@@ -91,8 +91,11 @@ export function composedRope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: b
     .to(x.dtype);
 }
 
-/** RMS norm of every head, the streams joined, then rope: with the ops of those names. Streams [b, lᵢ, n·k] → [b, n, Σ lᵢ, k]. */
+/** RMS norm of every head, the streams joined, then rope. Streams [b, lᵢ, n·k] → [b, n, Σ lᵢ, k]. */
 export function composedQkNormRope(streams: readonly QkStream[], { heads, cos, sin, interleaved }: QkNormRopeOptions): Tensor {
-  const normed = streams.map(({ x, weight, eps }) => rowNorm("rms", splitHeads(x, heads), { weight, eps }));
-  return rope(normed.length === 1 ? normed[0]! : cat(normed, 2), cos, sin, interleaved).contiguous();
+  const normed = streams.map(({ x, weight, eps }) => {
+    const rows = x.unflatten(-1, [heads, x.dim(-1) / heads]).transpose(1, 2);
+    return composedRowNorm("rms", rows, { weight, eps });
+  });
+  return composedRope(cat(normed, 2), cos, sin, interleaved).contiguous();
 }
