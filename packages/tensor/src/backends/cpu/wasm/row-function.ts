@@ -5,7 +5,8 @@ import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { exprKey } from "../../../ops/expr.ts";
 import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
 import { whileLeft } from "./loops.ts";
-import { SimdFunctions } from "./simd-functions.ts";
+import { Lockstep, Recording } from "./recording.ts";
+import { boolBinary, Expression } from "./row-expression.ts";
 import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */
@@ -34,9 +35,15 @@ const unaryOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>([
 ]);
 /** Functions whose largest arguments are left to the plain kernels: see `hasAngles`. */
 const angleOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["sin", "cos", "tan"]);
-/** Tests of floats, and what joins truth values. */
+/** Functions with a fast form that leaves seldom arguments to a careful one. */
+const doubtfulOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["exp", "log", "log2", "log1p", "softplus", "sin", "cos", "tan"]);
+/** Functions of so many instructions that vectors are worked on side by side. */
+const longOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>([
+  ...doubtfulOps,
+  ...(["tanh", "sigmoid", "silu", "gelu", "geluErf", "geluQuick", "erf", "expm1"] as const),
+]);
+/** Tests of floats. */
 const boolUnary: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["not", "isNan", "isInf", "isFinite"]);
-const boolBinary = { and: "v128.and", or: "v128.or", xor: "v128.xor" } as const;
 /** Whole exponents that are multiplied out. */
 const powers: ReadonlySet<number> = new Set([1, 2, 3, 4]);
 const binaryOps: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["add", "sub", "mul", "div", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"]);
@@ -67,10 +74,12 @@ export function isSupported(e: ExprNode): boolean {
 }
 
 /** Whether the row function marks arguments beyond its reach in the word before its operand table; the job is then done over by plain kernels. */
-export function hasAngles(e: ExprNode): boolean {
+export const hasAngles = (e: ExprNode): boolean => hasAny(e, angleOps);
+
+function hasAny(e: ExprNode, ops: ReadonlySet<UnaryOp>): boolean {
   if (e.kind === "input" || e.kind === "const") return false;
-  if (e.kind === "unary" && angleOps.has(e.op)) return true;
-  return hasAngles(e.x) || ((e.kind === "binary" || e.kind === "where") && hasAngles(e.y)) || (e.kind === "where" && hasAngles(e.c));
+  if (e.kind === "unary" && ops.has(e.op)) return true;
+  return hasAny(e.x, ops) || ((e.kind === "binary" || e.kind === "where") && hasAny(e.y, ops)) || (e.kind === "where" && hasAny(e.c, ops));
 }
 
 /** The float kind of a dtype, or undefined. */
@@ -88,38 +97,27 @@ export function rowModule(spec: RowSpec, fma: boolean, shared: boolean): Uint8Ar
   return module.build();
 }
 
+/** Vectors of a row that are worked on in lockstep. */
+const blockVectors = 4;
+/** Values that are computed with care, one vector at a time, where the fast functions do not cover a block. */
+const carefulValues = 64;
+
 class RowEmitter {
   readonly #c: Code;
   readonly #spec: RowSpec;
-  readonly #math: SimdMath;
+  readonly #fma: boolean;
   readonly #pointers: Local[];
+  /** Operands that are the same along the row. */
   readonly #values: Local[];
   readonly #to: Local;
-  readonly #more: SimdFunctions;
-  readonly #shared = new Map<ExprNode, Local>();
-  #ready = new Set<ExprNode>();
 
   constructor(c: Code, spec: RowSpec, fma: boolean) {
     this.#c = c.keepConstants();
     this.#spec = spec;
-    this.#math = new SimdMath(c, fma);
-    this.#more = new SimdFunctions(c, this.#math);
+    this.#fma = fma;
     this.#to = c.local(i32);
     this.#pointers = c.locals(i32, spec.operands.length);
-    this.#values = c.locals(v128, spec.operands.length + 1);
-    this.#findShared(spec.expr, new Set());
-  }
-
-  #findShared(e: ExprNode, seen: Set<ExprNode>): void {
-    if (e.kind === "input" || e.kind === "const") return;
-    if (seen.has(e)) {
-      if (!this.#shared.has(e)) this.#shared.set(e, this.#c.local(v128));
-      return;
-    }
-    seen.add(e);
-    if (e.kind === "where") this.#findShared(e.c, seen);
-    this.#findShared(e.x, seen);
-    if (e.kind === "binary" || e.kind === "where") this.#findShared(e.y, seen);
+    this.#values = c.locals(v128, spec.operands.length);
   }
 
   /** Address of a table entry at (batch, row), moved to the first column when it runs along the row. */
@@ -141,7 +139,8 @@ class RowEmitter {
 
   emit(): void {
     const c = this.#c;
-    const { operands, out } = this.#spec;
+    const { operands, out, expr } = this.#spec;
+    const math = new SimdMath(c, this.#fma);
     this.#address(0, kindBytes[out]);
     c.set(this.#to);
     operands.forEach(({ kind, along }, i) => {
@@ -149,178 +148,97 @@ class RowEmitter {
       c.set(this.#pointers[i]!);
       if (along) return;
       c.get(this.#pointers[i]!);
-      this.#math.load(kind, 1);
+      math.load(kind, 1);
       const v = this.#values[i]!;
       c.set(v).get(v).get(v).shuffle(0, 0, 0, 0).set(v);
     });
-    this.#emitLoop(4);
-    this.#emitLoop(1);
-  }
-
-  #emitLoop(lanes: 1 | 4): void {
-    const c = this.#c;
-    const { operands, out, fromResult } = this.#spec;
-    whileLeft(c, 4, lanes, () => {
-      this.#ready = new Set();
-      c.get(this.#to);
-      this.#loadInputs(lanes);
-      this.#node(this.#spec.expr);
-      this.#math.store(out, lanes);
-      c.advance(this.#to, lanes * kindBytes[out]);
-      operands.forEach(({ kind, along }, i) => {
-        if (along) c.advance(this.#pointers[i]!, lanes * kindBytes[kind]);
-      });
-      if (fromResult) c.advance(5, 4 * lanes);
-    });
-  }
-
-  #loadInputs(lanes: 1 | 4): void {
-    const c = this.#c;
-    const { operands, fromResult } = this.#spec;
-    operands.forEach(({ kind, along }, i) => {
-      if (!along) return;
-      c.get(this.#pointers[i]!);
-      this.#math.load(kind, lanes);
-      c.set(this.#values[i]!);
-    });
-    if (!fromResult) return;
-    c.get(5);
-    this.#math.load("f32", lanes);
-    c.set(this.#values[operands.length]!);
-  }
-
-  #input(index: number): Local {
-    const { operands, fromResult } = this.#spec;
-    if (!fromResult) return this.#values[index]!;
-    return this.#values[index === 0 ? operands.length : index - 1]!;
-  }
-
-  #node(e: ExprNode): void {
-    const local = this.#shared.get(e);
-    if (local === undefined) {
-      this.#emitNode(e);
-    } else if (this.#ready.has(e)) {
-      this.#c.get(local);
-    } else {
-      this.#emitNode(e);
-      this.#ready.add(e);
-      this.#c.tee(local);
-    }
-  }
-
-  #emitNode(e: ExprNode): void {
-    const c = this.#c;
-    if (e.kind === "input") c.get(this.#input(e.index));
-    else if (e.kind === "const") c.floats(e.value);
-    else if (e.kind === "unary") this.#unary(e.op, e.x);
-    else if (e.kind === "binary") this.#binary(e.op, e.x, e.y);
-    else if (e.kind === "where") {
-      this.#node(e.x);
-      this.#node(e.y);
-      this.#node(e.c);
-      c.op("v128.bitselect");
-    } else {
-      this.#node(e.x);
-      if (e.kind === "cast") c.floats(1).op("v128.and");
-      else {
-        this.#math.narrow(e.dtype);
-        this.#math.widen(e.dtype);
-      }
-    }
-  }
-
-  #binary(op: BinaryOp, x: ExprNode, y: ExprNode): void {
-    if (op === "pow" && y.kind === "const") {
-      this.#power(x, y.value);
+    const left = 4;
+    if (!hasAny(expr, doubtfulOps)) {
+      if (hasAny(expr, longOps)) this.#emitBlocks(false);
+      this.#emitLoops(math, left);
       return;
     }
-    this.#node(x);
-    this.#node(y);
-    this.#c.op(op in boolBinary ? boolBinary[op as "and"] : (`f32x4.${op}` as "f32x4.add"));
+    const some = c.local(i32);
+    c.loop();
+    this.#emitBlocks(true);
+    c.get(left).int(carefulValues).get(left).int(carefulValues).op("i32.lt_s").op("select").set(some);
+    c.get(left).get(some).op("i32.sub").set(left);
+    this.#emitLoops(math, some);
+    c.get(left).branchIf(0).end();
   }
 
-  #power(x: ExprNode, exponent: number): void {
-    const base = this.#kept(x);
-    const square = () => this.#c.get(base).get(base).op("f32x4.mul");
-    if (exponent === 4) square().set(base);
-    if (exponent % 2 === 0) square();
-    else this.#c.get(base);
-    if (exponent === 3) square().op("f32x4.mul");
-  }
-
-  /** Evaluates x into a local that may be read several times. */
-  #kept(x: ExprNode): Local {
-    const local = this.#c.local(v128);
-    this.#node(x);
-    this.#c.set(local);
-    return local;
-  }
-
-  #unary(op: UnaryOp, xNode: ExprNode): void {
+  /** Blocks of vectors in lockstep; with `doubts`, ends at a block that the fast functions do not cover. */
+  #emitBlocks(doubts: boolean): void {
     const c = this.#c;
-    const m = this.#math;
-    const x = this.#kept(xNode);
-    const table: Partial<Record<UnaryOp, () => unknown>> = {
-      sign: () =>
-        c.get(x).floats(0).op("f32x4.gt").floats(1).op("v128.and").get(x).floats(0).op("f32x4.lt").floats(1).op("v128.and").op("f32x4.sub"),
-      square: () => c.get(x).get(x).op("f32x4.mul"),
-      recip: () => c.floats(1).get(x).op("f32x4.div"),
-      rsqrt: () => c.floats(1).get(x).op("f32x4.sqrt").op("f32x4.div"),
-      // The pseudo-maximum keeps NaN when it comes first.
-      relu: () => c.get(x).floats(0).op("f32x4.pmax"),
-      round: () => c.get(x).op("f32x4.nearest"),
-      exp: () => c.get(x).use(() => m.exp()),
-      tanh: () => c.get(x).use(() => m.tanh()),
-      erf: () => c.get(x).use(() => m.erf()),
-      sigmoid: () => c.get(x).use(() => m.sigmoid()),
-      silu: () =>
-        c
-          .get(x)
-          .get(x)
-          .use(() => m.gate()),
-      geluQuick: () =>
-        c
-          .get(x)
-          .floats(1.702)
-          .op("f32x4.mul")
-          .get(x)
-          .use(() => m.gate()),
-      gelu: () => this.#gelu(x),
-      log: () => c.get(x).use(() => m.log()),
-      log2: () => c.get(x).use(() => m.log2()),
-      log1p: () => c.get(x).use(() => this.#more.log1p()),
-      expm1: () => c.get(x).use(() => this.#more.expm1()),
-      softplus: () => c.get(x).use(() => this.#more.softplus()),
-      sin: () => c.get(x).use(() => this.#more.sine(0)),
-      cos: () => c.get(x).use(() => this.#more.sine(1)),
-      tan: () => c.get(x).use(() => this.#more.tan()),
-      not: () => (xNode.type === "bool" ? c.get(x).op("v128.not") : c.get(x).floats(0).op("f32x4.eq")),
-      isNan: () => c.get(x).get(x).op("f32x4.ne"),
-      isInf: () => c.get(x).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.eq"),
-      isFinite: () => c.get(x).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.lt"),
-      geluErf: () => {
-        c.get(x).floats(0.5).op("f32x4.mul").get(x).floats(Math.SQRT1_2).op("f32x4.mul");
-        m.erf();
-        c.floats(1).op("f32x4.add").op("f32x4.mul");
-      },
-    };
-    const special = table[op];
-    if (special) special();
-    else c.get(x).op(`f32x4.${op}` as "f32x4.neg");
+    const count = 4 * blockVectors;
+    whileLeft(c, 4, count, () => {
+      const recordings = [...Array(blockVectors).keys()].map(() => new Recording());
+      const maths = recordings.map((r) => new SimdMath(r, this.#fma, doubts));
+      recordings.forEach((r, at) => void this.#record(r, maths[at]!, at));
+      const block = new Lockstep(c, recordings);
+      block.write(0);
+      if (doubts) {
+        maths.forEach(({ doubt }, i) => {
+          block.push(i, doubt);
+          if (i > 0) c.op("v128.or");
+        });
+        c.op("v128.any_true").branchIf(1);
+      }
+      block.write(1);
+      this.#advance(count);
+    });
   }
 
-  /** tanh-GELU as x · sigmoid(2u), u = √(2/π) (x + 0.044715 x³): the same function without the cancellation of 1 + tanh. */
-  #gelu(x: Local): void {
+  /** Records a vector's work, then its store. */
+  #record(r: Recording, math: SimdMath, at: number): void {
+    const result = r.local(v128);
+    this.#compute(r, math, 4, at);
+    r.set(result);
+    r.mark();
+    r.get(this.#to).get(result);
+    math.store(this.#spec.out, 4, 4 * at * kindBytes[this.#spec.out]);
+  }
+
+  /** Vectors, then single values, of `left` values. */
+  #emitLoops(math: SimdMath, left: Local): void {
     const c = this.#c;
-    const scale = 2 * Math.sqrt(2 / Math.PI);
-    c.get(x)
-      .get(x)
-      .op("f32x4.mul")
-      .floats(0.044715 * scale)
-      .op("f32x4.mul")
-      .floats(scale)
-      .op("f32x4.add");
-    c.get(x).op("f32x4.mul").get(x);
-    this.#math.gate();
+    for (const lanes of [4, 1] as const) {
+      whileLeft(c, left, lanes, () => {
+        c.get(this.#to);
+        this.#compute(c, math, lanes, 0);
+        math.store(this.#spec.out, lanes);
+        this.#advance(lanes);
+      });
+    }
+  }
+
+  #advance(count: number): void {
+    const c = this.#c;
+    const { operands, out, fromResult } = this.#spec;
+    c.advance(this.#to, count * kindBytes[out]);
+    operands.forEach(({ kind, along }, i) => {
+      if (along) c.advance(this.#pointers[i]!, count * kindBytes[kind]);
+    });
+    if (fromResult) c.advance(5, 4 * count);
+  }
+
+  /** Leaves the expression's value for the vector (or value) number `at` from the present place. */
+  #compute(c: Code, math: SimdMath, lanes: 1 | 4, at: number): void {
+    const { operands, fromResult, expr } = this.#spec;
+    const inputs: Local[] = [];
+    if (fromResult) {
+      c.get(5);
+      math.load("f32", lanes, 4 * lanes * at);
+      c.set((inputs[0] = c.local(v128)));
+    }
+    operands.forEach(({ kind, along }, i) => {
+      const input = along ? c.local(v128) : this.#values[i]!;
+      inputs.push(input);
+      if (!along) return;
+      c.get(this.#pointers[i]!);
+      math.load(kind, lanes, lanes * at * kindBytes[kind]);
+      c.set(input);
+    });
+    new Expression(c, math, inputs).emit(expr);
   }
 }

@@ -3,7 +3,7 @@
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
-import { address, loadLanes, loadWords, overVectors, setEnd, spread } from "./loops.ts";
+import { address, loadLanes, loadWords, overLockstep, overVectors, setEnd, spread } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { SimdMath } from "./simd-math.ts";
 
@@ -137,10 +137,11 @@ export function combine(c: Code, sums: readonly Local[], op: "f32x4.add" | "f32x
 export const fillAll = (c: Code, sums: readonly Local[], value: number): void => sums.forEach((s) => void c.floats(value).set(s));
 
 const softmaxRow =
-  (c: Code, math: SimdMath): RowBody =>
+  (c: Code, { fma }: SimdMath): RowBody =>
   (row, to, { columns, layer }) => {
+    const math = new SimdMath(c, fma);
     const tops = c.locals(v128, 4);
-    const [sums, y] = [c.locals(v128, 2), c.local(v128)];
+    const sums = c.locals(v128, 2);
     // A NaN that the maximum skips comes back through the sum.
     fillAll(c, tops, Number.NEGATIVE_INFINITY);
     overVectors(c, columns, 4, (lanes, offset, at, v) => {
@@ -149,32 +150,41 @@ const softmaxRow =
       c.op("f32x4.pmax").set(tops[v]!);
     });
     const top = combine(c, tops, "f32x4.pmax");
-    fillAll(c, sums, 0);
-    overVectors(c, columns, 2, (lanes, offset, at, v) => {
-      loadLanes(c, math, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
-      c.get(top).op("f32x4.sub");
-      math.expFlushed();
-      c.set(y).get(sums[v]!).get(y).op("f32x4.add").set(sums[v]!);
-      address(c, to, offset).get(y);
-      math.store("f32", lanes, at);
-    });
-    const sum = combine(c, sums, "f32x4.add");
-    c.get(layer).if().get(sum);
+    const weights = (visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void) => {
+      const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
+        const own = code === c ? math : new SimdMath(code, fma);
+        loadLanes(code, own, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
+        code.get(top).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
+        own.power(false);
+      };
+      fillAll(c, sums, 0);
+      overLockstep(c, columns, compute, (weight, lanes, offset, at, v) => {
+        const sum = sums[v % 2]!;
+        c.get(sum).get(weight).op("f32x4.add").set(sum);
+        visit(weight, lanes, offset, at);
+      });
+      return combine(c, sums, "f32x4.add");
+    };
+    const each = (from: Local, change: () => void) =>
+      overVectors(c, columns, 4, (lanes, offset, at) => {
+        address(c, to, offset);
+        loadLanes(c, math, from, offset, lanes, 0, at);
+        change();
+        math.store("f32", lanes, at);
+      });
+    c.get(layer).if();
+    const all = weights(() => {});
+    c.get(all);
     math.log();
-    c.set(sum);
-    overVectors(c, columns, 4, (lanes, offset, at) => {
-      address(c, to, offset);
-      loadLanes(c, math, row, offset, lanes, 0, at);
-      c.get(top).op("f32x4.sub").get(sum).op("f32x4.sub");
+    c.set(all);
+    each(row, () => void c.get(top).op("f32x4.sub").get(all).op("f32x4.sub"));
+    c.else();
+    const sum = weights((weight, lanes, offset, at) => {
+      address(c, to, offset).get(weight);
       math.store("f32", lanes, at);
     });
-    c.else().floats(1).get(sum).op("f32x4.div").set(sum);
-    overVectors(c, columns, 4, (lanes, offset, at) => {
-      address(c, to, offset);
-      loadLanes(c, math, to, offset, lanes, 0, at);
-      c.get(sum).op("f32x4.mul");
-      math.store("f32", lanes, at);
-    });
+    c.floats(1).get(sum).op("f32x4.div").set(sum);
+    each(to, () => void c.get(sum).op("f32x4.mul"));
     c.end();
   };
 

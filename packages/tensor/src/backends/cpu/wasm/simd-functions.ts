@@ -9,6 +9,17 @@ const quarterTurn = { high: 1.5707963109016418, rest: 1.5893254773528196e-8 } as
 /** (eˣ - 1 - x) / x², (sin x - x) / x³ and (cos x - 1 + x²/2) / x⁴ of x², highest power first. */
 const expm1Tail = [0.001388251648269765, 0.008366547127519386, 0.04166720071139151, 0.16666543424308547, 0.4999999814962048];
 const sinTail = [-0.00019516655805635125, 0.008332173543136812, -0.1666665487347662];
+/** (sin x - x) / x³ of x² up to a quarter turn either way; by the last bits of the third, the sine of a quarter turn is 1 and none is greater. */
+const halfTurnTail = (fma: boolean) => [
+  2.6057207378471503e-6,
+  -0.0001980958040803671,
+  fma ? 0.008333065547049046 : 0.00833306647837162,
+  -0.16666659712791443,
+];
+/** π in parts of 8, 11 and 12 bits and a rest: whole numbers of half turns up to the limit multiply all but the rest exactly. */
+const halfTurn = [3.140625, 9.675025939941406e-4, 1.5099067240953445e-07, 5.126688303189038e-12] as const;
+/** Largest argument that is reduced so, as float and by its bits. */
+const fastAngleLimit = 0x46480000;
 const cosTail = [2.4432413002432322e-5, -0.0013887309866807002, 0.04166664555447341];
 
 /** Emits the functions into one body. */
@@ -60,8 +71,40 @@ export class SimdFunctions {
 
   /** x → sin x (`turns` 0) or cos x (`turns` 1). Sets word -1 before the operand table (parameter 0) where x is beyond the limit. */
   sine(turns: 0 | 1): void {
+    if (this.#math.doubts) {
+      this.#fastSine(turns);
+      return;
+    }
     this.#reduce();
     this.#quadrant(turns);
+  }
+
+  /** As `sine`, in f32 throughout: x is a whole number n of half turns (for cosines n + ½) and r; the sign follows from n. */
+  #fastSine(turns: 0 | 1): void {
+    const c = this.#c;
+    const [x, r] = [this.#x, this.#y];
+    const [t, n, square] = c.locals(v128, 3) as [Local, Local, Local];
+    const shift = 1.5 * 2 ** 23 + turns;
+    c.tee(x).ints(0x7fffffff).op("v128.and").ints(fastAngleLimit).op("i32x4.gt_s");
+    this.#math.suspect();
+    c.get(x)
+      .floats(1 / Math.PI)
+      .floats(turns === 0 ? shift : -0.5);
+    this.#math.madd();
+    if (turns === 1) c.floats(shift).op("f32x4.add");
+    c.tee(t).floats(shift).op("f32x4.sub");
+    if (turns === 1) c.floats(0.5).op("f32x4.add");
+    c.set(n).get(x).set(r);
+    for (const part of halfTurn) {
+      c.get(n).floats(-part).get(r);
+      this.#math.madd();
+      c.set(r);
+    }
+    c.get(r).get(r).op("f32x4.mul").set(square);
+    this.#math.polynomial(halfTurnTail(this.#math.fma), square);
+    c.get(square).op("f32x4.mul").get(r).get(r);
+    this.#math.madd();
+    c.get(t).int(31).op("i32x4.shl").op("v128.xor");
   }
 
   /** x → tan x. */
@@ -79,8 +122,9 @@ export class SimdFunctions {
     this.#angles ??= { n: c.local(v128), r: c.local(v128), half: c.local(v128) };
     const { n, r, half } = this.#angles;
     const x = this.#x;
-    c.tee(x).op("f32x4.abs").floats(angleLimit).op("f32x4.gt").op("v128.any_true").if();
-    c.get(0).int(4).op("i32.sub").int(1).memory("i32.store").end();
+    c.tee(x).op("f32x4.abs").floats(angleLimit).op("f32x4.gt");
+    if (this.#math.doubts) this.#math.suspect();
+    else c.op("v128.any_true").if().get(0).int(4).op("i32.sub").int(1).memory("i32.store").end();
     for (const low of [true, false]) {
       c.get(x);
       if (!low) c.get(x).shuffle(2, 3, 0, 1);

@@ -13,6 +13,14 @@ const roundingShift = 1.5 * 2 ** 23;
 const expTwice = [1.3814540070231796e-3, 8.368745108259634e-3, 4.166839078565158e-2, 0.16666520399049528, 0.4999999343211922, 1, 1].map(
   (k) => 2 * k,
 );
+/** (eʳ - 1 - r) / r² */
+const expTail = [0.00831250124779515, 0.04189033145151183, 0.1666711538912417, 0.49999230309670606];
+/** (2ᶠ - 1) / f */
+const powerTail = [0.0013264659022909954, 0.009671565806525062, 0.055507343868296546, 0.24022241273600506, 0.6931469769918571];
+/** ln 2 in two parts, the first of which any exponent multiplies exactly. */
+const ln2 = { high: 0.693359375, rest: -2.1219444e-4 } as const;
+/** 2 (artanh s - s) / s³ of s² */
+const artanhTail = [0.29873073247377047, 0.3997749558026943, 0.6666677671704666];
 /** (ln(1 + f) - f + f²/2) / f³ */
 const logTail = [
   0.06746641873149076, -0.1167565218559023, 0.11888161836500319, -0.12405588832177919, 0.14219552412199213, -0.16667995860611154,
@@ -33,19 +41,35 @@ const erfBottom = [-1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203
 /** Emits float functions into one function body; keeps a few scratch locals there. */
 export class SimdMath {
   readonly #c: Code;
-  readonly #fma: boolean;
+  readonly fma: boolean;
   readonly #temps: Local[];
+  readonly #kept: Local;
+  /** Whether functions may leave seldom arguments out; then `doubt` tells where they did. */
+  readonly doubts: boolean;
+  /** Lanes (all bits set) whose results are wrong. */
+  readonly doubt: Local;
+  #doubted = false;
 
   /** `fma`: relaxed multiply-add is available. */
-  constructor(c: Code, fma: boolean) {
+  constructor(c: Code, fma: boolean, doubts = false) {
     this.#c = c;
-    this.#fma = fma;
+    this.fma = fma;
     this.#temps = c.locals(v128, 5);
+    this.#kept = c.local(v128);
+    this.doubts = doubts;
+    this.doubt = c.local(v128);
+  }
+
+  /** Lanes on the stack → added to the doubtful ones. */
+  suspect(): void {
+    if (this.#doubted) this.#c.get(this.doubt).op("v128.or");
+    this.#c.set(this.doubt);
+    this.#doubted = true;
   }
 
   /** a, b, c on the stack → a · b + c. */
   madd(): void {
-    if (this.#fma) {
+    if (this.fma) {
       this.#c.op("f32x4.relaxed_madd");
       return;
     }
@@ -115,9 +139,46 @@ export class SimdMath {
     c.get(this.#temps[1]!).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
   }
 
+  /**
+   * y → 2ʸ, where results below 2⁻¹²⁶ become less, at last 0; NaN stays, overflow is infinity. `most`: whether y may be above 127.
+   * The product of y and its rounding to a whole number lose |y| · 2⁻²⁵ of the result's precision.
+   */
+  power(most = true): void {
+    const c = this.#c;
+    const [y, t, f] = this.#temps as [Local, Local, Local];
+    // The pseudo-minimum keeps NaN when it comes first.
+    if (most) c.floats(128).op("f32x4.pmin");
+    c.floats(-127).op("f32x4.pmax").tee(y).floats(roundingShift).op("f32x4.add").set(t);
+    c.get(y).get(t).floats(roundingShift).op("f32x4.sub").op("f32x4.sub").set(f);
+    this.polynomial([...powerTail, 1], f);
+    c.get(t).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+  }
+
+  /** x → eˣ where neither it nor its exponent leave the normal numbers. */
+  #fastExp(): void {
+    const c = this.#c;
+    const [x, t, n] = this.#temps as [Local, Local, Local];
+    c.tee(x).ints(0x7fffffff).op("v128.and").ints(0x42ae999a).op("i32x4.gt_s");
+    this.suspect();
+    c.get(x).floats(Math.LOG2E).floats(roundingShift);
+    this.madd();
+    c.tee(t).floats(roundingShift).op("f32x4.sub").set(n);
+    for (const part of [ln2.high, ln2.rest]) {
+      c.get(n).floats(-part).get(x);
+      this.madd();
+      c.set(x);
+    }
+    this.polynomial([...expTail, 1, 1], x);
+    c.get(t).int(23).op("i32x4.shl").op("i32x4.add");
+  }
+
   /** x → eˣ, over the whole range: NaN stays, overflow is infinity, underflow gradual. */
   exp(): void {
     const c = this.#c;
+    if (this.doubts) {
+      this.#fastExp();
+      return;
+    }
     const [half, t] = this.#temps as [Local, Local];
     c.floats(89).op("f32x4.pmin").floats(-104.5).op("f32x4.pmax");
     this.#expParts();
@@ -129,8 +190,16 @@ export class SimdMath {
 
   /** x → ln x: NaN below 0, -inf at 0, over subnormal numbers too. */
   log(): void {
-    this.#logParts();
     const c = this.#c;
+    if (this.doubts) {
+      this.#fastLogParts();
+      const [f, e] = this.#temps as [Local, Local];
+      c.get(e).floats(ln2.rest).op("f32x4.mul").op("f32x4.sub").set(this.#temps[2]!);
+      c.get(f).get(this.#temps[2]!).op("f32x4.sub").set(f).get(e).floats(ln2.high).get(f);
+      this.madd();
+      return;
+    }
+    this.#logParts();
     const [, e] = this.#temps as [Local, Local];
     // e ln 2 in two parts, the small one first.
     c.get(e).floats(-2.1219444e-4).op("f32x4.mul").op("f32x4.add").get(this.#temps[0]!).op("f32x4.add");
@@ -140,15 +209,32 @@ export class SimdMath {
 
   /** x → log₂ x. */
   log2(): void {
-    this.#logParts();
     const c = this.#c;
+    if (this.doubts) {
+      this.#fastLogParts();
+      c.op("f32x4.neg");
+    } else this.#logParts();
     const [f, e, y] = this.#temps as [Local, Local, Local];
     c.set(y);
     // log2(e) - 1 is multiplied apart from 1: the sum keeps the bits that a product would round away.
     const more = Math.LOG2E - 1;
     c.get(y).floats(more).op("f32x4.mul").get(f).floats(more).op("f32x4.mul").op("f32x4.add").get(y).op("f32x4.add");
     c.get(f).op("f32x4.add").get(e).op("f32x4.add");
-    this.#logEnds();
+    if (!this.doubts) this.#logEnds();
+  }
+
+  /** Normal positive x → f - ln(1 + f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f and e stay in scratch 0 and 1. ln(1 + f) is 2 artanh(f / (2 + f)). */
+  #fastLogParts(): void {
+    const c = this.#c;
+    const [f, e, s, square, x] = this.#temps as [Local, Local, Local, Local, Local];
+    c.tee(x).ints(0x7f800000).op("i32x4.add").ints(0xfeffffff).op("i32x4.gt_s");
+    this.suspect();
+    c.get(x).ints(0x3f3504f3).op("i32x4.sub").tee(e).ints(0x7fffff).op("v128.and").ints(0x3f3504f3).op("i32x4.add");
+    c.floats(1).op("f32x4.sub").set(f).get(e).int(23).op("i32x4.shr_s").op("f32x4.convert_i32x4_s").set(e);
+    c.get(f).get(f).floats(2).op("f32x4.add").op("f32x4.div").tee(s).get(s).op("f32x4.mul").set(square);
+    c.get(s).get(f);
+    this.polynomial(artanhTail, square);
+    c.get(square).op("f32x4.mul").op("f32x4.sub").op("f32x4.mul");
   }
 
   /** x → (ln(1 + f) - f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f, e and x stay in scratch 0, 1 and 3. */
@@ -188,18 +274,17 @@ export class SimdMath {
   sigmoid(): void {
     const c = this.#c;
     const x = this.#temps[3]!;
-    c.op("f32x4.neg");
-    this.expFlushed();
+    c.floats(-Math.LOG2E).op("f32x4.mul");
+    this.power();
     c.floats(1).op("f32x4.add").set(x).floats(1).get(x).op("f32x4.div");
   }
 
-  /** u, x on the stack → x / (1 + e⁻ᵘ). */
+  /** y, x on the stack → x / (1 + 2ʸ). */
   gate(): void {
     const c = this.#c;
-    const x = this.#temps[3]!;
-    c.set(x).op("f32x4.neg");
-    this.expFlushed();
-    const sum = this.#temps[4]!;
+    const [x, sum] = [this.#kept, this.#temps[4]!];
+    c.set(x);
+    this.power();
     c.floats(1).op("f32x4.add").set(sum).get(x).get(sum).op("f32x4.div");
   }
 
