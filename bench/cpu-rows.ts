@@ -42,6 +42,8 @@ interface Case {
 const [rows, columns] = [4096, 1024];
 const size = rows * columns;
 const [x, y, other] = [view([rows, columns]), view([rows, columns]), view([rows, columns])];
+const positive = view([rows, columns]);
+kernels.map(positive, { inputs: [x] }, { expr: unaryNode("exp", inputNode(0, "f32")) });
 const [weight, half, narrow] = [view([columns]), view([columns], "bf16"), view([rows, columns], "bf16")];
 const input = inputNode(0, "f32");
 const copy: Case = { name: "copy", bytes: 8 * size, run: () => kernels.copy(y, { x }, {}) };
@@ -51,7 +53,7 @@ function mapCases(): Case[] {
   const unary = (op: UnaryOp): Case => ({
     name: op,
     bytes: 8 * size,
-    run: () => kernels.map(y, { inputs: [x] }, { expr: unaryNode(op, input) }),
+    run: () => kernels.map(y, { inputs: [op === "log" ? positive : x] }, { expr: unaryNode(op, input) }),
   });
   const cast = (name: string, out: View, from: View): Case => ({
     name,

@@ -1,5 +1,5 @@
-# Minimax coefficients of the vector functions in packages/tensor/src/backends/cpu/wasm/simd-math.ts (highest power first, with the
-# largest weighted error). Lawson's iteration on Chebyshev nodes; needs numpy only. Run: python tools/reference/simd_polynomials.py
+# Minimax coefficients of the vector functions in packages/tensor/src/backends/cpu/wasm/simd-math.ts and simd-functions.ts (highest
+# power first, with the largest weighted error). Lawson's iteration on Chebyshev nodes; needs numpy only. Run: python tools/reference/simd_polynomials.py
 import numpy as np
 
 
@@ -45,8 +45,25 @@ def cos_tail(z):
     return np.where(z < 1e-1, series, (np.cos(np.sqrt(z)) - 1 + z / 2) / np.where(z == 0, 1, z * z))
 
 
+def power_tail(f):
+    """(2^f - 1) / f"""
+    return np.where(np.abs(f) < 1e-5, np.log(2) + np.log(2) ** 2 * f / 2, np.expm1(f * np.log(2)) / np.where(f == 0, 1, f))
+
+
+def artanh_tail(z):
+    """2 (artanh s - s) / s^3 of z = s^2"""
+    s = np.sqrt(z)
+    return np.where(z < 1e-6, 2 / 3 + 2 * z / 5, 2 * (np.arctanh(s) - s) / np.where(s == 0, 1, s**3))
+
+
 eighth_turn = (np.pi / 4 * 1.001) ** 2
+quarter_turn = (np.pi / 2 * 1.0002) ** 2
+artanh_end = (((np.sqrt(2) - 1) / (np.sqrt(2) + 1)) ** 2) * 1.001
 fits = {
+    "exp, fast": (exp_tail, lambda r: r * r / np.exp(r), -half_octave, half_octave, 3),
+    "power": (power_tail, lambda f: np.abs(f / np.exp2(f)), -0.50025, 0.50025, 4),
+    "artanh": (artanh_tail, lambda z: z / 2, 1e-12, artanh_end, 2),
+    "sin to a quarter turn": (sin_tail, lambda z: z * np.sqrt(z) / np.sin(np.sqrt(z)), 1e-9, quarter_turn, 3),
     "exp": (exp_tail, lambda r: r * r / np.exp(r), -half_octave, half_octave, 4),
     "expm1": (exp_tail, lambda r: np.abs(r * r / np.expm1(r)), -half_octave, half_octave, 4),
     "log": (log_tail, lambda f: np.abs(f**3 / np.log1p(f)), np.sqrt(0.5) - 1, np.sqrt(2) - 1, 8),

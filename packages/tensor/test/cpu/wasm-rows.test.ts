@@ -183,6 +183,22 @@ describe("functions", () => {
     for (const op of ["log", "log2", "log1p", "expm1", "softplus", "exp", "relu"] as const) await run(special, op);
   });
 
+  it("seldom arguments among ordinary ones", async () => {
+    const seldom = [Number.NaN, Infinity, -Infinity, 0, -90, 100, 1e-40, -1, 1e6];
+    const mixed = Array.from({ length: 1003 }, (_, i) => (i % 37 === 5 && i % 300 < 150 ? seldom[(i / 37) & 7]! : 0.01 + (i % 61) / 7));
+    for (const op of ["exp", "log", "log2", "log1p", "softplus", "silu", "gelu"] as const) await run(mixed, op);
+    const angles = mixed.map((v) => (v === Infinity || v === -Infinity ? 1e6 : v));
+    for (const op of ["sin", "cos", "tan"] as const) await run(angles, op);
+    for (const [op, at] of [
+      ["cos", 0],
+      ["sin", Math.PI / 2],
+    ] as const) {
+      const out = labs[1].out([16]);
+      labs[1].backend.kernels.map(out, { inputs: [labs[1].view([16], Array(16).fill(at))] }, { expr: unaryNode(op, first) });
+      expect(await labs[1].numbers(out)).toEqual(Array(16).fill(1));
+    }
+  });
+
   it("angles beyond the generated reduction are left to the plain loops", async () => {
     const numbers = [1, 2, 3e9, -4e20, Infinity, Number.NaN, 5];
     const [plain, fast] = labs;

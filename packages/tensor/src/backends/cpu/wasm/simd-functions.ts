@@ -9,7 +9,7 @@ const quarterTurn = { high: 1.5707963109016418, rest: 1.5893254773528196e-8 } as
 /** (eˣ - 1 - x) / x², (sin x - x) / x³ and (cos x - 1 + x²/2) / x⁴ of x², highest power first. */
 const expm1Tail = [0.001388251648269765, 0.008366547127519386, 0.04166720071139151, 0.16666543424308547, 0.4999999814962048];
 const sinTail = [-0.00019516655805635125, 0.008332173543136812, -0.1666665487347662];
-/** (sin x - x) / x³ of x² up to a quarter turn either way; by the last bits of the third, the sine of a quarter turn is 1 and none is greater. */
+/** (sin x - x) / x³ of x² up to a quarter turn either way; the last bits are such that the sine of a quarter turn is 1 and none is greater. */
 const halfTurnTail = (fma: boolean) => [
   2.6057207378471503e-6,
   -0.0001980958040803671,
@@ -17,7 +17,7 @@ const halfTurnTail = (fma: boolean) => [
   -0.16666659712791443,
 ];
 /** π in parts of 8, 11 and 12 bits and a rest: whole numbers of half turns up to the limit multiply all but the rest exactly. */
-const halfTurn = [3.140625, 9.675025939941406e-4, 1.5099067240953445e-07, 5.126688303189038e-12] as const;
+const halfTurn = [3.140625, 9.675025939941406e-4, 1.5099067240953445e-7, 5.126688303189038e-12] as const;
 /** Largest argument that is reduced so, as float and by its bits. */
 const fastAngleLimit = 0x46480000;
 const cosTail = [2.4432413002432322e-5, -0.0013887309866807002, 0.04166664555447341];
