@@ -48,10 +48,7 @@ interface Task {
   /** Pushes the address of an area of this thread's scratch. */
   readonly area: (offset: number) => Code;
   /** First query, number of queries, keys they may see, first key and number of keys of the block, first query of the panel within the block. */
-  readonly at: Record<
-    "batch" | "head" | "i0" | "rows" | "limit" | "j0" | "keys" | "p" | "sums" | "stats" | "tallKeys" | "tallValues",
-    Local
-  >;
+  readonly at: Record<"batch" | "head" | "i0" | "rows" | "limit" | "j0" | "keys" | "p" | "sums" | "stats" | "tallValues", Local>;
 }
 
 /** Emits the export `attention`. */
@@ -59,7 +56,7 @@ export function emitAttention(module: Module, parts: MatrixParts, flavour: Flavo
   const functions = { hide: emitHide(module, flavour), mask: emitMask(module, flavour), weights: emitWeights(module, flavour) };
   const finishPanel = emitFinishPanel(module, flavour);
   const c = module.func("attention", [i32, i32, i32]);
-  const names = ["batch", "head", "i0", "rows", "limit", "j0", "keys", "p", "sums", "stats", "tallKeys", "tallValues"] as const;
+  const names = ["batch", "head", "i0", "rows", "limit", "j0", "keys", "p", "sums", "stats", "tallValues"] as const;
   const at = Object.fromEntries(names.map((name) => [name, c.local(i32)])) as Task["at"];
   const w = loadWords(c, attentionArgs) as Task["w"];
   const task: Task = { c, w, parts, flavour, area: (offset) => c.get(2).int(offset).op("i32.add"), at };
@@ -146,14 +143,13 @@ function emitPackQueries(task: Task): void {
 
 /** Packs a block of keys by rows, and its values transposed. */
 function emitPackKeys(task: Task): void {
-  const { c, w, at, parts, flavour } = task;
+  const { c, w, at, parts } = task;
   c.get(w.kMode).get(w.k).get(w.kRow).get(at.j0).get(at.keys).int(0).get(w.width);
   area(task, scratch.wide);
   area(task, areas.keys).call(parts.packRows);
   c.get(w.vMode).int(across).op("i32.add").get(w.v).get(w.vRow).int(0).get(w.valueWidth).get(at.j0).get(at.keys);
   area(task, scratch.wide);
   area(task, areas.values).call(parts.packRows);
-  pushUp(c, at.keys, flavour.tileRows).set(at.tallKeys);
 }
 
 /** A loop over the panels of queries, with the addresses of their statistics and value sums. */
@@ -177,19 +173,22 @@ function eachPanel({ c, at, flavour, area: place }: Task, body: () => void): voi
 function emitPanel(task: Task, { hide, mask, weights }: Record<"hide" | "mask" | "weights", Code>): void {
   const { c, w, at, parts, flavour } = task;
   const lanes = 4 * flavour.tileVectors;
-  const ahead = c.local(i32);
+  const [ahead, seen, bound] = c.locals(i32, 3) as [Local, Local, Local];
   // Keys up to this one are seen by the panel's first query.
   c.get(at.i0).get(at.p).op("i32.add").get(at.j0).op("i32.sub").set(ahead);
   c.get(w.causal).op("i32.eqz").get(ahead).int(-lanes).op("i32.gt_s").op("i32.or").if();
-  c.get(at.tallKeys).int(lanes).get(w.width);
+  // Keys that any query of the panel sees.
+  c.get(at.keys).set(seen).get(w.causal).if().get(ahead).int(lanes).op("i32.add").set(bound);
+  pushSmaller(c, at.keys, bound).set(seen).end();
+  pushUp(c, seen, flavour.tileRows).int(lanes).get(w.width);
   area(task, areas.keys);
   area(task, areas.queries).get(at.p).get(w.width).op("i32.mul").int(2).op("i32.shl").op("i32.add");
   area(task, areas.scores)
     .int(4 * lanes)
     .int(0);
-  area(task, scratch.tile).call(parts.panels);
+  area(task, scratch.tile).get(w.width).call(parts.panels);
   c.get(w.maskBytes).if();
-  area(task, areas.scores).get(at.keys).get(at.rows).get(at.p).op("i32.sub");
+  area(task, areas.scores).get(seen).get(at.rows).get(at.p).op("i32.sub");
   c.get(w.mask)
     .get(at.i0)
     .get(at.p)
@@ -203,17 +202,17 @@ function emitPanel(task: Task, { hide, mask, weights }: Record<"hide" | "mask" |
     .op("i32.add");
   c.get(w.maskRow).get(w.maskStep).get(w.maskBytes).get(w.scale).call(mask).end();
   c.get(w.causal).if();
-  area(task, areas.scores).get(at.keys).get(ahead).call(hide).end();
-  area(task, areas.scores).get(at.keys).get(at.stats).get(w.scale).op("f32.reinterpret_i32").float(Math.LOG2E).op("f32.mul");
+  area(task, areas.scores).get(seen).get(ahead).call(hide).end();
+  area(task, areas.scores).get(seen).get(at.stats).get(w.scale).op("f32.reinterpret_i32").float(Math.LOG2E).op("f32.mul");
   c.float(Math.LOG2E).get(w.maskBytes).op("i32.eqz").op("select").op("i32.reinterpret_f32").get(at.sums);
   c.get(at.tallValues).int(0).get(at.j0).op("select").call(weights);
-  c.get(at.tallValues).int(lanes).get(at.keys);
+  c.get(at.tallValues).int(lanes).get(seen);
   area(task, areas.values);
   area(task, areas.scores)
     .get(at.sums)
     .int(4 * lanes)
     .get(at.j0);
-  area(task, scratch.tile).call(parts.panels).end();
+  area(task, scratch.tile).get(at.keys).call(parts.panels).end();
 }
 
 /**

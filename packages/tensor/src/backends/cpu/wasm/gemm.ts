@@ -31,7 +31,7 @@ export const gemmArgs = [
 
 /** Functions other kernels build on. */
 export interface MatrixParts {
-  /** panels(mc, nc, kc, packedA, packedB, c, bytes per row of c, accumulate, tile): c = or += a · b. */
+  /** panels(mc, nc, kc, packedA, packedB, c, bytes per row of c, accumulate, tile, depth of packedA): c = or += a · b. */
   readonly panels: Code;
   /** Packs a row operand: (mode, address, step, first line, lines, first k, kc, wide, to). */
   readonly packRows: Code;
@@ -220,7 +220,7 @@ function emitRowBlocks({ c, w, at, area, parts }: Task, finish: number): void {
     area(scratch.packedA);
     area(scratch.packedB);
     c.get(to).get(at.step).get(at.pc).int(0).op("i32.gt_s");
-    area(scratch.tile).call(parts.panels);
+    area(scratch.tile).get(at.kc).call(parts.panels);
     c.get(w.slot).int(0).op("i32.ne").get(at.pc).get(at.kc).op("i32.add").get(w.k).op("i32.ge_s").op("i32.and").if();
     c.forLess(row, mc, 1, () => {
       c.get(w.table).get(at.batch).get(at.i0).get(ic).op("i32.add").get(row).op("i32.add");

@@ -6,10 +6,13 @@ export function pushRest(c: Code, total: Local, start: Local, block: Local, to: 
   c.get(total).get(start).op("i32.sub").tee(to).get(block).get(to).get(block).op("i32.lt_s").op("select").set(to);
 }
 
-/** panels(mc, nc, kc, packed a, packed b, c, bytes per row of c, accumulate, scratch tile): all tiles of a block; edges pass through the scratch tile. */
+/**
+ * panels(mc, nc, kc, packed a, packed b, c, bytes per row of c, accumulate, scratch tile, depth): all tiles of a block; edges pass through the
+ * scratch tile. `depth` is what a was packed with, of which the first kc are used.
+ */
 export function emitPanels(module: Module, micro: Code, mr: number, nr: number): Code {
-  const c = module.func(undefined, new Array(9).fill(i32));
-  const [mc, nc, kc, packedA, packedB, to, step, accumulate, tile] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+  const c = module.func(undefined, new Array(10).fill(i32));
+  const [mc, nc, kc, packedA, packedB, to, step, accumulate, tile, depth] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
   const [i, j, a, b, ci, cj, height, width] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
   const corner = emitCorner(module);
   const [tileRows, tileColumns] = c.locals(i32, 2) as [Local, Local];
@@ -40,7 +43,7 @@ export function emitPanels(module: Module, micro: Code, mr: number, nr: number):
         .call(corner);
       c.end();
       c.get(a)
-        .get(kc)
+        .get(depth)
         .int(4 * mr)
         .op("i32.mul")
         .op("i32.add")
