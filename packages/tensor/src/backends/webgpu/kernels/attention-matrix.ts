@@ -82,9 +82,11 @@ const left = (p: Plan): string => `subgroup_matrix_left<${p.input}, ${p.k}, ${p.
 const right = (p: Plan): string => `subgroup_matrix_right<${p.input}, ${p.n}, ${p.k}>`;
 const result = (p: Plan): string => `subgroup_matrix_result<f32, ${p.n}, ${p.m}>`;
 
-/** Repeats statements `n` times with an index: as a loop, or written out. */
-const repeat = (p: Plan, name: string, n: number, body: (i: string) => string): string =>
-  p.loops ? `for (var ${name} = 0u; ${name} < ${n}u; ${name}++) { ${body(name)} }` : times(n, (i) => `{ ${body(`${i}u`)} }`).join("\n    ");
+/** Repeats statements `n` times with an index: as a loop, or written out; `between` stands between the turns. */
+const repeat = (p: Plan, name: string, n: number, body: (i: string) => string, between = ""): string =>
+  p.loops
+    ? `for (var ${name} = 0u; ${name} < ${n}u; ${name}++) { ${body(name)} ${between} }`
+    : times(n, (i) => `{ ${body(`${i}u`)} }`).join(`\n    ${between}`);
 
 function matrixSpec(p: Plan, traits: DeviceTraits, text: AttentionText): ProgramSpec {
   const { input } = p;
@@ -180,8 +182,7 @@ function matrixBody(p: Plan): string {
   ${times(Math.log2(p.lanes / own), (s) => `sum += subgroupShuffleXor(sum, ${2 ** s}u);`).join(" ")}
   workgroupBarrier();
   if (turn == 0u) { factors[row] = select(up(2u) / sum, 0.0, sum == 0.0); }
-  workgroupBarrier();
-  ${repeat(p, "n", columns, (n) => storeColumns(p, n))}`;
+  ${repeat(p, "n", columns, (n) => storeColumns(p, n), "workgroupBarrier();")}`;
 }
 
 /** q goes through staging memory, as many rows at a time as it holds. */
@@ -199,7 +200,7 @@ function loadQueries(p: Plan, depths: number): string {
   return `var q_part: array<${left(p)}, ${depths}>;
   ${times(
     passes,
-    (pass) => `workgroupBarrier();
+    (pass) => `${pass > 0 ? "workgroupBarrier();" : ""}
   ${stageRows(p, "q", "qb", rows, `i0 + ${pass * rows}u`, "p.l", 0)}
   workgroupBarrier();
   ${passes > 1 ? `if (group / ${rows}u == ${pass}u) { ${load(pass)} }` : load(pass)}`,
@@ -260,8 +261,8 @@ function rescale(p: Plan, columns: number): string {
       workgroupBarrier();
       for (var e = lane; e < ${size}u; e += ${p.lanes}u) { scores[sid * ${size}u + e] *= factors[group + e / ${p.n}u]; }
       workgroupBarrier();
-      o[${n}] = subgroupMatrixLoad<${result(p)}, row_major>(&scores, sid * ${size}u, ${p.n}u);
-      workgroupBarrier();`,
+      o[${n}] = subgroupMatrixLoad<${result(p)}, row_major>(&scores, sid * ${size}u, ${p.n}u);`,
+    "workgroupBarrier();",
   );
 }
 
@@ -281,6 +282,5 @@ function storeColumns(p: Plan, n: string): string {
       let r = group + e / ${quads}u; let at = sid * ${size}u + e * 4u;
       let v = vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]) * factors[r];
       if (i0 + r < p.l) { put4(ob, i0 + r, part * ${p.valueWidth / p.split / 4}u + ${n} * ${quads}u + e % ${quads}u, v); }
-    }
-    workgroupBarrier();`;
+    }`;
 }

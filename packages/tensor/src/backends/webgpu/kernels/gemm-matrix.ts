@@ -148,7 +148,7 @@ function matrixBody(tile: Tile, lanes: number, a: MatrixSource, b: MatrixSource,
     workgroupBarrier();
     ${multiply(tile, fragments)}
   ${end} }
-  ${fragments.map(([i, j]) => storeFragment(tile, lanes, i, j, finish)).join("\n  ")}`;
+  ${fragments.map(([i, j]) => storeFragment(tile, lanes, i, j, finish)).join("\n  workgroupBarrier();\n  ")}`;
 }
 
 /** Statements that stage an operand's rows x depth as [row][k], zero beyond the operand. */
@@ -218,6 +218,5 @@ function storeFragment(tile: Tile, lanes: number, i: number, j: number, finish: 
     let row = r0 + down + ${i * m}u + t / ${n / 4}u; let column = c0 + across + ${j * n}u + (t % ${n / 4}u) * 4u;
     let value = ss[sid * ${quads}u + t]${unscale};
     ${storeRow(finish, "row", "column", "value")}
-  }
-  workgroupBarrier();`;
+  }`;
 }
