@@ -75,7 +75,6 @@ describe("attention", () => {
     const pair = await Pair.open(options);
     await attend(pair, cases[name]!);
     pair.close();
-    // Where 512 columns do not fit the memory, tiles do.
-    expect([...ran].filter((l) => l.startsWith("attention")).join()).toMatch(/^attention \d+ matrix|^attention 512 tiled/);
+    expect([...ran].filter((l) => l.startsWith("attention")).join()).toMatch(/^attention \d+ matrix/);
   });
 });

@@ -1,0 +1,62 @@
+// Kernels of every vendor that need more workgroup memory than Dawn's null adapter has compile: attention of heads of 512, and the deepest and
+// buffered tiles of products.
+import { expect, it } from "vitest";
+import type { View } from "../../src/backends/backend.ts";
+import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { productClasses } from "../../src/backends/webgpu/tuning.ts";
+import { bytesOf, type DType } from "../../src/dtype.ts";
+import { contiguousLayout, type Layout, permuteLayout } from "../../src/layout.ts";
+import { sizeOf } from "../../src/shape.ts";
+import { matrixVariants, vendorNames, vendors } from "../simulator/vendors.ts";
+import { compileOnly } from "./compile-only.ts";
+
+const view = (backend: WebGpuBackend, shape: readonly number[], dtype: DType, change: (l: Layout) => Layout = (l) => l): View => ({
+  buffer: backend.allocate(Math.max(1, bytesOf(dtype, sizeOf(shape))), "t"),
+  dtype,
+  layout: change(contiguousLayout(shape)),
+});
+const swap = (l: Layout): Layout => permuteLayout(l, [1, 0]);
+const labelsOf = (backend: WebGpuBackend): string[] => backend.sources().map((s) => s.label);
+
+it.each(vendorNames)("%s", { timeout: 120_000 }, async (name) => {
+  const { matrix, workgroupBytes } = vendors[name];
+  const { gpu, problems } = await compileOnly(workgroupBytes);
+  const options: WebGpuOptions = { gpu, matrix, tier: "matrix", software: false };
+  const plain = await createWebGpuBackend(options);
+  for (const width of [128, 512]) {
+    const q = view(plain, [1, 1, 70, width], "bf16");
+    plain.kernels.attention(view(plain, [1, 1, 70, width], "bf16"), { q, k: q, v: q }, { scale: 1, causal: false });
+  }
+  const { adapterName } = plain.capabilities;
+  const wide = labelsOf(plain).filter((l) => l.startsWith("attention 512"));
+  expect(wide).toEqual([`attention 512 matrix ${matrix.m}x${matrix.n}x${matrix.k}`]);
+  for (const variant of matrixVariants) {
+    const variants = Object.fromEntries(productClasses.map((c) => [c, variant]));
+    const backend = await createWebGpuBackend({ ...options, tuning: [{ adapter: adapterName, tier: "matrix", variants }] });
+    for (const [da, db] of [
+      ["f16", "f16"],
+      ["f32", "q8_0"],
+    ] as const)
+      backend.kernels.matmul(
+        view(backend, [256, 256], "f32"),
+        { a: view(backend, [256, 256], da), b: view(backend, [256, 256], db, swap) },
+        {},
+      );
+    expect(labelsOf(backend).filter((l) => l.startsWith(`matmul ${variant}`)).length, variant).toBeGreaterThan(0);
+  }
+  expect(await problems()).toEqual([]);
+});
+
+it("notices what is wrong with a kernel, and leaves out only the size of its memory", async () => {
+  const { gpu, problems } = await compileOnly(49152);
+  const adapter = await gpu.requestAdapter();
+  const device = await adapter!.requestDevice({ requiredLimits: { maxComputeWorkgroupStorageSize: 49152 } });
+  const compile = (body: string): void => {
+    const code = `var<workgroup> w: array<u32, 10000>;\n@compute @workgroup_size(1) fn main() { ${body} }`;
+    device.createComputePipeline({ layout: "auto", compute: { module: device.createShaderModule({ code }) } });
+  };
+  compile("w[0] = 1u;");
+  expect(await problems()).toEqual([]);
+  compile("w[0] = 1.5;");
+  expect((await problems()).join()).toMatch(/1\.5|abstract-float|cannot/);
+});
