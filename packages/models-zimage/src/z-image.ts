@@ -164,7 +164,7 @@ export class ZImageBlock extends Module {
     this.adaLN_modulation = modulated ? [new Linear(cfg.conditionWidth, 4 * cfg.width)] : undefined;
   }
 
-  /** x [b, l, d], condition [b, conditionWidth] → [b, l, d] */
+  /** x [b, l, d], condition [b or 1, conditionWidth] → [b, l, d] */
   forward(x: Tensor, rope: RopeTable, { condition, lengths }: { condition?: Tensor; lengths?: Tensor | undefined } = {}): Tensor {
     if (!this.adaLN_modulation || !condition) {
       const attended = x.add(this.attention_norm2.forward(this.attention.forward(this.attention_norm1.forward(x), rope, lengths)));
@@ -194,7 +194,7 @@ export class ZImageFinalLayer extends Module {
     this.linear = new Linear(width, latentChannels * patch * patch);
     this.adaLN_modulation = sequential(silu, new Linear(conditionWidth, width));
   }
-  /** x [b, l, d], condition [b, conditionWidth] → [b, l, patch² · channels] */
+  /** x [b, l, d], condition [b or 1, conditionWidth] → [b, l, patch² · channels] */
   forward(x: Tensor, condition: Tensor): Tensor {
     const scale = this.adaLN_modulation.forward(condition).unsqueeze(1);
     return this.linear.forward(
@@ -377,8 +377,8 @@ export class ZImage extends Module {
   *run(latents: Tensor, sigma: readonly number[], context: ZImageContext): BlockRun<Tensor> {
     const { patch } = this.#cfg;
     const { rows, columns } = context;
-    // The reference counts time from noise to data.
-    const time = sigma.map((s) => Math.fround(1 - s));
+    // The reference counts time from noise to data. One time for the whole batch is embedded, and modulates, once.
+    const time = (sigma.every((s) => s === sigma[0]) ? sigma.slice(0, 1) : sigma).map((s) => Math.fround(1 - s));
     using state = hold(
       scope(() => ({
         condition: this.t_embedder.forward(latents.device, time),

@@ -106,7 +106,7 @@ describe("a limit", () => {
     };
     const error = await refused({ maxGpuBytes: 300_000 });
     expect(String(error)).toMatchInlineSnapshot(
-      `"MemoryError: plan: denoise needs 2.8 MiB, maxGpuBytes is 0.3 MiB: weights 1.4 MiB of 2.0 MiB, everything else 1.4 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or fewer pictures at once, or maxGpuBytes of 2921360"`,
+      `"MemoryError: plan: denoise needs 2.8 MiB, maxGpuBytes is 0.3 MiB: weights 1.4 MiB of 2.0 MiB, everything else 1.4 MiB; use a smaller dtype (q8_0, q4_K), or a smaller picture, or fewer pictures at once, or maxGpuBytes of 2918480"`,
     );
     const enough = (await limitFor(device, request.value, 0)) - 1;
     expect((await refused({ maxGpuBytes: enough })).needsBytes).toBe(enough + 1);

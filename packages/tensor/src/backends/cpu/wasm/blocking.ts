@@ -8,6 +8,8 @@ export const depthBlock = 512;
 export const rowBlock = 120;
 /** Greatest number of columns of packed b, and of a task. */
 export const columnBlock = 1024;
+/** Columns below which a task spends too much on packing its rows; half of them where threads would be left without a task. */
+const leastColumns = 128;
 /** Rows and columns of a task whose results are staged before they are stored in another format. */
 const staged = { rows: 3 * rowBlock, columns: 512 } as const;
 
@@ -79,14 +81,22 @@ export interface Extent {
   readonly staged: boolean;
 }
 
-/** Rows, columns and depth of a task: as large as the scratch allows, halved until every thread has two to four tasks or tasks get small. */
+/** Columns of a task when n are cut into `tiles` equal parts of whole register tiles, none of them small. */
+function evenColumns(n: number, tiles: number, threads: number): number {
+  const least = n < leastColumns * threads ? leastColumns / 2 : leastColumns;
+  return Math.ceil(Math.max(least, n / tiles) / 16) * 16;
+}
+
+/** Rows, columns and depth of a task: as large as the scratch allows, cut until every thread has two to four tasks or tasks get small. */
 export function taskBlocks({ m, n, k, batch, threads, unit, staged: apart }: Extent): Blocks {
   let mBlock: number = apart ? staged.rows : Math.ceil(m / rowBlock) * rowBlock;
   let nBlock: number = apart ? staged.columns : columnBlock;
   const tasks = () => batch * Math.ceil(m / mBlock) * Math.ceil(n / nBlock);
   // More and smaller tasks even out threads that start late or share their core; packing an operand again for each costs a little.
   const wanted = threads * (batch * m * n * k >= longProducts ? 4 : 2);
-  while (threads > 1 && tasks() < wanted && (nBlock > 128 || mBlock > rowBlock)) {
+  // Few rows stay together: a task of the last of them would pack its columns for next to nothing.
+  if (threads > 1 && m < 2 * rowBlock) nBlock = evenColumns(n, Math.max(Math.ceil(n / nBlock), Math.ceil(wanted / batch)), threads);
+  while (threads > 1 && m >= 2 * rowBlock && tasks() < wanted && (nBlock > 128 || mBlock > rowBlock)) {
     if (nBlock > 128 && (nBlock >= mBlock || mBlock === rowBlock)) nBlock /= 2;
     else mBlock = Math.ceil(mBlock / 2 / rowBlock) * rowBlock;
   }
