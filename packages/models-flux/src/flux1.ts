@@ -119,9 +119,9 @@ export class Modulation extends Module {
     this.lin = new Linear(width, 3 * sets * width);
     this.#sets = sets;
   }
-  /** vec [b, d] → as many sets as declared */
-  forward(vec: Tensor): ShiftScaleGate[] {
-    const sets: Tensor[] = this.lin.forward(vec.silu()).unsqueeze(1).chunk(this.#sets, -1);
+  /** vec [b, d] → as many sets as declared; `active` is its SiLU, for callers that have it for many blocks. */
+  forward(vec: Tensor, active = vec.silu()): ShiftScaleGate[] {
+    const sets: Tensor[] = this.lin.forward(active).unsqueeze(1).chunk(this.#sets, -1);
     return sets.map((set) => {
       const [shift, scale, gate] = set.chunk(3, -1);
       return { shift, scale, gate };
@@ -236,10 +236,10 @@ export class DoubleStreamBlock extends Module {
     this.#attention = attention;
   }
 
-  /** vec [b, d] */
-  modulation(vec: Tensor): DoubleModulation {
+  /** vec [b, d]; `active` is its SiLU. */
+  modulation(vec: Tensor, active = vec.silu()): DoubleModulation {
     const sets = (mod: Modulation): StreamModulation => {
-      const [attn, mlp] = mod.forward(vec) as [ShiftScaleGate, ShiftScaleGate];
+      const [attn, mlp] = mod.forward(vec, active) as [ShiftScaleGate, ShiftScaleGate];
       return { attn, mlp };
     };
     return { img: sets(this.img_mod), txt: sets(this.txt_mod) };
@@ -448,11 +448,14 @@ export class Flux extends Module {
 
   /** Every block's modulation for `vec` [b, d]. */
   modulations(vec: Tensor): FluxModulations {
-    return scope(() => ({
-      vec: vec.copy(),
-      double: this.double_blocks.map((block) => block.modulation(vec)),
-      single: this.single_blocks.map((block) => block.modulation.forward(vec)[0]!),
-    }));
+    return scope(() => {
+      const active = vec.silu();
+      return {
+        vec: vec.copy(),
+        double: this.double_blocks.map((block) => block.modulation(vec, active)),
+        single: this.single_blocks.map((block) => block.modulation.forward(vec, active)[0]!),
+      };
+    });
   }
 
   /** → velocity dx/dsigma [b, lImg, outChannels] */
@@ -470,16 +473,17 @@ export class Flux extends Module {
       throw new ShapeError("Flux.run", `the context has positions for ${rope.cos.dim(-2) - lTxt} image tokens: ${img}`);
     const ahead = condition instanceof Tensor ? undefined : condition;
     const vec = condition instanceof Tensor ? condition : condition.vec;
+    using active = hold(vec.silu());
     using streams = hold<Streams>(scope(() => ({ img: this.img_in.forward(img), txt: txt.expand(img.dim(0), -1, -1).copy() })));
     for (const [i, block] of this.double_blocks.entries()) {
       yield block;
-      streams.update((s) => block.forward(s, ahead?.double[i] ?? block.modulation(vec), rope));
+      streams.update((s) => block.forward(s, ahead?.double[i] ?? block.modulation(vec, active.value), rope));
     }
     using joined = hold(scope(() => cat([streams.value.txt, streams.value.img], 1)));
     streams[Symbol.dispose]();
     for (const [i, block] of this.single_blocks.entries()) {
       yield block;
-      joined.update((x) => block.forward(x, ahead?.single[i] ?? block.modulation.forward(vec)[0]!, rope));
+      joined.update((x) => block.forward(x, ahead?.single[i] ?? block.modulation.forward(vec, active.value)[0]!, rope));
     }
     return this.final_layer.forward(joined.value.narrow(1, lTxt, lImg), vec);
   }

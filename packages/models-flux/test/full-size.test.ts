@@ -87,7 +87,7 @@ describe("memory plans of 1024 x 1024", () => {
       ]
     `);
     await expect(planned("dev", { memory: { maxGpuBytes: gib } })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[MemoryError: plan: denoise needs 1330.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 560.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1395564672]`,
+      `[MemoryError: plan: denoise needs 1330.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 560.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1395552384]`,
     );
   });
 

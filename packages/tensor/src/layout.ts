@@ -47,12 +47,17 @@ export function permuteLayout({ shape, strides, offset }: Layout, order: readonl
 export function expandLayout(op: string, layout: Layout, to: Shape, describe?: () => string): Layout {
   const { shape, strides, offset } = layout;
   if (sameShape(shape, to)) return layout;
-  const out = broadcastShapes(op, shape, to, describe);
-  if (out.length !== to.length || out.some((d, i) => d !== to[i])) {
-    throw new ShapeError(op, `cannot expand ${describe?.() ?? formatShape(shape)} to ${formatShape(to)}`);
-  }
   const lead = to.length - shape.length;
-  return { shape: to, strides: to.map((d, i) => (i < lead || (shape[i - lead] === 1 && d !== 1) ? 0 : strides[i - lead]!)), offset };
+  const expanded = new Array<number>(to.length).fill(0);
+  let fits = lead >= 0;
+  for (let i = 0; i < shape.length && fits; i++) {
+    const d = to[i + lead]!;
+    fits = shape[i] === d || shape[i] === 1;
+    if (shape[i] === d) expanded[i + lead] = strides[i]!;
+  }
+  if (fits) return { shape: to, strides: expanded, offset };
+  broadcastShapes(op, shape, to, describe);
+  throw new ShapeError(op, `cannot expand ${describe?.() ?? formatShape(shape)} to ${formatShape(to)}`);
 }
 
 export function unsqueezeLayout({ shape, strides, offset }: Layout, dim: number): Layout {
@@ -66,28 +71,34 @@ export function squeezeLayout({ shape, strides, offset }: Layout, dim: number): 
 
 /** The same elements under another shape without copying, or undefined when the strides do not allow it. */
 export function reshapeLayout(layout: Layout, to: Shape): Layout | undefined {
-  const { offset } = layout;
+  const { shape, strides, offset } = layout;
+  if (sameShape(shape, to)) return layout;
   if (sizeOf(to) === 0 || isContiguous(layout)) return { shape: to, strides: rowMajor(to), offset };
-  const dims = layout.shape.map((d, i) => [d, layout.strides[i]!] as const).filter(([d]) => d !== 1);
-  const strides = new Array<number>(to.length).fill(0);
+  const steps = new Array<number>(to.length).fill(0);
   let j = to.length - 1;
-  for (let i = dims.length - 1; i >= 0; ) {
+  for (let i = nextWalked(shape, shape.length - 1); i >= 0; ) {
     // One group of old dimensions that run into each other evenly must cover whole new dimensions.
-    let [count, step] = dims[i]!;
-    const unit = step;
-    for (i--; i >= 0 && dims[i]![1] === dims[i + 1]![0] * dims[i + 1]![1]; i--) {
-      count *= dims[i]![0];
-      step = dims[i]![1];
+    const unit = strides[i]!;
+    let [count, end] = [shape[i]!, unit * shape[i]!];
+    for (i = nextWalked(shape, i - 1); i >= 0 && strides[i] === end; i = nextWalked(shape, i - 1)) {
+      count *= shape[i]!;
+      end *= shape[i]!;
     }
     let filled = 1;
-    while (j >= 0 && filled < count) {
-      strides[j] = unit * filled;
+    for (; j >= 0 && filled < count; j--) {
+      steps[j] = unit * filled;
       filled *= to[j]!;
-      j--;
     }
     if (filled !== count) return undefined;
   }
-  return { shape: to, strides, offset };
+  return { shape: to, strides: steps, offset };
+}
+
+/** The last dimension up to `i` with more than one entry, or -1. */
+function nextWalked(shape: Shape, i: number): number {
+  let at = i;
+  while (at >= 0 && shape[at] === 1) at--;
+  return at;
 }
 
 /** Drops dimensions of size 1 and joins neighbours that walk evenly in every layout: fewer, longer loops for kernels. */

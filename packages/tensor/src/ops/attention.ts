@@ -2,7 +2,7 @@
 import type { View } from "../backends/backend.ts";
 import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
-import { contiguousLayout, expandLayout, narrowLayout, permuteLayout } from "../layout.ts";
+import { expandLayout } from "../layout.ts";
 import { scope } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
 import { composedAttention, composedQkNormRope, composedRope } from "./composed.ts";
@@ -118,25 +118,36 @@ export interface QkNormRopeOptions {
 export const qkNormRope = (streams: readonly QkStream[], options: QkNormRopeOptions): Tensor => scope(() => normedHeads(streams, options));
 
 function normedHeads(streams: readonly QkStream[], options: QkNormRopeOptions): Tensor {
-  const { heads, cos, sin, interleaved } = options;
+  const { heads: n, cos, sin, interleaved } = options;
   const op = "qkNormRope";
   const first = checkStreams(op, streams, options);
-  const [b, tokens, k] = [first.dim(0), streams.reduce((sum, { x }) => sum + x.dim(1), 0), first.dim(2) / heads];
-  const [c, s] = [cos, sin].map((t) => expandedView(op, t, [b, heads, tokens, k / 2], first)) as [View, View];
+  const [b, k] = [first.dim(0), first.dim(2) / n];
+  let tokens = 0;
+  for (const { x } of streams) tokens += x.dim(1);
+  const half = [b, n, tokens, k / 2];
+  const [c, s] = [expandedView(op, cos, half, first), expandedView(op, sin, half, first)];
   const kernel = first.device.backend.kernels.qkNormRope;
   if (!kernel && b * tokens * k > 0) return composedQkNormRope(streams, options);
-  const out = first.device.empty([b, heads, tokens, k], first.dtype, op);
-  const whole: View = { ...out.view, layout: contiguousLayout(out.shape) };
+  const out = first.device.empty([b, n, tokens, k], first.dtype, op);
   let at = 0;
   for (const { x, weight, eps } of streams) {
     const length = x.dim(1);
-    const part = (view: View): View => ({ ...view, layout: narrowLayout(permuteLayout(view.layout, [0, 2, 1, 3]), 1, at, length) });
-    const rows = asRows(x).unflatten(-1, [heads, k]);
-    const inputs = { x: rows.view, ...affineViews(op, rows, k, weight, undefined), cos: part(c), sin: part(s) };
-    if (rows.size > 0) kernel!(part(whole), inputs, { eps, interleaved });
+    const rows = asRows(x).view;
+    const [batch, token] = rows.layout.strides as [number, number];
+    const split = { shape: [b, length, n, k], strides: [batch, token, k, 1], offset: rows.layout.offset };
+    const inputs = { x: { ...rows, layout: split }, cos: tokensFirst(c, at, length), sin: tokensFirst(s, at, length) };
+    const affine = affineViews(op, x, k, weight, undefined);
+    if (x.size > 0) kernel!(tokensFirst(out.view, at, length), { ...inputs, ...affine }, { eps, interleaved });
     at += length;
   }
   return out;
+}
+
+/** Tokens start…start+length of a view [b, n, l, k], as [b, l, n, k]. */
+function tokensFirst({ buffer, dtype, layout: { shape, strides, offset } }: View, start: number, length: number): View {
+  const [b, n, l, k] = strides as [number, number, number, number];
+  const layout = { shape: [shape[0]!, length, shape[1]!, shape[3]!], strides: [b, l, n, k], offset: offset + start * l };
+  return { buffer, dtype, layout };
 }
 
 /** The first stream, once all are known to fit. */

@@ -34,6 +34,7 @@ export class LaunchPlans {
   private readonly host: LaunchHost;
   private readonly plans = new Map<number, Plan>();
   private readonly signature = new LaunchSignature();
+  private readonly picked: Store[] = [];
   private recording: Recording | undefined;
   private count = 0;
 
@@ -83,12 +84,13 @@ export class LaunchPlans {
 
   /** `stores` holds the operands' stores; scratch memory is added behind them. */
   private replay({ steps }: Plan, stores: Store[]): void {
-    const held: (GpuBuffer | undefined)[] = [];
+    let held: (GpuBuffer | undefined)[] = none;
     try {
       for (const step of steps) {
-        if (step.kind === "launch") this.host.run(step.launch, pick(stores, step.slots));
+        if (step.kind === "launch") this.host.run(step.launch, this.pick(stores, step.slots));
         else if (step.kind === "scratch") {
           const buffer = this.host.scratch(step.byteLength, step.label);
+          if (held === none) held = [];
           held[step.slot] = buffer;
           stores[step.slot] = buffer.store!;
         } else {
@@ -100,6 +102,14 @@ export class LaunchPlans {
       for (const buffer of held) if (buffer) this.host.drop(buffer);
       throw error;
     }
+  }
+
+  /** The stores in `slots`, valid until the next call: nobody keeps them. */
+  private pick(stores: readonly Store[], slots: readonly number[]): readonly Store[] {
+    const { picked } = this;
+    picked.length = slots.length;
+    for (let i = 0; i < slots.length; i++) picked[i] = stores[slots[i]!]!;
+    return picked;
   }
 
   /** Drops all plans: needed when kernels would decide differently from now on. */
@@ -120,11 +130,7 @@ export class LaunchPlans {
   }
 }
 
-function pick(stores: readonly Store[], slots: readonly number[]): readonly Store[] {
-  const picked: Store[] = [];
-  for (let i = 0; i < slots.length; i++) picked.push(stores[slots[i]!]!);
-  return picked;
-}
+const none: (GpuBuffer | undefined)[] = [];
 
 /** One call while it is remembered. */
 class Recording {
