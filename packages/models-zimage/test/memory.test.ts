@@ -111,7 +111,7 @@ describe("a limit", () => {
     const enough = (await limitFor(device, request.value, 0)) - 1;
     expect((await refused({ maxGpuBytes: enough })).needsBytes).toBe(enough + 1);
     expect(String(await refused({ maxGpuBytes: enough + 100, stream: false }))).toMatchInlineSnapshot(
-      `"MemoryError: plan: denoise needs 3.4 MiB, maxGpuBytes is 2.8 MiB: weights 2.0 MiB of 2.0 MiB, everything else 1.4 MiB; use stream: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or fewer pictures at once, or maxGpuBytes of 3591696"`,
+      `"MemoryError: plan: denoise needs 3.4 MiB, maxGpuBytes is 2.8 MiB: weights 2.0 MiB of 2.0 MiB, everything else 1.4 MiB; use stream: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or fewer pictures at once, or maxGpuBytes of 3588816"`,
     );
   });
 });
