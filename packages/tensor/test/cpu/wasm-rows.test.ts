@@ -269,6 +269,8 @@ describe("copies", () => {
       [[2, 9, 5, 40], [0, 2, 1, 3], "bf16"],
       [[2, 3, 4, 5, 6], [4, 0, 2, 1, 3], "f32"],
       [[5, 4, 3, 2, 70], [3, 2, 1, 0, 4], "u8"],
+      [[150, 97], [1, 0], "bf16"],
+      [[2, 70, 130], [0, 2, 1], "f32"],
     ] as [number[], number[], DType][]) {
       const results: number[][] = [];
       for (const lab of labs) {
@@ -277,6 +279,24 @@ describe("copies", () => {
           dtype,
         );
         lab.backend.kernels.copy(out, { x: moved(lab, shape, order, dtype) }, {});
+        results.push(await lab.numbers(out));
+      }
+      expect(results[1]).toEqual(results[0]);
+      expect(results[2]).toEqual(results[0]);
+    }
+  });
+
+  it("picks rows by index, zeros where there is none", async () => {
+    for (const [shape, dim, dtype] of [
+      [[9, 40], 0, "f32"],
+      [[3, 9, 5, 8], 1, "bf16"],
+      [[9, 300], 0, "i32"],
+    ] as [number[], number, DType][]) {
+      const index = [8, 0, 3, 3, 9, -1, 7];
+      const results: number[][] = [];
+      for (const lab of labs) {
+        const out = lab.out(shape.toSpliced(dim, 1, index.length), dtype);
+        lab.backend.kernels.indexSelect(out, { x: lab.random(shape, dtype), index: lab.view([7], index, "i32") }, { dim });
         results.push(await lab.numbers(out));
       }
       expect(results[1]).toEqual(results[0]);

@@ -60,6 +60,7 @@ const memoryOps = {
   "i32.load16_u": 0x2f,
   "i32.store": 0x36,
   "f32.store": 0x38,
+  "i32.store16": 0x3b,
 } as const;
 
 const simdMemoryOps = {
@@ -332,6 +333,11 @@ export class Code {
     return this.#with(0xfc, 10).#put(0).#put(0);
   }
 
+  /** Target, byte and count on the stack: fills within the memory. */
+  fillBytes(): this {
+    return this.#with(0xfc, 11).#put(0);
+  }
+
   extract(name: keyof typeof laneOps, lane: number): this {
     return this.#simd(laneOps[name]).#put(lane);
   }
@@ -344,6 +350,13 @@ export class Code {
   shuffle(...lanes: readonly [number, number, number, number]): this {
     this.#simd(0x0d);
     for (const lane of lanes) for (let i = 0; i < 4; i++) this.#bytes.byte(4 * lane + i);
+    return this;
+  }
+
+  /** Picks eight 16-bit lanes out of two vectors; lanes 8 to 15 are the second's. */
+  shuffleHalves(lanes: readonly number[]): this {
+    this.#simd(0x0d);
+    for (const lane of lanes) this.#put(2 * lane).#put(2 * lane + 1);
     return this;
   }
 

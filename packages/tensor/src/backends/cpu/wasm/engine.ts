@@ -7,7 +7,7 @@ import { compileOptimised } from "./features.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
-import { emitMove } from "./move-kernel.ts";
+import { emitMove, emitSelect } from "./move-kernel.ts";
 import { Pool } from "./pool.ts";
 import { emitReduce } from "./reduce-kernel.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
@@ -27,6 +27,7 @@ export const kernelNames = [
   "gemv",
   "reduce",
   "move",
+  "select",
 ] as const;
 export type KernelName = (typeof kernelNames)[number];
 
@@ -75,6 +76,7 @@ export class WasmEngine {
     emitGemv(module, parts, this.flavour);
     emitReduce(module, parts, this.flavour);
     emitMove(module);
+    emitSelect(module);
     return module.build();
   }
 

@@ -8,7 +8,7 @@ import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
-import { fastCopy } from "./move.ts";
+import { fastCopy, fastSelect } from "./move.ts";
 import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { fastReduce } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
@@ -36,6 +36,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     copy(out, inputs, attrs) {
       if (small(out) || !fastCopy(engine, out, inputs.x)) plainKernels.copy(out, inputs, attrs);
+    },
+    indexSelect(out, inputs, attrs) {
+      if (small(out) || !fastSelect(engine, out, inputs, attrs.dim)) plainKernels.indexSelect(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
       if (small(out) || !fastSoftmax(engine, out, inputs, attrs)) plainKernels.softmax(out, inputs, attrs);

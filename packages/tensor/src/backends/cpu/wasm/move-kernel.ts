@@ -1,8 +1,12 @@
-// Moves between strided layouts: whole rows, and transposes of 4-byte elements by tiles of 4 x 4. Values are never interpreted.
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+// Moves between strided layouts: whole rows, transposes, and rows by index. Values are never interpreted.
+import { i32, type Local, type Module } from "./encoder.ts";
 import { loadWords, setEnd } from "./loops.ts";
+import { emitTranspose } from "./transpose-kernel.ts";
 
-/** Words of a move job, strides in bytes; `transposed` reads rows whose elements are `xColumn` apart and neighbours in the next row. */
+/**
+ * Words of a move job, strides in bytes; `transposed` (2 or 4, the bytes of an element) reads rows whose elements are `xColumn` apart and
+ * neighbours in the next row.
+ */
 export const moveArgs = [
   ...(["transposed", "x", "xBatch", "xRow", "xColumn", "out", "outBatch", "outRow"] as const),
   ...(["rows", "rowsPerBatch", "columns", "rowsPerTask"] as const),
@@ -10,14 +14,18 @@ export const moveArgs = [
 
 /** Emits the export `move`; `columns` are bytes of a row, or elements when transposed (then there is one batch). */
 export function emitMove(module: Module): void {
+  const transposes = ([4, 2] as const).map((bytes) => [bytes, emitTranspose(module, bytes)] as const);
   const c = module.func("move", [i32, i32, i32]);
   const w = loadWords(c, moveArgs);
   const [row, end] = c.locals(i32, 2) as [Local, Local];
   c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
   setEnd(c, row, w.rowsPerTask, w.rows, end);
-  c.get(w.transposed).if();
-  emitTranspose(c, w, row, end);
-  c.else();
+  for (const [bytes, transpose] of transposes) {
+    c.get(w.transposed).int(bytes).op("i32.eq").if();
+    c.get(w.x).get(row).int(bytes).op("i32.mul").op("i32.add").get(w.xColumn);
+    c.get(w.out).get(row).get(w.outRow).op("i32.mul").op("i32.add").get(w.outRow);
+    c.get(end).get(row).op("i32.sub").get(w.columns).get(2).call(transpose).op("return").end();
+  }
   const place = (base: Local, perBatch: Local, perRow: Local) => {
     c.get(base).get(row).get(w.rowsPerBatch).op("i32.div_u").get(perBatch).op("i32.mul").op("i32.add");
     c.get(row).get(w.rowsPerBatch).op("i32.rem_u").get(perRow).op("i32.mul").op("i32.add");
@@ -28,56 +36,30 @@ export function emitMove(module: Module): void {
     c.get(w.columns).copyBytes();
   };
   c.forLess(row, end, 1, each, "here");
-  c.end();
 }
 
-/** Rows row … end - 1 of the output, all columns: tiles column by column, so that a cache line of x serves all its rows. */
-function emitTranspose(c: Code, w: Record<(typeof moveArgs)[number], Local>, row: Local, end: Local): void {
-  const [i, j, r, k, from, to] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
-  const at = (base: Local, outer: Local, step: Local, inner: Local) =>
-    c.get(base).get(outer).get(step).op("i32.mul").op("i32.add").get(inner).int(2).op("i32.shl").op("i32.add");
-  const rest = (n: Local, total: Local) => c.get(n).int(4).op("i32.add").get(total).op("i32.le_s");
-  c.forLess(j, w.columns, 4, () => {
-    const tile = () => {
-      rest(j, w.columns);
-      rest(i, end).op("i32.and").if();
-      at(w.x, j, w.xColumn, i).set(from);
-      at(w.out, i, w.outRow, j).set(to);
-      emitTile(c, from, w.xColumn, to, w.outRow);
-      c.else();
-      const single = () => {
-        c.get(r).get(end).op("i32.lt_s").get(k).get(w.columns).op("i32.lt_s").op("i32.and").if();
-        at(w.out, r, w.outRow, k);
-        at(w.x, k, w.xColumn, r).memory("i32.load").memory("i32.store").end();
-      };
-      c.get(i).set(r).get(i).int(4).op("i32.add").set(from).get(j).int(4).op("i32.add").set(to);
-      const rowOfSingles = () => {
-        c.get(j).set(k);
-        c.forLess(k, to, 1, single, "here");
-      };
-      c.forLess(r, from, 1, rowOfSingles, "here");
-      c.end();
-    };
-    c.get(row).set(i);
-    c.forLess(i, end, 4, tile, "here");
-  });
-}
+/** Words of a select job: row i of a batch of out is the row of x that the index names, or zeros; `rows` are those of all batches. */
+export const selectArgs = ["x", "xBatch", "out", "index", "size", "rows", "rowsPerBatch", "rowsPerTask", "bytes"] as const;
+/** Longest row that vectors copy faster than the engine's own copy. */
+const shortBytes = 256;
 
-function emitTile(c: Code, from: Local, fromStep: Local, to: Local, toStep: Local): void {
-  const lines = c.locals(v128, 4) as [Local, Local, Local, Local];
-  for (const line of lines) c.get(from).memory("v128.load").set(line).get(from).get(fromStep).op("i32.add").set(from);
-  const [a, b, d, e] = lines;
-  const halves = (x: Local, y: Local, low: boolean) => (low ? c.get(x).get(y).shuffle(0, 4, 1, 5) : c.get(x).get(y).shuffle(2, 6, 3, 7));
-  const [low1, low2, high1, high2] = c.locals(v128, 4) as [Local, Local, Local, Local];
-  halves(a, b, true).set(low1);
-  halves(d, e, true).set(low2);
-  halves(a, b, false).set(high1);
-  halves(d, e, false).set(high2);
-  for (const [x, y] of [
-    [low1, low2],
-    [high1, high2],
-  ] as const) {
-    c.get(to).get(x).get(y).shuffle(0, 1, 4, 5).memory("v128.store").get(to).get(toStep).op("i32.add").set(to);
-    c.get(to).get(x).get(y).shuffle(2, 3, 6, 7).memory("v128.store").get(to).get(toStep).op("i32.add").set(to);
-  }
+/** Emits the export `select`. */
+export function emitSelect(module: Module): void {
+  const c = module.func("select", [i32, i32, i32]);
+  const w = loadWords(c, selectArgs);
+  const [row, end, at, from, to, last, short] = c.locals(i32, 7) as [Local, Local, Local, Local, Local, Local, Local];
+  c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
+  setEnd(c, row, w.rowsPerTask, w.rows, end);
+  c.get(w.bytes).int(shortBytes).op("i32.le_s").get(w.bytes).int(15).op("i32.and").op("i32.eqz").op("i32.and").set(short);
+  const each = () => {
+    c.get(w.out).get(row).get(w.bytes).op("i32.mul").op("i32.add").set(to);
+    c.get(w.index).get(row).get(w.rowsPerBatch).op("i32.rem_u").int(2).op("i32.shl").op("i32.add").memory("i32.load").tee(at);
+    c.get(w.size).op("i32.ge_u").if().get(to).int(0).get(w.bytes).fillBytes().else();
+    c.get(w.x).get(row).get(w.rowsPerBatch).op("i32.div_u").get(w.xBatch).op("i32.mul").op("i32.add");
+    c.get(at).get(w.bytes).op("i32.mul").op("i32.add").set(from).get(short).if();
+    c.get(to).get(w.bytes).op("i32.add").set(last);
+    c.forLess(to, last, 16, () => c.get(to).get(from).memory("v128.load").memory("v128.store").advance(from, 16), "here");
+    c.else().get(to).get(from).get(w.bytes).copyBytes().end().end();
+  };
+  c.forLess(row, end, 1, each, "here");
 }

@@ -1,15 +1,18 @@
-// copy between strided layouts on generated code.
+// copy between strided layouts, and rows by index, on generated code.
 import { dtypeInfo, isQuantized } from "../../../dtype.ts";
 import { collapse } from "../../../layout.ts";
+import type { OpTable } from "../../../ops/table.ts";
+import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
 import { Walker } from "../kernels/access.ts";
 import type { WasmEngine } from "./engine.ts";
-import { moveArgs } from "./move-kernel.ts";
+import { moveArgs, selectArgs } from "./move-kernel.ts";
 import { addressOf, commonArena, placesOf } from "./plan.ts";
 
 const place = placesOf(moveArgs);
-/** Rows of a task of a transpose: a cache line of 4-byte elements. */
-const lineRows = 16;
+const selectPlace = placesOf(selectArgs);
+/** Rows of a task of a transpose, where there are enough, and fewer: cache lines of elements. */
+const [stripRows, lineRows] = [64, 32];
 /** Bytes of a task, and from which waking other threads pays. */
 const [taskBytes, threadedBytes] = [65_536, 1_048_576];
 /** Bytes of a row from which moving it whole beats a loop. */
@@ -29,7 +32,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const transposed = from[last] !== 1;
   if (!transposed && shape[last]! * bytes < leastRowBytes) return false;
   const row = transposed ? from.indexOf(1) : last - 1;
-  if (row < 0 || (transposed && (bytes !== 4 || shape[row]! * shape[last]! < leastMatrix))) return false;
+  if (row < 0 || (transposed && ((bytes !== 4 && bytes !== 2) || shape[row]! * shape[last]! < leastMatrix))) return false;
   const batch = !transposed && last >= 2 ? last - 2 : -1;
   const others = shape.map((_, i) => i).filter((i) => i !== row && i !== last && i !== batch);
   const walk = (steps: number[]) => new Walker({ shape: others.map((i) => shape[i]!), strides: others.map((i) => steps[i]!), offset: 0 });
@@ -37,11 +40,11 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const step = (steps: number[], i: number) => (i < 0 ? 0 : steps[i]! * bytes);
   const rows = shape[row]! * (batch < 0 ? 1 : shape[batch]!);
   const columns = transposed ? shape[last]! : shape[last]! * bytes;
-  const rowsPerTask = transposed ? lineRows : Math.max(1, Math.floor(taskBytes / columns));
+  const rowsPerTask = transposed ? (rows >= 8 * stripRows ? stripRows : lineRows) : Math.max(1, Math.floor(taskBytes / columns));
   const threaded = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
     const w = engine.blankArgs();
-    w[place.transposed] = transposed ? 1 : 0;
+    w[place.transposed] = transposed ? bytes : 0;
     w[place.x] = addressOf(x) + xStarts.offsetAt(i) * bytes;
     w[place.out] = addressOf(out) + outStarts.offsetAt(i) * bytes;
     w[place.xBatch] = step(from, batch);
@@ -55,5 +58,29 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
     w[place.rowsPerTask] = rowsPerTask;
     engine.run(arena, "move", w, Math.ceil(rows / rowsPerTask), threaded);
   }
+  return true;
+}
+
+/** Picks slices along a dimension; false when the operands are not covered. */
+export function fastSelect(engine: WasmEngine, out: View, { x, index }: OpTable["indexSelect"]["in"], dim: number): boolean {
+  const arena = commonArena([out, x, index]);
+  if (!arena || isQuantized(x.dtype) || x.dtype !== out.dtype) return false;
+  const { shape } = x.layout;
+  const bytes = sizeOf(shape.slice(dim + 1)) * dtypeInfo[x.dtype].blockBytes;
+  const rowsPerBatch = index.layout.shape[0]!;
+  const rows = sizeOf(shape.slice(0, dim)) * rowsPerBatch;
+  if (bytes < 16 || rows === 0) return false;
+  const rowsPerTask = Math.max(1, Math.floor(taskBytes / bytes));
+  const w = engine.blankArgs();
+  w[selectPlace.x] = addressOf(x);
+  w[selectPlace.xBatch] = shape[dim]! * bytes;
+  w[selectPlace.out] = addressOf(out);
+  w[selectPlace.index] = addressOf(index);
+  w[selectPlace.size] = shape[dim]!;
+  w[selectPlace.rows] = rows;
+  w[selectPlace.rowsPerBatch] = rowsPerBatch;
+  w[selectPlace.rowsPerTask] = rowsPerTask;
+  w[selectPlace.bytes] = bytes;
+  engine.run(arena, "select", w, Math.ceil(rows / rowsPerTask), engine.shares(rows * bytes, threadedBytes));
   return true;
 }
