@@ -47,7 +47,9 @@ export function emitMicroKernel(module: Module, flavour: Flavour): Code {
     c.get(kc).int(steps).op("i32.ge_s").if().loop();
     for (let k = 0, last: Local | undefined; k < steps; k++) last = emitStep(tile, k, last);
     c.advance(a, 4 * tileRows * steps).advance(b, 16 * tileVectors * steps);
-    c.get(kc).int(steps).op("i32.sub").tee(kc).int(steps).op("i32.ge_s").branchIf(0).end().end();
+    c.get(kc).int(steps).op("i32.sub").tee(kc);
+    if (steps > 1) c.int(steps).op("i32.ge_s");
+    c.branchIf(0).end().end();
   }
   eachSum((offset, sum) => void c.get(p).get(sum).memory("v128.store", offset));
   return c;

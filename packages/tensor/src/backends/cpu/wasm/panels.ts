@@ -7,67 +7,65 @@ export function pushRest(c: Code, total: Local, start: Local, block: Local, to: 
   c.get(total).get(start).op("i32.sub").tee(to).get(block).get(to).get(block).op("i32.lt_s").op("select").set(to);
 }
 
-/** Columns that are multiplied by a panel of rows before the next: few enough to stay in the second-level cache for all rows. */
-const stripColumns = 128;
+/**
+ * Columns that are multiplied by a panel of rows before the next: few enough to stay in the second-level cache for all rows. Panels of 16
+ * columns would come from there faster than it gives; they stay in place while the rows change.
+ */
+const stripOf = (columns: number): number => (columns > 8 ? columns : 128);
 
 /**
  * panels(mc, nc, kc, packed a, packed b, c, bytes per row of c, accumulate, scratch tile, depth): all tiles of a block; edges pass through the
  * scratch tile. `depth` is what a was packed with, of which the first kc are used.
  */
 export function emitPanels(module: Module, micro: Code, mr: number, nr: number): Code {
+  const corner = emitCorner(module);
   const c = module.func(undefined, new Array(10).fill(i32));
   const [mc, nc, kc, packedA, packedB, to, step, accumulate, tile, depth] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
-  const [i, j, a, b, ci, cij, height, width] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
-  const corner = emitCorner(module);
-  const [tileRows, tileColumns, first, end, part] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
-  c.int(mr)
-    .set(tileRows)
-    .int(nr)
-    .set(tileColumns)
-    .get(kc)
-    .int(4 * nr)
-    .op("i32.mul")
-    .set(part);
-  c.forLess(first, nc, stripColumns, () => {
-    c.get(first).int(stripColumns).op("i32.add").tee(end).get(nc).get(end).get(nc).op("i32.lt_s").op("select").set(end);
+  const [i, j, a, b, ci, cij, height, tileRows] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
+  const [first, end, part] = c.locals(i32, 3) as [Local, Local, Local];
+  const strip = stripOf(nr);
+  const emitTile = emitTiles(c, { micro, corner, mr, nr }, { nc, kc, a, b, cij, step, accumulate, tile, j, height });
+  const plus = (x: Local, y: Local, scale: number, by: Local) => c.get(x).get(by).int(scale).op("i32.mul").op("i32.add").set(y);
+  c.int(mr).set(tileRows).int(0).set(part);
+  plus(part, part, 4 * nr, kc);
+  c.forLess(first, nc, strip, () => {
+    c.get(first).int(strip).op("i32.add").tee(end).get(nc).get(end).get(nc).op("i32.lt_s").op("select").set(end);
     c.get(packedA).set(a).get(to).set(ci);
     c.forLess(i, mc, mr, () => {
       pushRest(c, mc, i, tileRows, height);
       c.get(packedB).set(b).get(ci).set(cij).get(first).set(j);
-      c.forLess(
-        j,
-        end,
-        nr,
-        () => {
-          pushRest(c, nc, j, tileColumns, width);
-          c.get(height).int(mr).op("i32.eq").get(width).int(nr).op("i32.eq").op("i32.and").if();
-          c.get(kc).get(a).get(b).get(cij).get(step).get(accumulate).call(micro);
-          c.else();
-          const tileStep = 4 * nr;
-          c.get(kc).get(a).get(b).get(tile).int(tileStep).int(0).call(micro);
-          c.get(tile).int(tileStep).get(cij).get(step).get(height).get(width).get(accumulate).call(corner).end();
-          c.get(b)
-            .get(part)
-            .op("i32.add")
-            .set(b)
-            .advance(cij, 4 * nr);
-        },
-        "here",
-      );
-      c.get(a)
-        .get(depth)
-        .int(4 * mr)
-        .op("i32.mul")
-        .op("i32.add")
-        .set(a);
-      c.get(ci).get(step).int(mr).op("i32.mul").op("i32.add").set(ci);
+      const visit = () => {
+        emitTile();
+        c.get(b).get(part).op("i32.add").set(b);
+        c.advance(cij, 4 * nr);
+      };
+      c.forLess(j, end, nr, visit, "here");
+      plus(a, a, 4 * mr, depth);
+      plus(ci, ci, mr, step);
     });
     // `b` stands behind the strip.
-    c.get(b)
-      .set(packedB)
-      .advance(to, 4 * stripColumns);
+    c.get(b).set(packedB);
+    c.advance(to, 4 * strip);
   });
   return c;
+}
+
+/** Code of one tile: straight into c, or through the scratch tile at an edge. */
+function emitTiles(
+  c: Code,
+  { micro, corner, mr, nr }: { micro: Code; corner: Code; mr: number; nr: number },
+  at: Record<"nc" | "kc" | "a" | "b" | "cij" | "step" | "accumulate" | "tile" | "j" | "height", Local>,
+): () => void {
+  const [tileColumns, width] = c.locals(i32, 2) as [Local, Local];
+  const tileStep = 4 * nr;
+  return () => {
+    c.get(at.height).int(mr).op("i32.eq").get(at.j).int(nr).op("i32.add").get(at.nc).op("i32.le_s").op("i32.and").if();
+    c.get(at.kc).get(at.a).get(at.b).get(at.cij).get(at.step).get(at.accumulate).call(micro).else();
+    c.int(nr).set(tileColumns);
+    pushRest(c, at.nc, at.j, tileColumns, width);
+    c.get(at.kc).get(at.a).get(at.b).get(at.tile).int(tileStep).int(0).call(micro);
+    c.get(at.tile).int(tileStep).get(at.cij).get(at.step).get(at.height).get(width).get(at.accumulate).call(corner).end();
+  };
 }
 
 /** corner(from, from step, to, to step, rows, columns, accumulate): copies or adds part of a tile. */
