@@ -230,14 +230,14 @@ describe("functions", () => {
 
 describe("reductions", () => {
   it("of rows, planes and everything, of every float format", async () => {
-    for (const kind of ["sum", "mean", "var", "norm", "max", "min"] as const) {
+    for (const kind of ["sum", "mean", "var", "norm", "max", "min", "argmax", "argmin", "prod", "logSumExp"] as const) {
       for (const [shape, rank, dtype] of [
         [[3, 70, 37], 1, "f32"],
         [[3, 70, 37], 2, "bf16"],
         [[5003], 1, "f16"],
         [[6, 1, 1], 2, "f32"],
       ] as const) {
-        await compare([...shape.slice(0, -rank)], "f32", (lab, { reduce }, out) =>
+        await compare([...shape.slice(0, -rank)], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
           reduce(out, { x: lab.random(shape, dtype) }, { kind, reduceRank: rank, correction: 1, p: 2 }),
         );
       }
@@ -251,8 +251,48 @@ describe("reductions", () => {
         reduce(out, { x: headsFirst(lab, [2, 3, 70, 37], "f32") }, { kind, ...attrs }),
       );
     const rows = [1, Number.NaN, 3, 4, 5, 6, -Infinity, 1e30, 1e30, 2, 3, Infinity];
-    for (const kind of ["sum", "max", "min", "norm", "var"] as const)
-      await compare([2], "f32", (lab, { reduce }, out) => reduce(out, { x: lab.view([2, 6], rows) }, { kind, ...attrs }));
+    for (const kind of ["sum", "max", "min", "norm", "var", "argmax", "argmin", "prod", "logSumExp"] as const)
+      await compare([2], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
+        reduce(out, { x: lab.view([2, 6], rows) }, { kind, ...attrs }),
+      );
+  });
+});
+
+describe("places and running sums", () => {
+  it("finds the first of equals, infinities and what is no number in rows of several chunks", async () => {
+    const length = 9001;
+    const row = (at: number, value: number, fill: (i: number) => number) =>
+      Array.from({ length }, (_, i) => (i >= at && i % 2 === at % 2 ? value : fill(i)));
+    const rows = [
+      row(8999, Number.NaN, (i) => i % 7),
+      row(4097, 50, (i) => i % 7),
+      row(3, Number.NEGATIVE_INFINITY, () => Number.NEGATIVE_INFINITY),
+      row(5000, Number.POSITIVE_INFINITY, () => Number.NEGATIVE_INFINITY),
+      row(0, 0, () => -0),
+    ];
+    for (const kind of ["argmax", "argmin", "logSumExp", "var"] as const)
+      await compare([5], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
+        reduce(out, { x: lab.view([5, length], rows.flat()) }, { kind, reduceRank: 1, correction: 1, p: 2 }),
+      );
+  });
+
+  it("keeps variances that are large, small beside the mean, or nothing", async () => {
+    const rows = [1e19, 0.5, 1e4, 3].map((scale, r) =>
+      Array.from({ length: 5000 }, (_, i) => scale + (r === 3 ? 0 : r === 0 ? (i % 5) * 1e18 : (i % 5) / 16)),
+    );
+    await compare([4], "f32", (lab, { reduce }, out) =>
+      reduce(out, { x: lab.view([4, 5000], rows.flat()) }, { kind: "var", reduceRank: 1, correction: 1, p: 2 }),
+    );
+  });
+
+  it("runs sums and products along rows", async () => {
+    for (const length of [1, 3, 70, 1001]) {
+      const factors = Array.from({ length: 6 * length }, (_, i) => 1 + ((i % 9) - 4) / 64);
+      await compare([2, 3, 4, length], "f32", (lab, { scan }, out) =>
+        scan(out, { x: headsFirst(lab, [2, 3, 4, length], "f32") }, { kind: "sum" }),
+      );
+      await compare([6, length], "f32", (lab, { scan }, out) => scan(out, { x: lab.view([6, length], factors) }, { kind: "prod" }));
+    }
   });
 });
 

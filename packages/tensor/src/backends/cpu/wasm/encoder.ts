@@ -41,6 +41,7 @@ const plainOps = {
   "f32.demote_f64": 0xb6,
   "i32.reinterpret_f32": 0xbc,
   "f32.reinterpret_i32": 0xbe,
+  "f64.ne": 0x62,
   "f64.sqrt": 0x9f,
   "f64.add": 0xa0,
   "f64.sub": 0xa1,

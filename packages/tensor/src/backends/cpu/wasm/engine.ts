@@ -12,6 +12,7 @@ import { Pool } from "./pool.ts";
 import { emitReduce } from "./reduce-kernel.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
 import { emitRowKernels } from "./row-kernels.ts";
+import { emitScan } from "./scan-kernel.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Exported kernels of the core module; all take (task, args, scratch). */
@@ -28,6 +29,7 @@ export const kernelNames = [
   "reduce",
   "move",
   "select",
+  "scan",
 ] as const;
 export type KernelName = (typeof kernelNames)[number];
 
@@ -77,6 +79,7 @@ export class WasmEngine {
     emitReduce(module, parts, this.flavour);
     emitMove(module);
     emitSelect(module);
+    emitScan(module);
     return module.build();
   }
 

@@ -4,8 +4,9 @@ import { scratch } from "./blocking.ts";
 import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
 import { loadLanes, loadWords, overVectors, setEnd } from "./loops.ts";
+import { chunkMoments } from "./moments.ts";
 import { rowParams } from "./row-function.ts";
-import { combine, fillAll, maxRowColumns, widenVector } from "./row-kernels.ts";
+import { maxRowColumns, widenVector } from "./row-kernels.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words of a groupNorm job; x is contiguous, `channels` those of one group, `all` those of all; rows of the table are channels. */
@@ -78,7 +79,7 @@ class GroupNorm {
     const [mean, squares, delta] = c.locals(f64, 3) as [Local, Local, Local];
     c.get(this.#w.channels).get(area).op("i32.mul").tee(total).get(0).op("i32.mul").set(this.#first);
     this.#chunks(total, this.#first, () => {
-      const [pilot, center, spread] = this.#chunkMoments();
+      const [pilot, center, spread] = chunkMoments(c, this.#math, this.#from, this.#count);
       const count = (x: Local) => c.get(x).op("f64.convert_i32_s");
       const wide = (x: Local) => c.get(x).extract("f32x4.extract_lane", 0).op("f64.promote_f32");
       wide(pilot);
@@ -98,41 +99,6 @@ class GroupNorm {
     c.int(1).op("f64.convert_i32_s").get(squares).get(total).op("f64.convert_i32_s").op("f64.div");
     c.get(this.#w.eps).op("f32.reinterpret_i32").op("f64.promote_f32").op("f64.add").op("f64.sqrt").op("f64.div");
     c.op("f32.demote_f64").op("f32x4.splat").set(this.#scale);
-  }
-
-  /** First value, mean less the first value, and sum of squared distances from the mean of the present chunk, in all lanes. */
-  #chunkMoments(): [Local, Local, Local] {
-    const c = this.#c;
-    const [sums, [pilot, mean, x]] = [c.locals(v128, 4), c.locals(v128, 3) as [Local, Local, Local]];
-    // Sums of distances from the first value keep the bits that sums of values far from zero would lose.
-    const distance = (lanes: 1 | 4, offset: Local, at: number) => {
-      loadLanes(c, this.#math, this.#from, offset, lanes, 0, at);
-      c.get(pilot).op("f32x4.sub");
-      if (lanes === 1) c.floats(0).shuffle(0, 4, 4, 4);
-    };
-    c.get(this.#from).memory("v128.load32_splat").set(pilot);
-    fillAll(c, sums, 0);
-    overVectors(c, this.#count, 4, (lanes, offset, at, v) => {
-      c.get(sums[v]!);
-      distance(lanes, offset, at);
-      c.op("f32x4.add").set(sums[v]!);
-    });
-    c.get(combine(c, sums, "f32x4.add"))
-      .get(this.#count)
-      .op("f32.convert_i32_s")
-      .op("f32x4.splat")
-      .op("f32x4.div")
-      .set(mean);
-    fillAll(c, sums, 0);
-    overVectors(c, this.#count, 4, (lanes, offset, at, v) => {
-      distance(lanes, offset, at);
-      c.get(mean).op("f32x4.sub").set(x);
-      if (lanes === 1) c.get(x).floats(0).shuffle(0, 4, 4, 4).set(x);
-      c.get(x).get(x).get(sums[v]!);
-      this.#math.madd();
-      c.set(sums[v]!);
-    });
-    return [pilot, mean, combine(c, sums, "f32x4.add")];
   }
 
   #apply(): void {

@@ -10,7 +10,7 @@ import type { WasmEngine } from "./engine.ts";
 import { fastMatmul } from "./matmul.ts";
 import { fastCopy, fastSelect } from "./move.ts";
 import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
-import { fastReduce } from "./reduce.ts";
+import { fastReduce, fastScan } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
@@ -51,6 +51,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     reduce(out, inputs, attrs) {
       if (small(inputs.x) || !fastReduce(engine, out, inputs, attrs)) plainKernels.reduce(out, inputs, attrs);
+    },
+    scan(out, inputs, attrs) {
+      if (small(out) || !fastScan(engine, out, inputs, attrs)) plainKernels.scan(out, inputs, attrs);
     },
     rope(out, inputs, attrs) {
       if (small(out) || !fastRope(engine, out, inputs, attrs)) plainKernels.rope(out, inputs, attrs);

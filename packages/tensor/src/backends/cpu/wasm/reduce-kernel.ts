@@ -1,8 +1,11 @@
-// Sums, means, variances, 2-norms and extremes of contiguous stretches: in f64 lanes, as the plain loops count. A task is some of the results.
+// Reductions of contiguous stretches. Sums, products and norms count in f64, as the plain loops do; variances are those of chunks that stay in
+// the first-level cache, merged in f64 (Chan, Golub and LeVeque 1979). A task is some of the results.
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour, MatrixParts } from "./gemm.ts";
-import { loadLanes, loadWords, setEnd, spread, whileLeft } from "./loops.ts";
+import { loadLanes, loadWords, overLockstep, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
+import { chunkMoments } from "./moments.ts";
+import { combine, fillAll } from "./row-kernels.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words of a reduce job: each result is of `length` values; `divisor` of sums and variances is whole. Results are f32 in a row. */
@@ -10,8 +13,8 @@ export const reduceArgs = [
   ...(["kind", "x", "xBatch", "xRow", "xMode", "xBytes", "rows", "rowsPerBatch", "rowsPerTask", "length", "divisor", "out"] as const),
 ] as const;
 
-/** What a job computes. */
-export const reduceKinds = { sum: 0, var: 1, norm: 2, max: 3, min: 4 } as const;
+/** What a job computes; the arg kinds store integers. */
+export const reduceKinds = { sum: 0, norm: 1, var: 2, prod: 3, logSumExp: 4, max: 5, min: 6, argmax: 7, argmin: 8 } as const;
 
 /** Values worked on at a time. */
 const chunk = 4096;
@@ -28,11 +31,8 @@ export function emitReduce(module: Module, { expand }: MatrixParts, { fma }: Fla
     c.get(w.x).get(row).get(w.rowsPerBatch).op("i32.div_u").get(w.xBatch).op("i32.mul").op("i32.add");
     c.get(row).get(w.rowsPerBatch).op("i32.rem_u").get(w.xRow).op("i32.mul").op("i32.add").set(base);
     c.get(w.out).get(row).int(2).op("i32.shl").op("i32.add");
-    c.get(w.kind).int(reduceKinds.max).op("i32.lt_s").ifFloat();
-    row1.sums();
-    c.else();
-    row1.extremes();
-    c.end().memory("f32.store");
+    row1.emit();
+    c.memory("f32.store");
   };
   c.forLess(row, end, 1, each, "here");
 }
@@ -54,41 +54,92 @@ class Reduction {
     this.#zero = c.local(i32);
   }
 
-  /** A loop over the values of a result in f32: `visit` sees the address local, its lanes and the number of the vector. */
-  #values(vectors: number, visit: (lanes: 1 | 4, from: Local, vector: number) => void): void {
+  /** Leaves the result as f32 (of integers, their bits). */
+  emit(): void {
+    const c = this.#c;
+    const kinds: readonly [readonly (keyof typeof reduceKinds)[], () => void][] = [
+      [["sum", "norm"], () => this.#sums()],
+      [["var"], () => this.#variance()],
+      [["prod"], () => this.#product()],
+      [["logSumExp"], () => this.#logSumExp()],
+      [["argmax"], () => this.#place("max")],
+      [["argmin"], () => this.#place("min")],
+      [["max"], () => this.#extreme("max")],
+    ];
+    for (const [names, part] of kinds) {
+      names.forEach((name, i) => {
+        c.get(this.#w.kind).int(reduceKinds[name]).op("i32.eq");
+        if (i > 0) c.op("i32.or");
+      });
+      c.ifFloat();
+      part();
+      c.else();
+    }
+    this.#extreme("min");
+    for (const _ of kinds) c.end();
+  }
+
+  /** A loop over chunks of a result's values: `visit` sees the address of a chunk in f32, its size and the values before it. */
+  #chunks(visit: (from: Local, count: Local, done: Local) => void): void {
     const c = this.#c;
     const { xMode, xBytes, length } = this.#w;
-    const [left, count, from, here] = c.locals(i32, 4) as [Local, Local, Local, Local];
-    c.get(length).set(left).get(this.#base).set(here);
+    const [left, count, from, here, done] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
+    c.get(length).set(left).get(this.#base).set(here).int(0).set(done);
     c.block().loop().get(left).op("i32.eqz").branchIf(1);
     c.get(left).int(chunk).get(left).int(chunk).op("i32.lt_s").op("select").set(count);
     c.get(left).get(count).op("i32.sub").set(left).get(here).set(from);
     c.get(xMode).int(operandModes.f32).op("i32.ne").if();
     c.get(xMode).get(from).get(2).int(scratch.wide).op("i32.add").tee(from).get(count).call(this.#expand).end();
     c.get(here).get(count).get(xBytes).op("i32.mul").op("i32.add").set(here);
-    for (const [lanes, unroll] of [
-      [4, vectors],
-      [4, 1],
-      [1, 1],
-    ] as const) {
-      whileLeft(c, count, lanes * unroll, () => {
-        for (let v = 0; v < unroll; v++) {
-          visit(lanes, from, v);
-          c.advance(from, 4 * lanes);
-        }
-      });
-    }
-    c.branch(0).end().end();
+    visit(from, count, done);
+    c.get(done).get(count).op("i32.add").set(done).branch(0).end().end();
   }
 
-  /** Leaves Σ x, or Σ (x - mean)² when there is a mean, as f64. */
-  #sum(mean?: Local): void {
+  /** A loop over the values of a result in f32: `visit` sees the address local, its lanes and the number of the vector. */
+  #values(vectors: number, visit: (lanes: 1 | 4, from: Local, vector: number) => void): void {
+    const c = this.#c;
+    this.#chunks((from, count) => {
+      for (const [lanes, unroll] of [
+        [4, vectors],
+        [4, 1],
+        [1, 1],
+      ] as const) {
+        whileLeft(c, count, lanes * unroll, () => {
+          for (let v = 0; v < unroll; v++) {
+            visit(lanes, from, v);
+            c.advance(from, 4 * lanes);
+          }
+        });
+      }
+    });
+  }
+
+  /** The sum or 2-norm. */
+  #sums(): void {
+    const c = this.#c;
+    const [total, mean] = c.locals(f64, 2) as [Local, Local];
+    c.get(this.#w.kind).int(reduceKinds.norm).op("i32.eq").ifFloat();
+    this.#count(this.#zero).set(mean);
+    this.#sum(total, mean);
+    c.get(total).op("f64.sqrt").op("f32.demote_f64").else();
+    this.#sum(total);
+    c.get(total);
+    this.#count(this.#w.divisor).op("f64.div").op("f32.demote_f64").end();
+  }
+
+  /** Pushes a whole number as f64. */
+  #count(x: Local): Code {
+    return this.#c.get(x).op("f64.convert_i32_s");
+  }
+
+  /** total = Σ x, or Σ (x - mean)² when there is a mean, in four pairs of f64 lanes. */
+  #sum(total: Local, mean?: Local): void {
     const c = this.#c;
     const [sums, rest, x, d, wide] = [c.locals(v128, 4), c.local(f64), c.local(v128), c.local(v128), c.local(v128)];
     const scalar = c.local(f64);
+    if (mean !== undefined) c.get(mean).op("f64x2.splat").set(wide);
     sums.forEach((s) => void c.floats(0).set(s));
     c.int(0).op("f64.convert_i32_s").set(rest);
-    if (mean !== undefined) c.get(mean).op("f64x2.splat").set(wide);
     this.#values(2, (lanes, from, v) => {
       if (lanes === 1) {
         c.get(rest).get(from).memory("f32.load").op("f64.promote_f32");
@@ -108,47 +159,152 @@ class Reduction {
     });
     const [s0, s1, s2, s3] = sums as [Local, Local, Local, Local];
     c.get(s0).get(s1).op("f64x2.add").get(s2).get(s3).op("f64x2.add").op("f64x2.add").tee(s0).extract("f64x2.extract_lane", 0);
-    c.get(s0).extract("f64x2.extract_lane", 1).op("f64.add").get(rest).op("f64.add");
+    c.get(s0).extract("f64x2.extract_lane", 1).op("f64.add").get(rest).op("f64.add").set(total);
   }
 
-  /** Leaves the sum, variance or norm as f32. */
-  sums(): void {
+  /** The product: four neighbours at a time, in order, so that large and small factors meet as they do one by one. */
+  #product(): void {
     const c = this.#c;
-    const [total, mean] = c.locals(f64, 2) as [Local, Local];
-    const count = (x: Local) => c.get(x).op("f64.convert_i32_s");
-    count(this.#zero).set(total).get(this.#w.kind).int(reduceKinds.norm).op("i32.ne").if();
-    this.#sum();
-    c.set(total).end().get(this.#w.kind).int(reduceKinds.sum).op("i32.ne").if();
-    c.get(total);
-    count(this.#w.length).op("f64.div").set(mean);
-    this.#sum(mean);
-    c.set(total).end();
-    c.get(this.#w.kind).int(reduceKinds.norm).op("i32.eq").ifFloat().get(total).op("f64.sqrt").op("f32.demote_f64");
-    c.else().get(total);
-    count(this.#w.divisor).op("f64.div").op("f32.demote_f64").end();
+    const [total, x, y] = [c.local(f64), c.local(v128), c.local(v128)];
+    c.int(1).op("f64.convert_i32_s").set(total);
+    this.#values(1, (lanes, from) => {
+      c.get(total);
+      if (lanes === 1) c.get(from).memory("f32.load").op("f64.promote_f32");
+      else {
+        c.get(from).memory("v128.load").tee(x).op("f64x2.promote_low_f32x4");
+        c.get(x).get(x).shuffle(2, 3, 0, 1).op("f64x2.promote_low_f32x4").op("f64x2.mul").tee(y);
+        c.extract("f64x2.extract_lane", 0).get(y).extract("f64x2.extract_lane", 1).op("f64.mul");
+      }
+      c.op("f64.mul").set(total);
+    });
+    c.get(total).op("f32.demote_f64");
   }
 
-  /** Leaves the largest or smallest value, NaN if there is one. */
-  extremes(): void {
+  #variance(): void {
+    const c = this.#c;
+    const { length, divisor } = this.#w;
+    const [mean, squares, delta] = c.locals(f64, 3) as [Local, Local, Local];
+    const end = c.local(i32);
+    this.#count(this.#zero).tee(mean).set(squares);
+    this.#chunks((from, size, done) => {
+      const [pilot, center, apart] = chunkMoments(c, this.#math, from, size);
+      const wide = (x: Local) => c.get(x).extract("f32x4.extract_lane", 0).op("f64.promote_f32");
+      c.get(done).get(size).op("i32.add").set(end);
+      wide(pilot);
+      wide(center).op("f64.add").get(mean).op("f64.sub").set(delta);
+      c.get(mean).get(delta);
+      this.#count(size).op("f64.mul");
+      this.#count(end).op("f64.div").op("f64.add").set(mean);
+      c.get(squares);
+      wide(apart).op("f64.add").get(delta).get(delta).op("f64.mul");
+      this.#count(done).op("f64.mul");
+      this.#count(size).op("f64.mul");
+      this.#count(end).op("f64.div").op("f64.add").set(squares);
+    });
+    // Squares that f32 cannot hold, f64 may.
+    c.get(squares).get(squares).op("f64.sub").get(squares).get(squares).op("f64.sub").op("f64.ne").if();
+    this.#sum(mean);
+    c.get(mean);
+    this.#count(length).op("f64.div").set(mean);
+    this.#sum(squares, mean);
+    c.end().get(squares);
+    this.#count(divisor).op("f64.div").op("f32.demote_f64");
+  }
+
+  /** The largest value or the logarithm of the sum of exponentials relative to it. */
+  #logSumExp(): void {
+    const c = this.#c;
+    const [shift, all, exact, sums] = [c.local(v128), c.local(v128), c.local(f64), c.locals(v128, 4)];
+    this.#extreme("max");
+    c.op("f32x4.splat").set(shift);
+    c.floats(0).get(shift).get(shift).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.eq").op("v128.bitselect").set(shift);
+    this.#count(this.#zero).set(exact);
+    this.#chunks((from, count) => {
+      const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
+        const math = code === c ? this.#math : new SimdMath(code, this.#math.fma);
+        loadLanes(code, math, from, offset, lanes, Number.NEGATIVE_INFINITY, at);
+        code.get(shift).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
+        math.power();
+      };
+      fillAll(c, sums, 0);
+      overLockstep(c, count, compute, (value, _lanes, _offset, _at, v) => void c.get(sums[v]!).get(value).op("f32x4.add").set(sums[v]!));
+      c.get(exact)
+        .get(combine(c, sums, "f32x4.add"))
+        .extract("f32x4.extract_lane", 0)
+        .op("f64.promote_f32")
+        .op("f64.add")
+        .set(exact);
+    });
+    c.get(exact).op("f32.demote_f64").op("f32x4.splat");
+    this.#math.log();
+    c.get(shift).op("f32x4.add").set(all).get(all).extract("f32x4.extract_lane", 0);
+  }
+
+  /** The largest or smallest value, NaN if there is one. */
+  #extreme(kind: "max" | "min"): void {
     const c = this.#c;
     const bests = c.locals(v128, 4);
-    c.get(this.#w.kind).int(reduceKinds.max).op("i32.eq").ifFloat();
-    for (const [op, start] of [
-      ["f32x4.max", Number.NEGATIVE_INFINITY],
-      ["f32x4.min", Number.POSITIVE_INFINITY],
-    ] as const) {
+    const { op, start } = extremes[kind];
+    bests.forEach((s) => void c.floats(start).set(s));
+    this.#values(4, (lanes, from, v) => {
+      c.get(bests[v]!);
+      loadLanes(c, this.#math, from, this.#zero, lanes, start);
+      c.op(op).set(bests[v]!);
+    });
+    this.#joinBests(bests, op);
+    c.get(bests[0]!).extract("f32x4.extract_lane", 0);
+  }
+
+  #joinBests([first, ...others]: readonly Local[], op: "f32x4.max" | "f32x4.min"): void {
+    for (const other of others) this.#c.get(first!).get(other).op(op).set(first!);
+    spread(this.#c, first!, op);
+  }
+
+  /** The place of the first largest or smallest value, or NaN: a chunk that holds a better one is searched for it. */
+  #place(kind: "max" | "min"): void {
+    const c = this.#c;
+    const { op, start } = extremes[kind];
+    const [bests, best] = [c.locals(v128, 4), c.local(v128)];
+    const [place, at] = c.locals(i32, 2) as [Local, Local];
+    c.int(-1).set(place).floats(start).set(best);
+    this.#chunks((from, count, done) => {
       bests.forEach((s) => void c.floats(start).set(s));
-      this.#values(4, (lanes, from, v) => {
+      overVectors(c, count, 4, (lanes, offset, more, v) => {
         c.get(bests[v]!);
-        loadLanes(c, this.#math, from, this.#zero, lanes, start);
+        loadLanes(c, this.#math, from, offset, lanes, start, more);
         c.op(op).set(bests[v]!);
       });
-      const [first, ...others] = bests as [Local, ...Local[]];
-      for (const other of others) c.get(first).get(other).op(op).set(first);
-      spread(c, first, op);
-      c.get(first).extract("f32x4.extract_lane", 0);
-      if (op === "f32x4.max") c.else();
-    }
-    c.end();
+      this.#joinBests(bests, op);
+      // A better value, or the first one that is no number.
+      c.get(bests[0]!)
+        .get(best)
+        .op(kind === "max" ? "f32x4.gt" : "f32x4.lt");
+      c.get(bests[0]!).get(bests[0]!).op("f32x4.ne").get(best).get(best).op("f32x4.eq").op("v128.and").op("v128.or").op("v128.any_true");
+      c.get(place).int(0).op("i32.lt_s").op("i32.or").if().get(bests[0]!).set(best);
+      this.#search(from, count, best, at);
+      c.get(done).get(at).op("i32.add").set(place).end();
+    });
+    c.get(place).op("f32.reinterpret_i32");
+  }
+
+  /** at = place of the first of `count` values that equals `best`, or is no number like it; there is one. */
+  #search(from: Local, count: Local, best: Local, at: Local): void {
+    const c = this.#c;
+    const [p, end, x] = [c.local(i32), c.local(i32), c.local(v128)];
+    const matches = () => {
+      c.tee(x).get(best).op("f32x4.eq").get(x).get(x).op("f32x4.ne").get(best).get(best).op("f32x4.ne").op("v128.and").op("v128.or");
+      return c.op("v128.any_true");
+    };
+    c.get(from).tee(p).get(count).int(-4).op("i32.and").int(2).op("i32.shl").op("i32.add").set(end);
+    c.block().loop().get(p).get(end).op("i32.ge_u").branchIf(1).get(p).memory("v128.load");
+    matches().branchIf(1).advance(p, 16).branch(0).end().end();
+    c.loop().get(p).memory("v128.load32_splat");
+    matches().op("i32.eqz").if().advance(p, 4).branch(1).end().end();
+    c.get(p).get(from).op("i32.sub").int(2).op("i32.shr_u").set(at);
   }
 }
+
+const extremes = {
+  max: { op: "f32x4.max", start: Number.NEGATIVE_INFINITY },
+  min: { op: "f32x4.min", start: Number.POSITIVE_INFINITY },
+} as const;

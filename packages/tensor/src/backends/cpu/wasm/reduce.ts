@@ -1,4 +1,4 @@
-// reduce on generated code.
+// reduce and scan on generated code.
 import { collapse } from "../../../layout.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
@@ -8,18 +8,21 @@ import type { WasmEngine } from "./engine.ts";
 import { addressOf, commonArena, elementBytes, placesOf } from "./plan.ts";
 import { reduceArgs, reduceKinds } from "./reduce-kernel.ts";
 import { floatKind } from "./row-function.ts";
+import { scanArgs } from "./scan-kernel.ts";
 
 const place = placesOf(reduceArgs);
+const scanPlace = placesOf(scanArgs);
 /** Elements a task should have, and from which waking other threads pays. */
 const [taskElements, threadedElements] = [16_384, 131_072];
 
-/** Sums, means, variances, 2-norms and extremes of floats into f32; false when the operands are not covered. */
+/** Reductions of floats into f32, places of extremes into i32; false when the operands are not covered. */
 export function fastReduce(engine: WasmEngine, out: View, { x }: OpTable["reduce"]["in"], attrs: OpTable["reduce"]["attrs"]): boolean {
   const { reduceRank, correction, p } = attrs;
   const kind = attrs.kind === "mean" ? "sum" : attrs.kind;
   const mode = floatKind(x.dtype);
   const arena = commonArena([out, x]);
-  if (!arena || !mode || out.dtype !== "f32" || !isCovered(kind) || (kind === "norm" && p !== 2)) return false;
+  if (!arena || !mode || !isCovered(kind) || out.dtype !== (kind.startsWith("arg") ? "i32" : "f32") || (kind === "norm" && p !== 2))
+    return false;
   const { shape, strides, offset } = x.layout;
   const lead = shape.length - reduceRank;
   const inner = collapse([{ shape: shape.slice(lead), strides: strides.slice(lead), offset }]);
@@ -50,6 +53,35 @@ export function fastReduce(engine: WasmEngine, out: View, { x }: OpTable["reduce
     w[place.divisor] = Math.max(0, divisor);
     w[place.out] = addressOf(out) + 4 * i * rows;
     engine.run(arena, "reduce", w, Math.ceil(rows / rowsPerTask), engine.shares(rows * length, threadedElements));
+  }
+  return true;
+}
+
+/** Running sums and products of rows of f32; false when the operands are not covered. */
+export function fastScan(engine: WasmEngine, out: View, { x }: OpTable["scan"]["in"], { kind }: OpTable["scan"]["attrs"]): boolean {
+  const arena = commonArena([out, x]);
+  if (!arena || x.dtype !== "f32" || out.dtype !== "f32") return false;
+  const { shape, strides, offset } = x.layout;
+  const length = shape.at(-1)!;
+  const outer = collapse([{ shape: shape.slice(0, -1), strides: strides.slice(0, -1), offset }]);
+  if (length > 1 && strides.at(-1) !== 1) return false;
+  const steps = outer.strides[0]!;
+  const rowsPerBatch = outer.shape.at(-1) ?? 1;
+  const rows = rowsPerBatch * (outer.shape.at(-2) ?? 1);
+  const rowsPerTask = Math.max(1, Math.floor(taskElements / length));
+  const starts = new Walker({ shape: outer.shape.slice(0, -2), strides: steps.slice(0, -2), offset: 0 });
+  for (let i = 0; i < starts.size; i++) {
+    const w = engine.blankArgs();
+    w[scanPlace.product] = kind === "prod" ? 1 : 0;
+    w[scanPlace.x] = addressOf(x) + 4 * starts.offsetAt(i);
+    w[scanPlace.xBatch] = 4 * (steps.at(-2) ?? 0);
+    w[scanPlace.xRow] = 4 * (steps.at(-1) ?? 0);
+    w[scanPlace.out] = addressOf(out) + 4 * i * rows * length;
+    w[scanPlace.rows] = rows;
+    w[scanPlace.rowsPerBatch] = rowsPerBatch;
+    w[scanPlace.rowsPerTask] = rowsPerTask;
+    w[scanPlace.length] = length;
+    engine.run(arena, "scan", w, Math.ceil(rows / rowsPerTask), engine.shares(rows * length, threadedElements));
   }
   return true;
 }
