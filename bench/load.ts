@@ -1,6 +1,6 @@
 // Loads a synthetic sharded bf16 checkpoint tensor by tensor: highest JS heap plus external memory above the baseline, and the rate
-// against `cat` over the same files in the same run (both from a warm page cache).
-// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu|webgpu] [--dir FOLDER] [--keep] [--json]
+// against `cat` over the same files and plain writes of the same pieces, in alternating rounds (all from a warm page cache); medians.
+// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu|webgpu] [--dir FOLDER] [--rounds 3] [--keep] [--json]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -24,6 +24,7 @@ const { values: flags } = parseArgs({
     device: { type: "string", default: "none" },
     dir: { type: "string", default: join(tmpdir(), "wick-bench-load") },
     keep: { type: "boolean", default: false },
+    rounds: { type: "string", default: "3" },
     json: { type: "boolean", default: false },
   },
 });
@@ -116,8 +117,10 @@ class Watch {
 }
 
 async function* watched(pieces: AsyncIterable<Uint8Array>, watch: Watch): AsyncGenerator<Uint8Array> {
+  let passed = 0;
   for await (const piece of pieces) {
-    watch.sample();
+    // Looking takes as long as reading a small piece.
+    if (Math.floor(passed / (16 * MIB)) !== Math.floor((passed += piece.length) / (16 * MIB))) watch.sample();
     yield piece;
   }
 }
@@ -142,22 +145,23 @@ async function openDevice(): Promise<Device | undefined> {
   return flags.device === "webgpu" ? webgpu() : cpu();
 }
 
-/** Rate of plain writes of the same bytes in pieces of 16 MiB: what the adapter allows. */
-async function plainUploadMs(device: Device): Promise<number> {
-  const piece = new Uint8Array(16 * MIB).fill(1);
+/** The same tensors written in the same pieces from one array that stays warm: what the adapter allows. */
+async function plainUploadMs(weights: WeightSource, device: Device): Promise<number> {
+  const piece = new Uint8Array(2 * MIB).fill(1);
   const start = performance.now();
-  for (let at = 0; at < totalBytes; at += piece.length) {
-    using _ = device.fromBytes(piece, [piece.length], "u8", "plain upload");
-    if (at % (256 * MIB) === 0) await device.idle();
+  for (const { shape, dtype, byteLength, name } of weights.entries.values()) {
+    const pieces = Array.from({ length: Math.ceil(byteLength / piece.length) }, (_, i) => piece.subarray(0, byteLength - i * piece.length));
+    const tensor = await device.upload(shape, dtype, pieces, name);
+    tensor.dispose();
   }
   await device.idle();
   return performance.now() - start;
 }
 
+const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
+
 const paths = await writeShards();
 catMs(paths);
-const cat = Math.min(catMs(paths), catMs(paths));
-const plainRead = await plainReadMs(paths);
 const torch = torchMs(paths);
 (globalThis as { gc?: () => void }).gc?.();
 const device = await openDevice();
@@ -165,21 +169,32 @@ const watch = new Watch();
 const start = performance.now();
 const weights = await openWeights(paths);
 const openedMs = performance.now() - start;
-const loaded = await loadAll(weights, device, watch);
-const elapsed = performance.now() - start;
+const times: Record<"load" | "cat" | "plainRead" | "plainUpload", number[]> = { load: [], cat: [], plainRead: [], plainUpload: [] };
+let loaded = 0;
+for (let r = 0; r < Number(flags.rounds); r++) {
+  times.cat.push(catMs(paths));
+  times.plainRead.push(await plainReadMs(paths));
+  const before = performance.now();
+  loaded = await loadAll(weights, device, watch);
+  await device?.idle();
+  times.load.push(performance.now() - before);
+  if (device) times.plainUpload.push(await plainUploadMs(weights, device));
+}
+const { entries } = weights;
 await weights.close();
+/** Of other work's time over that of loading in the same round. */
+const ratio = (others: readonly number[]): string => median(others.map((ms, i) => ms / times.load[i]!)).toFixed(2);
+const [elapsed, cat, plainRead] = [times.load, times.cat, times.plainRead].map((all) => median([...all])) as [number, number, number];
 const devicePeak = device?.memory().peakBytes ?? 0;
-const plainUpload = device ? await plainUploadMs(device) : undefined;
+const plainUpload = device && device.kind === "webgpu" ? median([...times.plainUpload]) : undefined;
 const description = device?.description;
 device?.destroy();
 const rate = (ms: number): string => `${(loaded / ms / 1e6).toFixed(2)} GB/s`;
 console.log(
-  `${(loaded / 1e9).toFixed(1)} GB in ${paths.length} shards, ${weights.entries.size} tensors; ${cpus()[0]?.model}, Node ${process.version}`,
+  `${(loaded / 1e9).toFixed(1)} GB in ${paths.length} shards, ${entries.size} tensors; ${cpus()[0]?.model}, Node ${process.version}`,
 );
 console.log(`open ${openedMs.toFixed(1)} ms; load ${rate(elapsed)}${description ? ` into ${description}` : ""}`);
-console.log(
-  `cat ${rate(cat)} (ratio ${(cat / elapsed).toFixed(2)}); plain reads ${rate(plainRead)} (ratio ${(plainRead / elapsed).toFixed(2)})`,
-);
+console.log(`cat ${rate(cat)} (ratio ${ratio(times.cat)}); plain reads ${rate(plainRead)} (ratio ${ratio(times.plainRead)})`);
 const mib = (bytes: number): string => `${(bytes / MIB).toFixed(0)} MiB`;
 const held = device ? `; the device's own memory beside that ${mib(devicePeak)}` : "";
 console.log(`highest above the baseline: JS heap + external ${mib(watch.peakBytes)}${held}; resident ${mib(watch.peakResidentBytes)}`);
@@ -188,9 +203,11 @@ console.log(
     ? "PyTorch: missing (WICK_PYTHON)"
     : `PyTorch with safetensors ${rate(torch)} (ratio ${(torch / elapsed).toFixed(2)})`,
 );
-if (plainUpload !== undefined) console.log(`plain uploads ${rate(plainUpload)} (ratio ${(plainUpload / elapsed).toFixed(2)})`);
+if (plainUpload !== undefined) console.log(`plain uploads ${rate(plainUpload)} (ratio ${ratio(times.plainUpload)})`);
 if (flags.json) {
-  const times = { openedMs, loadMs: elapsed, catMs: cat, plainReadMs: plainRead, torchMs: torch, plainUploadMs: plainUpload };
-  console.log(JSON.stringify({ benchmark: "load", device: description, bytes: loaded, ...times, peakBytes: watch.peakBytes, devicePeak }));
+  const medians = { openedMs, loadMs: elapsed, catMs: cat, plainReadMs: plainRead, torchMs: torch, plainUploadMs: plainUpload };
+  console.log(
+    JSON.stringify({ benchmark: "load", device: description, bytes: loaded, ...medians, peakBytes: watch.peakBytes, devicePeak }),
+  );
 }
 if (!flags.keep) rmSync(flags.dir, { recursive: true });

@@ -94,8 +94,15 @@ export async function fileSource(path: string): Promise<ByteSource> {
   };
 }
 
-/** Bytes of one piece when a tensor is streamed. */
+/** Bytes of one piece when a tensor is streamed from far away. */
 export const CHUNK_BYTES: number = 16 * 1024 * 1024;
+/** From a local file: what was read is still in the processor's cache when it is copied on. */
+const LOCAL_CHUNK_BYTES = 2 * 1024 * 1024;
+/** Pieces of a local file that are read while the caller works on one: several threads read, and a wait for one of them is hidden. */
+const LOCAL_READ_AHEAD = 3;
+
+/** Bytes of one piece of a tensor streamed from `source`. */
+export const chunkBytesFor = (source: ByteSource): number => (source.readInto ? LOCAL_CHUNK_BYTES : CHUNK_BYTES);
 
 /** Buffers for pieces, used again and again: fresh ones would cost more time than reading into them. Kept by an opened checkpoint. */
 export class PiecePool {
@@ -110,34 +117,40 @@ export class PiecePool {
   /** Returns a buffer whose bytes nobody looks at any more. */
   give(buffer: Uint8Array): void {
     this.free.push(buffer);
-    if (this.free.length > 4) this.free.shift();
+    if (this.free.length > LOCAL_READ_AHEAD + 1) this.free.shift();
   }
 }
 
 /**
- * Reads a range in pieces of at most `chunkBytes`, asking for the next piece while the caller works on the current one.
- * Holds two pieces at most; stops reading when the caller stops iterating. With a pool, a piece is overwritten after the next one is asked for.
+ * Reads a range in pieces of at most `chunkBytes`, asking for the next ones while the caller works on the current one.
+ * Holds two pieces at most, four of a local file; stops reading when the caller stops iterating. With a pool, a piece is overwritten after the
+ * next one is asked for.
  */
 export async function* streamRange(
   source: ByteSource,
   offset: number,
   length: number,
-  chunkBytes: number = CHUNK_BYTES,
+  chunkBytes: number = chunkBytesFor(source),
   signal?: AbortSignal,
   pool?: PiecePool,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const end = offset + length;
-  const readAt = (at: number): Promise<Uint8Array> => {
-    const piece = readPiece(source, at, Math.min(chunkBytes, end - at), signal, pool);
-    piece.catch(() => {});
-    return piece;
+  const pooled = pool && source.readInto ? pool : undefined;
+  const asked: Promise<Uint8Array>[] = [];
+  let at = offset;
+  const askAhead = (pieces: number): void => {
+    for (; at < end && asked.length < pieces; at += chunkBytes) {
+      const piece = readPiece(source, at, Math.min(chunkBytes, end - at), signal, pooled);
+      piece.catch(() => {});
+      asked.push(piece);
+    }
   };
-  let next = offset < end ? readAt(offset) : undefined;
-  for (let at = offset + chunkBytes; next; at += chunkBytes) {
-    const piece = await next;
-    next = at < end ? readAt(at) : undefined;
+  const ahead = pooled ? LOCAL_READ_AHEAD : 1;
+  for (askAhead(ahead); asked.length > 0; ) {
+    const piece = await asked.shift()!;
+    askAhead(ahead);
     yield piece;
-    if (pool && source.readInto) pool.give(new Uint8Array(piece.buffer));
+    pooled?.give(new Uint8Array(piece.buffer));
   }
 }
 

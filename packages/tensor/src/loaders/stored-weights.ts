@@ -2,7 +2,7 @@
 import { dtypeInfo } from "../dtype.ts";
 import type { Shape } from "../shape.ts";
 import type { StoredFormat } from "./edge-dtypes.ts";
-import { type ByteSource, CHUNK_BYTES, PiecePool, streamRange } from "./source.ts";
+import { type ByteSource, chunkBytesFor, PiecePool, streamRange } from "./source.ts";
 import { checkedByteLength, entryOf, type StreamOptions, type WeightEntry, type WeightSource } from "./weight-source.ts";
 
 /** A tensor as a range of a file. */
@@ -42,7 +42,7 @@ export async function* streamStored(
   pool?: PiecePool,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const { unitBytes, convert } = tensor.format;
-  const chunkBytes = Math.max(unitBytes, Math.floor((options.chunkBytes ?? CHUNK_BYTES) / unitBytes) * unitBytes);
+  const chunkBytes = Math.max(unitBytes, Math.floor((options.chunkBytes ?? chunkBytesFor(tensor.source)) / unitBytes) * unitBytes);
   const inFile = (bytes: number): number => (bytes / dtypeInfo[tensor.dtype].blockBytes) * unitBytes;
   const pieces = streamRange(tensor.source, tensor.offset + inFile(begin), inFile(end - begin), chunkBytes, options.signal, pool);
   if (!convert) return yield* pieces;
