@@ -65,7 +65,9 @@ describe("every variant compiles", () => {
     ["Apple", { m: 8, n: 8, k: 8, input: "f32", subgroupSize: 32 }],
     ["lavapipe", { m: 8, n: 8, k: 8, input: "f16", subgroupSize: 8 }],
   ] as const)("%s", { timeout: 120_000 }, async (_name, matrix) => {
-    for (const variant of gemmVariantNames.filter((v) => /^(matrix|broadcast)/.test(v) || matrix.subgroupSize === 64)) {
+    // Eight subgroups need more memory than the null adapter has: large-memory.test.ts.
+    const mine = gemmVariantNames.filter((v) => (/^(matrix|broadcast)/.test(v) || matrix.subgroupSize === 64) && !v.endsWith("in 8"));
+    for (const variant of mine) {
       await openWith(variant, { matrix });
       multiplyAll(variant === "matrix 4x4" ? pairs : pairs.slice(0, 2));
       await backend.idle();
@@ -100,7 +102,7 @@ describe("the choice", () => {
   it("prefers larger tiles for larger products, and falls back", async () => {
     await openNull({ matrix: nvidia, tier: "matrix" });
     const traits = backend.capabilities;
-    expect(defaultVariants(traits, { m: 4096, n: 3072, k: 3072, batch: 1 })[0]).toBe("matrix 4x4");
+    expect(defaultVariants(traits, { m: 4096, n: 3072, k: 3072, batch: 1 })[0]).toBe("matrix 4x4 ahead");
     expect(defaultVariants(traits, { m: 64, n: 3072, k: 3072, batch: 1 })[0]).toBe("matrix 2x2");
     expect(defaultVariants({ ...traits, tier: "plain" }, { m: 4096, n: 3072, k: 3072, batch: 1 })).toEqual(["workgroup 64x64"]);
     expect(defaultVariants({ ...traits, tier: "matrix", software: true }, { m: 64, n: 64, k: 64, batch: 1 })[0]).toBe("matrix 1x1");

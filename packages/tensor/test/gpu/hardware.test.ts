@@ -85,7 +85,7 @@ describe("kernels for hardware", () => {
 
 // The variants that no software driver takes by itself; those of subgroup matrices where the driver executes them (tools/matrix-driver.sh).
 describe("variants for hardware", () => {
-  it.for(["workgroup 128x64", "broadcast 32", "matrix 2x2", "matrix 4x2", "matrix 4x4"] as const)(
+  it.for(["workgroup 128x64", "broadcast 32", "matrix 2x2", "matrix 4x2", "matrix 4x4", "matrix 2x2 ahead"] as const)(
     "%s",
     { timeout: 300_000 },
     async (variant, { skip }) => {

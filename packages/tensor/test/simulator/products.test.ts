@@ -70,7 +70,12 @@ async function multiply(pair: Pair, [da, db, transposed, [m, k, n]]: (typeof pro
 
 /** Vendor, variant, and which of the products. */
 const spread: readonly (readonly [VendorName, GemmVariantName, readonly number[]])[] = [
-  ["NVIDIA", "matrix 4x4", [0, 1]],
+  ["NVIDIA", "matrix 4x4", [1]],
+  ["NVIDIA", "matrix 4x4 ahead", [0, 5]],
+  ["NVIDIA", "matrix 4x4 ahead in 8", [3]],
+  ["AMD, 64 lanes", "matrix 4x2 ahead in 8", [2]],
+  ["Intel, 16 lanes", "matrix 2x2 ahead", [4]],
+  ["Apple", "matrix 4x2 ahead", [1]],
   ["AMD, 64 lanes", "matrix 4x2", [2]],
   ["Intel, 32 lanes", "matrix 4x4", [4]],
   ["Apple", "matrix 2x2", [2, 3]],

@@ -91,32 +91,32 @@ describe("errors of kernels are refused", () => {
 
 const swap = (l: Parameters<typeof permuteLayout>[0]): typeof l => permuteLayout(l, [1, 0]);
 
-type Kind = "product" | "attention" | "attention of growing scores";
+type Kind = "product" | "product fetched ahead" | "attention" | "attention of growing scores";
 
 /** Relative error of a product (or attention) whose kernel was changed, or the simulator's message. */
 async function outcome(vendor: VendorName, kind: Kind, rewrite: (code: string) => string): Promise<number | string> {
   const change = (code: string): string => (code.includes("subgroupMatrixMultiply") ? rewrite(code) : code);
-  const { options } =
-    kind === "product" ? await simulatedVariant(vendor, "matrix 2x2", { rewrite: change }) : simulated(vendor, { rewrite: change });
+  const product = kind.startsWith("product");
+  const variant = kind === "product" ? "matrix 2x2" : "matrix 2x2 ahead";
+  const { options } = product ? await simulatedVariant(vendor, variant, { rewrite: change }) : simulated(vendor, { rewrite: change });
   const pair = await Pair.open(options);
   try {
     // Later keys are larger, so that the output is rescaled on the way.
     const growing = Float32Array.from({ length: 70 * 64 }, (_, i) => Math.sin(i * 1.7) * (1 + i / 640));
     const heads = (values?: Float32Array): ReturnType<Pair["tensor"]> => pair.tensor([1, 1, 70, 64], "f16", values);
-    const { cpu, gpu } =
-      kind === "product"
-        ? await pair.run(
-            "matmul",
-            pair.output([70, 40], "f32"),
-            { a: pair.tensor([70, 72], "f16"), b: pair.tensor([40, 72], "f16", undefined, swap) },
-            {},
-          )
-        : await pair.run(
-            "attention",
-            pair.output([1, 1, 70, 64], "f32"),
-            { q: heads(), k: heads(kind === "attention" ? undefined : growing), v: heads() },
-            { scale: 1, causal: false },
-          );
+    const { cpu, gpu } = product
+      ? await pair.run(
+          "matmul",
+          pair.output([70, 40], "f32"),
+          { a: pair.tensor([70, 72], "f16"), b: pair.tensor([40, 72], "f16", undefined, swap) },
+          {},
+        )
+      : await pair.run(
+          "attention",
+          pair.output([1, 1, 70, 64], "f32"),
+          { q: heads(), k: heads(kind === "attention" ? undefined : growing), v: heads() },
+          { scale: 1, causal: false },
+        );
     return relativeL2(gpu, cpu);
   } catch (error) {
     return String(error);
@@ -130,7 +130,7 @@ const withoutBarrier = (code: string, i: number): string => {
 };
 
 describe("mutations of the kernels are found", () => {
-  it.each(["product", "attention"] as const)("%s: as it is", async (kind) => {
+  it.each(["product", "product fetched ahead", "attention"] as const)("%s: as it is", async (kind) => {
     expect(await outcome("NVIDIA", kind, (code) => code)).toBeLessThan(1e-3);
   });
 
@@ -138,6 +138,7 @@ describe("mutations of the kernels are found", () => {
     ["product", "(down + 16u)", "(down + 8u)"],
     ["product", "t % 4u) * 4u", "t % 2u) * 4u"],
     ["product", "row_major>(&ss", "col_major>(&ss"],
+    ["product fetched ahead", "1u - slot", "slot"],
     ["attention", "col_major>(&staged", "row_major>(&staged"],
     ["attention of growing scores", "sum *= shrink", "sum *= 1.0"],
     ["attention of growing scores", "*= factors[group", "*= factors[0u * group"],
@@ -149,19 +150,22 @@ describe("mutations of the kernels are found", () => {
     expect(typeof found === "string" || found > 0.01, String(found)).toBe(true);
   });
 
-  it.each([["product"], ["attention", "attention of growing scores"]] as const)("%s: without any one of its barriers", async (...kinds) => {
-    let count = 0;
-    await outcome("NVIDIA", kinds[0], (code) => {
-      count = code.split("workgroupBarrier();").length - 1;
-      return code;
-    });
-    const noticed = async (i: number): Promise<boolean> => {
-      for (const kind of kinds) if (typeof (await outcome("NVIDIA", kind, (code) => withoutBarrier(code, i))) === "string") return true;
-      return false;
-    };
-    const unnoticed: number[] = [];
-    for (let i = 0; i < count; i++) if (!(await noticed(i))) unnoticed.push(i);
-    expect(count).toBeGreaterThan(2);
-    expect(unnoticed).toEqual([]);
-  });
+  it.each([["product"], ["product fetched ahead"], ["attention", "attention of growing scores"]] as const)(
+    "%s: without any one of its barriers",
+    async (...kinds) => {
+      let count = 0;
+      await outcome("NVIDIA", kinds[0], (code) => {
+        count = code.split("workgroupBarrier();").length - 1;
+        return code;
+      });
+      const noticed = async (i: number): Promise<boolean> => {
+        for (const kind of kinds) if (typeof (await outcome("NVIDIA", kind, (code) => withoutBarrier(code, i))) === "string") return true;
+        return false;
+      };
+      const unnoticed: number[] = [];
+      for (let i = 0; i < count; i++) if (!(await noticed(i))) unnoticed.push(i);
+      expect(count).toBeGreaterThan(2);
+      expect(unnoticed).toEqual([]);
+    },
+  );
 });

@@ -8,10 +8,8 @@ import { type Tier, tiers } from "./tier.ts";
 /** Products that are tuned together: by how many results there are, and by how the right operand is stored. */
 export const productClasses = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
 /** One of `productClasses`. */
-/** One of them. */
 export type ProductClass = (typeof productClasses)[number];
 
-/** The fastest kernel of each class that was measured. */
 /** A kernel by name for some classes of products. */
 export type TunedVariants = Readonly<Partial<Record<ProductClass, GemmVariantName>>>;
 
@@ -21,8 +19,7 @@ export interface Tuning {
   readonly adapter: string;
   /** The tier to open the adapter at, if it passes its self-test. */
   readonly tier: Tier;
-  /** The fastest kernel of each class that was measured. */
-  /** The fastest kernel of each class of products. */
+  /** The fastest kernel of each class of products that was measured. */
   readonly variants: TunedVariants;
 }
 
@@ -46,7 +43,7 @@ const hardware: Readonly<Record<Tier, Readonly<Record<"large" | "small", readonl
   plain: { large: ["workgroup 64x64"], small: ["workgroup 64x64"] },
   subgroups: { large: ["workgroup 64x64"], small: ["workgroup 64x64"] },
   matrix: {
-    large: ["matrix 4x4", "matrix 4x2", "matrix 2x2", "matrix 1x1", "workgroup 64x64"],
+    large: ["matrix 4x4 ahead", "matrix 4x4", "matrix 4x2", "matrix 2x2", "matrix 1x1", "workgroup 64x64"],
     small: ["matrix 2x2", "matrix 1x1", "workgroup 64x64"],
   },
 };

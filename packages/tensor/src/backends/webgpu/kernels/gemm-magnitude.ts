@@ -8,18 +8,22 @@ import { bindView, bytesOfView, type KernelContext, scratchView } from "./contex
 import type { GemmSize } from "./gemm-parts.ts";
 import type { GemmOperand, MatrixSource } from "./matmul.ts";
 
-/** Three words: the bits of the largest finite |a| and |b|, and 1 if any value of either is infinite or NaN. The caller drops the buffer. */
+/**
+ * Three words: the bits of the largest finite |a| and |b|, and 1 if any value of either is infinite or NaN, as far as they are measured (else 0). The
+ * caller drops the buffer.
+ */
 export function largestMagnitudes(
   ctx: KernelContext,
   op: string,
   a: GemmOperand,
   b: GemmOperand,
   size: GemmSize,
+  measured: { readonly a: boolean; readonly b: boolean },
 ): View & { readonly buffer: GpuBuffer } {
   const words = scratchView(ctx, "u32", [3], "largest magnitudes");
   ctx.kernels.fill(words, {}, { value: 0 });
-  record(ctx, op, words, "a", a, size);
-  record(ctx, op, words, "b", b, size);
+  if (measured.a) record(ctx, op, words, "a", a, size);
+  if (measured.b) record(ctx, op, words, "b", b, size);
   return words;
 }
 

@@ -1,56 +1,14 @@
 // Matrix multiplication on subgroup matrices (tensor cores): any fragment shape the adapter lists, f16 or f32 fragments, f32 sums always.
 // Operands with more digits than f16 go into f16 fragments as two parts, v = high + low, so that products keep f32's accuracy.
-// The extension is experimental; everything that spells its syntax is in this file.
-import { type DType, isQuantized } from "../../../dtype.ts";
-import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+// The extension is experimental; everything that spells its syntax is in this file and in attention-matrix.ts.
+import type { DeviceTraits } from "../limits.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
+import { fetchAhead, itemWords, putAhead, registers, stage, stagingFunctions } from "./gemm-staging.ts";
+import { isSplit, type Side, sideOf, type Tile, tileOf } from "./gemm-tile.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matmul.ts";
-
-/** A workgroup's tile: 2 x 2 subgroups of `down` x `across` fragments. */
-interface Tile {
-  readonly config: MatrixConfig;
-  readonly down: number;
-  readonly across: number;
-  readonly rows: number;
-  readonly columns: number;
-  readonly depth: number;
-  /** Row pitch of staged tiles in quads: 8 values more than the depth, against bank conflicts. */
-  readonly pitch: number;
-  /** Parts that a value of each operand is staged as. */
-  readonly parts: { readonly a: number; readonly b: number };
-  /** Operands are brought into f16's range by powers of two found from their largest magnitudes. */
-  readonly scaled: boolean;
-}
-
-const fitsHalf: readonly DType[] = ["f16", "f8e4m3", "f8e5m2"];
-
-/** f16 and f8 values are f16 values; bf16 has fewer digits but more range; f32 and blocks have more digits. */
-function partsOf(traits: DeviceTraits, { input }: MatrixConfig, { dtype }: MatrixSource): number {
-  const long = dtype === "f32" || isQuantized(dtype);
-  return input === "f16" && long && !traits.roundProducts ? 2 : 1;
-}
-
-/** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
-function tileOf(traits: DeviceTraits, { down, across }: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined {
-  const config = traits.matrix;
-  if (!config || traits.subgroupSize === 0 || 4 * traits.subgroupSize > traits.maxInvocations) return undefined;
-  const { m, n, k, input } = config;
-  const [rows, columns] = [2 * down * m, 2 * across * n];
-  const parts = { a: partsOf(traits, config, a), b: partsOf(traits, config, b) };
-  const scaled = input === "f16" && !(fitsHalf.includes(a.dtype) && fitsHalf.includes(b.dtype));
-  for (const depth of [32, 16]) {
-    const pitch = depth / 4 + 2;
-    const staged = (rows * parts.a + columns * parts.b) * pitch * (input === "f16" ? 8 : 16);
-    if (depth % k === 0 && staged + 16 * m * n <= traits.workgroupBytes)
-      return { config, down, across, rows, columns, depth, pitch, parts, scaled };
-  }
-  return undefined;
-}
-
-const isSplit = ({ parts }: Tile): boolean => parts.a + parts.b > 2;
 
 /** Whether a variant can run here: the adapter has matrices, and the tile fits workgroup memory. */
 export const canMatrix = (traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): boolean =>
@@ -67,10 +25,13 @@ export function matrixTile(
 ): Gemm {
   const tile = tileOf(traits, variant, a, b)!;
   const { m, n, k, input } = tile.config;
+  const { down, across, depth, slots, scaled, parts } = tile;
+  const measured = { a: scaled.a || isSplit(tile), b: scaled.b || isSplit(tile) };
+  const flags = [tile.grid.down, tile.grid.across, slots, parts.a, parts.b, Number(scaled.a), Number(scaled.b)].join("");
   return {
-    key: `m${m}x${n}x${k}${input}${traits.subgroupSize}|${tile.down}x${tile.across}x${tile.depth}|${tile.parts.a}${tile.parts.b}${tile.scaled ? "s" : ""}`,
+    key: `m${m}x${n}x${k}${input}${traits.subgroupSize}|${down}x${across}x${depth}|${flags}`,
     grid: withBatch(Math.ceil(size.m / tile.rows) * Math.ceil(size.n / tile.columns), size.batch),
-    scaled: tile.scaled,
+    ...(measured.a || measured.b ? { measured } : {}),
     spec: () => matrixSpec(traits, tile, a, b, finish),
   };
 }
@@ -79,123 +40,135 @@ function matrixSpec(traits: DeviceTraits, tile: Tile, a: MatrixSource, b: Matrix
   const { m, n, k, input } = tile.config;
   const lanes = traits.subgroupSize;
   const enable = ["subgroups", "chromium_experimental_subgroup_matrix", "diagnostic(off, chromium.subgroup_matrix_uniformity)"];
+  const sides = { a: sideOf(tile, "a", a), b: sideOf(tile, "b", b) };
   return gemmSpec(
-    `matmul matrix ${tile.down}x${tile.across} of ${m}x${n}x${k}`,
-    4 * lanes,
-    a,
-    b,
+    `matmul matrix ${tile.name} of ${m}x${n}x${k}`,
+    tile.threads,
+    sides.a.source,
+    sides.b.source,
     finish,
-    matrixDeclarations(tile),
-    matrixBody(tile, lanes, a, b, finish),
+    matrixDeclarations(tile, sides),
+    matrixBody(tile, lanes, sides, finish),
     {
       enable: input === "f16" ? ["f16", ...enable] : enable,
       builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
       ...(traits.pinSubgroups ? { subgroupSize: lanes } : {}),
-      ...(tile.scaled ? { last: { name: "largest", type: "array<u32>" } } : {}),
+      ...(tile.scaled.a || tile.scaled.b ? { last: { name: "largest", type: "array<u32>" } } : {}),
     },
   );
 }
 
-/** Names of the staging arrays: sa0, sa1, sb0, … */
-const staging = (tile: Tile): [string, number][] =>
-  (["a", "b"] as const).flatMap((o) =>
-    times(tile.parts[o], (part): [string, number] => [`s${o}${part}`, o === "a" ? tile.rows : tile.columns]),
+type Sides = Readonly<Record<"a" | "b", Side>>;
+
+const subgroupsOf = ({ grid }: Tile): number => grid.down * grid.across;
+
+function matrixDeclarations(tile: Tile, sides: Sides): string {
+  const { m, n } = tile.config;
+  const arrays = [sides.a, sides.b].flatMap((side) =>
+    times(side.parts, (part) => {
+      const count = (Math.max(1, tile.slots) * side.rows * tile.pitch) / (side.oct ? 2 : 1);
+      return `var<workgroup> s${side.name}${part}: array<${itemWords(tile, side)}, ${count}>;`;
+    }),
   );
-
-function matrixDeclarations(tile: Tile): string {
-  const { m, n, input } = tile.config;
-  const quad = input === "f16" ? "vec2<u32>" : "vec4<f32>";
-  return `${staging(tile)
-    .map(([name, rows]) => `var<workgroup> ${name}: array<${quad}, ${rows * tile.pitch}>;`)
-    .join("\n")}
-var<workgroup> ss: array<vec4<f32>, ${m * n}>;
-fn scale_exponent(bits: u32) -> i32 {
-  let e = i32(bits >> 23u);
-  return select(max(e - 141, -120), 0, e == 0);
-}
-fn odd(v: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
-// Rounded to f16's digits by integers: compilers may take a conversion to f16 and back for the value itself.
-fn high_part(v: vec4<f32>) -> vec4<f32> {
-  return select(bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u)), v, odd(v));
-}
-fn power(e: i32) -> f32 { return bitcast<f32>(u32(127 + e) << 23u); }
-`;
+  return `${arrays.join("\n")}
+var<workgroup> ss: array<vec4<f32>, ${(subgroupsOf(tile) * m * n) / 4}>;
+${stagingFunctions}`;
 }
 
-function matrixBody(tile: Tile, lanes: number, a: MatrixSource, b: MatrixSource, finish: Finish): string {
-  const { rows, columns, depth, scaled } = tile;
+/** Tiles go in bands of eight rows of tiles, column by column, so that those in flight share what they read through the cache. */
+const placeTile = ({ rows, columns }: Tile): string => `let tiles = (p.n + ${columns - 1}u) / ${columns}u;
+  let tile_rows = (p.m + ${rows - 1}u) / ${rows}u;
+  if (wg >= tiles * tile_rows) { return; }
+  let band = (wg / (8u * tiles)) * 8u;
+  let band_rows = min(tile_rows - band, 8u);
+  let r0 = (band + (wg % (8u * tiles)) % band_rows) * ${rows}u;
+  let c0 = ((wg % (8u * tiles)) / band_rows) * ${columns}u;`;
+
+function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish): string {
+  const { scaled, depth, grid } = tile;
   const { m, n } = tile.config;
   const fragments = times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
-  const exponents = scaled ? "let ea = scale_exponent(largest[0]); let eb = scale_exponent(largest[1]);" : "";
+  const exponent = (side: "a" | "b", i: number): string => (scaled[side] ? `let e${side} = scale_exponent(largest[${i}]);` : "");
   const split = isSplit(tile);
   // Infinity times a low part of 0 would be NaN: where there are infinities or NaN, high parts are multiplied first, and low parts in a second
   // round in which the others are 0.
   const rounds = split ? "let rounds = 1u + largest[2];" : "";
-  const [round, end] = split ? ["for (var round = 0u; round < rounds; round++) {", "}"] : ["", ""];
   return `let z = wid.z;
-  let tiles = (p.n + ${columns - 1}u) / ${columns}u;
-  let r0 = (wg / tiles) * ${rows}u;
-  let c0 = (wg % tiles) * ${columns}u;
-  if (r0 >= p.m) { return; }
-  let down = (sid / 2u) * ${tile.down * m}u;
-  let across = (sid % 2u) * ${tile.across * n}u;
-  ${exponents} ${rounds}
+  ${placeTile(tile)}
+  let down = (sid / ${grid.across}u) * ${tile.down * m}u;
+  let across = (sid % ${grid.across}u) * ${tile.across * n}u;
+  ${exponent("a", 0)} ${exponent("b", 1)} ${rounds}
   ${fragments.map(([i, j]) => `var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>(0.0);`).join(" ")}
-  for (var k0 = 0u; k0 < p.k; k0 += ${depth}u) { ${round}
-    workgroupBarrier();
-    ${stage(tile, "a", a, 4 * lanes)}
-    ${stage(tile, "b", b, 4 * lanes)}
-    workgroupBarrier();
-    ${multiply(tile, fragments)}
-  ${end} }
+  let slices = ((p.k + ${depth - 1}u) / ${depth}u)${split ? " * rounds" : ""};
+  ${tile.slots === 0 ? inTurn(tile, sides, fragments) : ahead(tile, sides, fragments)}
   ${fragments.map(([i, j]) => storeFragment(tile, lanes, i, j, finish)).join("\n  workgroupBarrier();\n  ")}`;
 }
 
-/** Statements that stage an operand's rows x depth as [row][k], zero beyond the operand. */
-function stage(tile: Tile, name: "a" | "b", source: MatrixSource, threads: number): string {
-  const { depth, pitch } = tile;
-  const [rows, limit, start] = name === "a" ? [tile.rows, "p.m", "r0"] : [tile.columns, "p.n", "c0"];
-  const factor = tile.scaled ? ` * power(-e${name})` : "";
-  const quads = depth / 4;
-  const put = (row: string, c: string, v: string): string => putParts(tile, name, `(${row}) * ${pitch}u + ${c}`, v);
-  if (source.along === "k") {
-    return `for (var t = lid; t < ${rows * quads}u; t += ${threads}u) {
-      let row = t / ${quads}u; let c = t % ${quads}u;
-      var v = vec4<f32>();
-      if (k0 + c * 4u < p.k) { v = ${name}_k4(z, min(${start} + row, ${limit} - 1u), k0 + c * 4u)${factor}; }
-      ${put("row", "c", "v")}
-    }`;
+type Fragments = readonly (readonly [number, number])[];
+
+/** Where slice t begins, and its round. */
+const sliceAt = (tile: Tile, t: string): string =>
+  isSplit(tile) ? `let k0 = (${t} / rounds) * ${tile.depth}u; let round = ${t} % rounds;` : `let k0 = ${t} * ${tile.depth}u;`;
+
+/** Stages a slice, multiplies it, stages the next. */
+function inTurn(tile: Tile, sides: Sides, fragments: Fragments): string {
+  return `for (var slice = 0u; slice < slices; slice++) {
+    ${sliceAt(tile, "slice")}
+    workgroupBarrier();
+    ${stage(tile, sides.a)}
+    ${stage(tile, sides.b)}
+    workgroupBarrier();
+    ${multiply(tile, sides, fragments, "")}
+  }`;
+}
+
+/** Fetches the next slice into registers before it multiplies this one; with two slots, one barrier a slice is enough. */
+function ahead(tile: Tile, sides: Sides, fragments: Fragments): string {
+  const both = (f: (side: Side) => string): string => `${f(sides.a)}\n    ${f(sides.b)}`;
+  const fetch = (t: string): string => `{ ${sliceAt(tile, t)} ${both((side) => fetchAhead(tile, side))} }`;
+  const items = (side: Side): number => (side.rows * tile.pitch) / (side.oct ? 2 : 1);
+  const put = (slot: string): string => both((side) => putAhead(tile, side, slot && `${slot} * ${items(side)}u + `));
+  const round = isSplit(tile) ? "let round = slice % rounds;" : "";
+  const start = `${both((side) => registers(tile, side))}
+  ${fetch("0u")}`;
+  if (tile.slots === 1) {
+    return `${start}
+  for (var slice = 0u; slice < slices; slice++) {
+    ${round}
+    if (slice > 0u) { workgroupBarrier(); }
+    ${put("")}
+    workgroupBarrier();
+    if (slice + 1u < slices) ${fetch("(slice + 1u)")}
+    ${multiply(tile, sides, fragments, "")}
+  }`;
   }
-  const row = source.quad ? `min(${start} + row, ${limit} - 4u)` : `${start} + row`;
-  return `for (var t = lid; t < ${(rows / 4) * quads}u; t += ${threads}u) {
-      let row = (t % ${rows / 4}u) * 4u; let c = t / ${rows / 4}u;
-      ${times(4, (j) => `let q${j} = ${name}_r4(z, ${row}, k0 + c * 4u + ${j}u)${factor};`).join(" ")}
-      ${times(4, (i) => `{ let v = vec4<f32>(q0[${i}], q1[${i}], q2[${i}], q3[${i}]); ${put(`row + ${i}u`, "c", "v")} }`).join("\n      ")}
-    }`;
+  return `${start}
+  ${put("")}
+  workgroupBarrier();
+  for (var slice = 0u; slice < slices; slice++) {
+    ${round}
+    let slot = slice & 1u;
+    if (slice + 1u < slices) ${fetch("(slice + 1u)")}
+    ${multiply(tile, sides, fragments, "slot")}
+    if (slice + 1u < slices) { ${put("(1u - slot)")} workgroupBarrier(); }
+  }`;
 }
 
-/** Statements that store four values along k as one or two parts. */
-function putParts(tile: Tile, name: "a" | "b", at: string, v: string): string {
-  if (tile.config.input === "f32") return `s${name}0[${at}] = ${v};`;
-  const bits = (h: string): string => `bitcast<vec2<u32>>(${h})`;
-  const finite = isSplit(tile) ? `select(${v}, vec4<f32>(), odd(${v}) & vec4<bool>(round == 1u))` : v;
-  if (tile.parts[name] === 1) return `s${name}0[${at}] = ${bits(`vec4<f16>(${finite})`)};`;
-  const low = `s${name}1[${at}] = ${bits("vec4<f16>(u - high)")};`;
-  return `let u = ${finite}; let high = high_part(u); s${name}0[${at}] = ${bits("vec4<f16>(high)")}; ${low}`;
-}
-
-/** The loop over a staged tile. */
-function multiply(tile: Tile, fragments: readonly (readonly [number, number])[]): string {
-  const { down, across, pitch, parts } = tile;
+/** The loop over a staged slice. */
+function multiply(tile: Tile, sides: Sides, fragments: Fragments, slot: string): string {
+  const { down, across, parts } = tile;
   const { m, n, k, input } = tile.config;
-  const load = (side: "left" | "right", name: string, row: string): string => {
-    const [shape, order] = side === "left" ? [`${k}, ${m}`, "row_major"] : [`${n}, ${k}`, "col_major"];
-    return `subgroupMatrixLoad<subgroup_matrix_${side}<${input}, ${shape}>, ${order}>(&${name}, (${row}) * ${pitch}u + kk, ${pitch}u)`;
+  const load = (of: "left" | "right", side: Side, part: number, row: string): string => {
+    const [shape, order] = of === "left" ? [`${k}, ${m}`, "row_major"] : [`${n}, ${k}`, "col_major"];
+    const unit = side.oct ? 2 : 1;
+    const pitch = tile.pitch / unit;
+    const first = slot && `${slot} * ${side.rows * pitch}u + `;
+    return `subgroupMatrixLoad<subgroup_matrix_${of}<${input}, ${shape}>, ${order}>(&s${side.name}${part}, ${first}(${row}) * ${pitch}u + kk / ${unit}u, ${pitch}u)`;
   };
   const loadA = (part: number): string =>
-    times(down, (i) => `let a${part}_${i} = ${load("left", `sa${part}`, `down + ${i * m}u`)};`).join("\n      ");
+    times(down, (i) => `let a${part}_${i} = ${load("left", sides.a, part, `down + ${i * m}u`)};`).join("\n      ");
   const loadB = (part: number): string =>
-    times(across, (j) => `let b${part}_${j} = ${load("right", `sb${part}`, `across + ${j * n}u`)};`).join("\n      ");
+    times(across, (j) => `let b${part}_${j} = ${load("right", sides.b, part, `across + ${j * n}u`)};`).join("\n      ");
   const add = (pa: number, pb: number): string =>
     fragments.map(([i, j]) => `s${i}_${j} = subgroupMatrixMultiplyAccumulate(a${pa}_${i}, b${pb}_${j}, s${i}_${j});`).join("\n      ");
   const low = [parts.a === 2 ? `${loadA(1)}\n      ${add(1, 0)}` : "", parts.b === 2 ? `${loadB(1)}\n      ${add(0, 1)}` : ""];
@@ -211,7 +184,7 @@ function multiply(tile: Tile, fragments: readonly (readonly [number, number])[])
 function storeFragment(tile: Tile, lanes: number, i: number, j: number, finish: Finish): string {
   const { m, n } = tile.config;
   const quads = (m * n) / 4;
-  const unscale = tile.scaled ? " * power(ea) * power(eb)" : "";
+  const unscale = (["a", "b"] as const).map((side) => (tile.scaled[side] ? ` * power(e${side})` : "")).join("");
   return `subgroupMatrixStore<row_major>(&ss, sid * ${quads}u, s${i}_${j}, ${n / 4}u);
   workgroupBarrier();
   for (var t = lane; t < ${quads}u; t += ${lanes}u) {

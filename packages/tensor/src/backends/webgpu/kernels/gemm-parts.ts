@@ -16,8 +16,8 @@ export interface GemmSize {
 export interface Gemm {
   readonly key: string;
   readonly grid: readonly [number, number, number];
-  /** The kernel takes the words of `largestMagnitudes` as its last binding. */
-  readonly scaled?: boolean;
+  /** The kernel takes the words of `largestMagnitudes` as its last binding, and needs those of these operands. */
+  readonly measured?: { readonly a: boolean; readonly b: boolean };
   spec(): ProgramSpec;
 }
 

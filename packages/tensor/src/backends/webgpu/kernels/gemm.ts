@@ -6,6 +6,7 @@ import { canMatrix, matrixTile } from "./gemm-matrix.ts";
 import type { Gemm, GemmSize } from "./gemm-parts.ts";
 import { fewRows, registerTile, workgroupTile } from "./gemm-plain.ts";
 import { broadcastTile, canBroadcast } from "./gemm-subgroups.ts";
+import { isSplitProduct } from "./gemm-tile.ts";
 import { type GemmVariant, type GemmVariantName, gemmVariants } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matmul.ts";
 
@@ -22,6 +23,8 @@ export function chooseVariant(traits: DeviceTraits, size: GemmSize, a: MatrixSou
   const names: readonly GemmVariantName[] = tuned ? [tuned, ...defaultVariants(traits, size)] : defaultVariants(traits, size);
   for (const name of names) {
     const variant: GemmVariant = gemmVariants[name];
+    // Unless measured to be faster: operands in two parts, fetched ahead, need more registers than there are.
+    if (name !== tuned && variant.kind === "matrix" && variant.ahead && isSplitProduct(traits, a, b)) continue;
     if (canRun(variant, traits, size, a, b, finish)) return variant;
   }
   return gemmVariants["registers 4x4"];

@@ -90,6 +90,8 @@ export interface MatrixSource {
   readonly along: "k" | "r";
   /** Four values come as one vector load. */
   readonly quad: boolean;
+  /** For f16 whose rows are whole groups of eight: a binding of 16 bytes an element, and `NAME_k8(z, r, k)` that loads eight values as they are. */
+  readonly oct?: { readonly type: string; readonly text: string };
 }
 
 /**
@@ -121,11 +123,11 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
     };
   }
   const inner = along === "k" ? shape[rank - 1]! : rows;
-  const quad =
-    inner % 4 === 0 &&
-    bound.offset % 4 === 0 &&
-    step % 4 === 0 &&
-    strides.slice(0, rank - 2).every((s, i) => s % 4 === 0 || shape[i] === 1);
+  const aligned = (unit: number): boolean =>
+    [inner, bound.offset, step].every((v) => v % unit === 0) &&
+    strides.slice(0, rank - 2).every((s, i) => s % unit === 0 || shape[i] === 1);
+  const quad = aligned(4);
+  const eights = along === "k" && view.dtype === "f16" && aligned(8);
   const d = view.dtype as StoredDType;
   return {
     ...common,
@@ -134,10 +136,19 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
       return `${batch.text}\n${plainSource(name, d, along, quad)}`;
     },
     values: [bound.offset, step, ...batch.values],
-    key: `${d}${along}${quad ? "q" : "s"}${batch.key}`,
+    key: `${d}${along}${eights ? "o" : quad ? "q" : "s"}${batch.key}`,
     quad,
+    ...(eights ? { oct: octSource(name, batch) } : {}),
   };
 }
+
+const octSource = (name: string, batch: OffsetFunction): NonNullable<MatrixSource["oct"]> => ({
+  type: "array<vec4<u32>>",
+  get text() {
+    return `${batch.text}
+fn ${name}_k8(z: u32, r: u32, k: u32) -> vec4<u32> { return ${name}[(p.${name}_o + ${name}_batch(z) + r * p.${name}_step + k) >> 3u]; }\n`;
+  },
+});
 
 function plainSource(name: string, d: StoredDType, along: "k" | "r", quad: boolean): string {
   const base = `p.${name}_o + ${name}_batch(z)`;
@@ -312,7 +323,7 @@ export function recordGemm(
   const { source: sb } = b;
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
-  const largest = gemm.scaled ? largestMagnitudes(ctx, op, a, b, { ...piece, n }) : undefined;
+  const largest = gemm.measured ? largestMagnitudes(ctx, op, a, b, { ...piece, n }, gemm.measured) : undefined;
   ctx.record({
     op,
     program,

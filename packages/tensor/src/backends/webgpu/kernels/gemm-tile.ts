@@ -1,0 +1,104 @@
+// How a matrix variant cuts a product: fragments per subgroup, subgroups per workgroup, depth and number of staged slices, parts and scales of operands.
+import { type DType, isQuantized } from "../../../dtype.ts";
+import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+import type { MatrixVariant } from "./gemm-variants.ts";
+import type { MatrixSource } from "./matmul.ts";
+
+/** A workgroup's tile: a grid of subgroups of `down` x `across` fragments. */
+export interface Tile {
+  /** Of the variant. */
+  readonly name: string;
+  readonly config: MatrixConfig;
+  readonly down: number;
+  readonly across: number;
+  readonly grid: { readonly down: number; readonly across: number };
+  readonly threads: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+  /** Row pitch of staged tiles in quads: 8 values more than the depth, against bank conflicts. */
+  readonly pitch: number;
+  /** Slices in workgroup memory while the next one is fetched into registers; 0: slices are staged and multiplied in turn. */
+  readonly slots: 0 | 1 | 2;
+  /** Parts that a value of each operand is staged as. */
+  readonly parts: { readonly a: number; readonly b: number };
+  /** Operands brought into f16's range by powers of two found from their largest magnitudes. */
+  readonly scaled: { readonly a: boolean; readonly b: boolean };
+}
+
+/** An operand of a tile. */
+export interface Side {
+  readonly name: "a" | "b";
+  readonly source: MatrixSource;
+  /** Eight f16 values are moved as they are. */
+  readonly oct: boolean;
+  readonly rows: number;
+  readonly limit: string;
+  readonly start: string;
+  readonly parts: number;
+  readonly scaled: boolean;
+}
+
+const fitsHalf: readonly DType[] = ["f16", "f8e4m3", "f8e5m2"];
+
+/** f16 and f8 values are f16 values; bf16 has fewer digits but more range; f32 and blocks have more digits. */
+function partsOf(traits: DeviceTraits, { input }: MatrixConfig, { dtype }: MatrixSource): number {
+  const long = dtype === "f32" || isQuantized(dtype);
+  return input === "f16" && long && !traits.roundProducts ? 2 : 1;
+}
+
+/** Whether an operand goes into fragments as two parts. */
+export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixSource): boolean =>
+  traits.matrix !== undefined && partsOf(traits, traits.matrix, a) + partsOf(traits, traits.matrix, b) > 2;
+
+/** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
+export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined {
+  const config = traits.matrix;
+  const { down, across, ahead, grid } = variant;
+  const threads = grid.down * grid.across * traits.subgroupSize;
+  if (!config || threads === 0 || threads > traits.maxInvocations) return undefined;
+  const { m, n, k, input } = config;
+  const [rows, columns] = [grid.down * down * m, grid.across * across * n];
+  const parts = { a: partsOf(traits, config, a), b: partsOf(traits, config, b) };
+  const scaled = { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) };
+  const name = variantLabel(variant);
+  // Two slices of half the depth need half the barriers of one of the whole.
+  for (const [depth, slots] of ahead
+    ? ([
+        [32, 2],
+        [16, 2],
+        [32, 1],
+        [16, 1],
+      ] as const)
+    : ([
+        [32, 0],
+        [16, 0],
+      ] as const)) {
+    const pitch = depth / 4 + 2;
+    const staged = Math.max(1, slots) * (rows * parts.a + columns * parts.b) * pitch * (input === "f16" ? 8 : 16);
+    const fits = staged + grid.down * grid.across * m * n * 4 <= traits.workgroupBytes;
+    if (depth % k === 0 && fits) return { name, config, down, across, grid, threads, rows, columns, depth, pitch, slots, parts, scaled };
+  }
+  return undefined;
+}
+
+/** The variant in words, without its family. */
+const variantLabel = ({ down, across, ahead, grid }: MatrixVariant): string =>
+  `${down}x${across}${ahead ? " ahead" : ""}${grid.down * grid.across === 4 ? "" : ` in ${grid.down * grid.across}`}`;
+
+export const isSplit = ({ parts }: Tile): boolean => parts.a + parts.b > 2;
+
+/** An operand as the kernel stages it: eight f16 values at a time where they only have to be moved. */
+export function sideOf(tile: Tile, name: "a" | "b", source: MatrixSource): Side {
+  const oct = tile.config.input === "f16" && tile.parts[name] === 1 && !isSplit(tile) && !tile.scaled[name] ? source.oct : undefined;
+  return {
+    name,
+    source: oct ? { ...source, ...oct } : source,
+    oct: oct !== undefined,
+    rows: name === "a" ? tile.rows : tile.columns,
+    limit: name === "a" ? "p.m" : "p.n",
+    start: name === "a" ? "r0" : "c0",
+    parts: tile.parts[name],
+    scaled: tile.scaled[name],
+  };
+}
