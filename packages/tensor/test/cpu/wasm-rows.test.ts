@@ -258,6 +258,36 @@ describe("reductions", () => {
   });
 });
 
+describe("reductions over rows that lie apart", () => {
+  it("of every kind and float format, of one dimension and of batches", async () => {
+    for (const kind of ["sum", "mean", "var", "norm", "max", "min"] as const)
+      for (const [shape, order, dtype] of [
+        [[70, 131], [1, 0], "f32"],
+        [[3, 40, 37], [0, 2, 1], "bf16"],
+        [[2, 3, 33, 12], [0, 1, 3, 2], "f16"],
+        [[5, 4, 9, 20], [0, 2, 3, 1], "f32"],
+      ] as [number[], number[], "f32" | "f16" | "bf16"][]) {
+        const turned = order.map((i) => shape[i]!);
+        await compare(turned.slice(0, -1), "f32", (lab, { reduce }, out) =>
+          reduce(
+            out,
+            { x: { ...lab.random(shape, dtype), layout: permuteLayout(contiguousLayout(shape), order) } },
+            { kind, reduceRank: 1, correction: 1, p: 2 },
+          ),
+        );
+      }
+    const rows = [Number.NaN, 1, 2, 3, 4, 5, 6, 1e30, ...[1, Infinity, 2, 3, 3, -1, 7, 1e30], ...[1, -Infinity, 2, 3, 5, -1, 8, -1e30]];
+    for (const kind of ["var", "max", "min", "sum", "norm"] as const)
+      await compare([8], "f32", (lab, { reduce }, out) =>
+        reduce(
+          out,
+          { x: { ...lab.view([3, 8], rows), layout: permuteLayout(contiguousLayout([3, 8]), [1, 0]) } },
+          { kind, reduceRank: 1, correction: 0, p: 2 },
+        ),
+      );
+  });
+});
+
 describe("places and running sums", () => {
   it("finds the first of equals, infinities and what is no number in rows of several chunks", async () => {
     const length = 9001;

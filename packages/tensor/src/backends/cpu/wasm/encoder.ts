@@ -47,6 +47,7 @@ const plainOps = {
   "f64.sub": 0xa1,
   "f64.mul": 0xa2,
   "f64.div": 0xa3,
+  "f64.max": 0xa5,
   "f64.convert_i32_s": 0xb7,
   "f64.promote_f32": 0xbb,
   select: 0x1b,

@@ -2,6 +2,7 @@
 import type { Arena, ArenaSource } from "./arena.ts";
 import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
+import { emitReduceColumns } from "./column-kernel.ts";
 import { Module } from "./encoder.ts";
 import { compileOptimised } from "./features.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
@@ -30,6 +31,7 @@ export const kernelNames = [
   "move",
   "select",
   "scan",
+  "reduceColumns",
 ] as const;
 export type KernelName = (typeof kernelNames)[number];
 
@@ -80,6 +82,7 @@ export class WasmEngine {
     emitMove(module);
     emitSelect(module);
     emitScan(module);
+    emitReduceColumns(module, parts);
     return module.build();
   }
 
