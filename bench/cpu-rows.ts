@@ -92,12 +92,19 @@ function rowCases(): Case[] {
 
 function moveCases(): Case[] {
   const turned = { ...x, layout: permuteLayout(x.layout, [1, 0]) };
+  const [narrowOut, turnedNarrow] = [view([rows, columns], "bf16"), { ...narrow, layout: permuteLayout(x.layout, [1, 0]) }];
   const apart = { ...x, layout: permuteLayout(contiguousLayout([1, 4096, 8, 128]), [0, 2, 1, 3]) };
   const sums = view([rows]);
+  const places = { ...sums, dtype: "i32" as const };
   const reduction = (kind: ReduceKind): Case => ({
     name: `${kind} over rows`,
     bytes: 4 * size,
-    run: () => kernels.reduce(sums, { x }, { kind, reduceRank: 1, correction: 1, p: 2 }),
+    run: () => kernels.reduce(kind === "argmax" ? places : sums, { x }, { kind, reduceRank: 1, correction: 1, p: 2 }),
+  });
+  const overColumns = (kind: ReduceKind): Case => ({
+    name: `${kind} over columns`,
+    bytes: 4 * size,
+    run: () => kernels.reduce(weight, { x: turned }, { kind, reduceRank: 1, correction: 1, p: 2 }),
   });
   const index = view([rows]);
   backend.write(index.buffer, 0, new Uint8Array(Int32Array.from({ length: rows }, (_, i) => (i * 7919) % rows).buffer));
@@ -105,11 +112,17 @@ function moveCases(): Case[] {
   return [
     { name: "transpose", bytes: 8 * size, run: () => kernels.copy({ ...y, layout: contiguousLayout([columns, rows]) }, { x: turned }, {}) },
     {
+      name: "transpose, bf16",
+      bytes: 4 * size,
+      run: () => kernels.copy({ ...narrowOut, layout: contiguousLayout([columns, rows]) }, { x: turnedNarrow }, {}),
+    },
+    {
       name: "heads first",
       bytes: 8 * size,
       run: () => kernels.copy({ ...y, layout: contiguousLayout(apart.layout.shape) }, { x: apart }, {}),
     },
-    ...(["sum", "max", "var", "norm", "argmax"] as const).map(reduction),
+    ...(["sum", "max", "var", "norm", "argmax", "prod", "logSumExp"] as const).map(reduction),
+    ...(["sum", "var", "max"] as const).map(overColumns),
     { name: "cumsum", bytes: 8 * size, run: () => kernels.scan(y, { x }, { kind: "sum" }) },
     { name: "rows by index", bytes: 8 * size, run: () => kernels.indexSelect(y, { x, index: words }, { dim: 0 }) },
   ];
