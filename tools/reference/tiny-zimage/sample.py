@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--warm", action="store_true", help="then draw once more per line on stdin, and print the milliseconds")
     args = parser.parse_args()
     load = {"torch_dtype": torch.float32}
     transformer = ZImageTransformer2DModel.from_pretrained(args.model / "transformer", **load)
@@ -29,13 +32,24 @@ def main() -> None:
     vae = AutoencoderKL.from_pretrained(args.model / "vae", **load)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(args.model / "tokenizer/tokenizer.json"))
     config = json.loads((args.model / "vae/config.json").read_text())
-    latents = sample(transformer, encoder, tokenizer, args.prompts, args.seed, args.guidance, args.steps)
-    if args.save_latents:
-        torch.save(latents, args.save_latents)
-    with torch.no_grad():
-        pictures = vae.decode(latents / config["scaling_factor"] + config["shift_factor"]).sample
-    pixels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()
-    Image.fromarray(torch.cat(list(pixels), 2).permute(1, 2, 0).numpy()).save(args.out)
+
+    def draw(seed: int) -> torch.Tensor:
+        latents = sample(transformer, encoder, tokenizer, args.prompts, seed, args.guidance, args.steps)
+        if args.save_latents:
+            torch.save(latents, args.save_latents)
+        with torch.no_grad():
+            pictures = vae.decode(latents / config["scaling_factor"] + config["shift_factor"]).sample
+        return torch.cat(list(((pictures.clamp(-1, 1) + 1) * 127.5).round().byte()), 2).permute(1, 2, 0)
+
+    if args.warm:
+        draw(args.seed)
+        print("ready", flush=True)
+        for line in sys.stdin:
+            started = time.perf_counter()
+            draw(int(line)).numpy()
+            print(1000 * (time.perf_counter() - started), flush=True)
+        return
+    Image.fromarray(draw(args.seed).numpy()).save(args.out)
     print(f"wrote {args.out}: {', '.join(args.prompts)}")
 
 
