@@ -19,11 +19,11 @@ import {
   writableTensors,
   writeSafetensors,
 } from "@wick/tensor";
+import { autoencoderConfig, fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 
 /** Contents by path. */
 export type RepositoryFiles = Record<string, Uint8Array | string>;
-type Config = Readonly<Record<string, unknown>>;
 
 const golden = (name: string): Uint8Array => {
   const bytes = readFileSync(new URL(`../../encoders/test/goldens/tokenizers/${name}`, import.meta.url));
@@ -75,80 +75,41 @@ async function shards(folder: string, stem: string, count: number, source: Weigh
   return files;
 }
 
-const vaeConfig = {
-  _class_name: "AutoencoderKL",
-  act_fn: "silu",
-  block_out_channels: [8, 8, 8, 8],
-  down_block_types: new Array(4).fill("DownEncoderBlock2D"),
-  up_block_types: new Array(4).fill("UpDecoderBlock2D"),
-  force_upcast: true,
-  in_channels: 3,
-  out_channels: 3,
-  latent_channels: 16,
-  latents_mean: null,
-  latents_std: null,
-  layers_per_block: 1,
-  mid_block_add_attention: true,
-  norm_num_groups: 4,
-  sample_size: 1024,
-  scaling_factor: 0.3611,
-  shift_factor: 0.1159,
-  use_post_quant_conv: false,
-  use_quant_conv: false,
-};
+const vaeConfig = { ...autoencoderConfig, block_out_channels: [8, 8, 8, 8], layers_per_block: 1, norm_num_groups: 4 };
 
 async function vaeFiles(dtype: DType): Promise<RepositoryFiles> {
   const weights = randomWeights(new AutoencoderKl(autoencoderKlConfigFromJson(vaeConfig)), 3);
   return { "vae/config.json": JSON.stringify(vaeConfig), ...(await shards("vae/", "diffusion_pytorch_model", 1, weights, dtype)) };
 }
 
-const scheduler = (config: Config): string =>
-  JSON.stringify({ _class_name: "FlowMatchEulerDiscreteScheduler", num_train_timesteps: 1000, ...config });
-const modelIndex = (pipeline: string, parts: Config): string =>
-  JSON.stringify({ _class_name: pipeline, _diffusers_version: "0.36.0.dev0", ...parts });
-
 /** Tongyi-MAI/Z-Image-Turbo. */
 export async function zImageTurbo(): Promise<RepositoryFiles> {
+  const configs = zImageTurboConfigs;
   const transformer = {
-    _class_name: "ZImageTransformer2DModel",
-    all_f_patch_size: [1],
-    all_patch_size: [2],
+    ...configs.transformer,
     axes_dims: [4, 6, 6],
-    axes_lens: [1536, 512, 512],
     cap_feat_dim: 16,
     dim: 32,
-    in_channels: 16,
     n_heads: 2,
     n_kv_heads: 2,
     n_layers: 2,
     n_refiner_layers: 1,
-    norm_eps: 1e-5,
-    qk_norm: true,
-    rope_theta: 256,
-    t_scale: 1000,
   };
-  const released = JSON.parse(readFileSync(new URL("../../tiny-zimage/model/text_encoder/config.json", import.meta.url), "utf8")) as Config;
   const encoder = {
-    ...released,
+    ...configs.text_encoder,
     head_dim: 8,
     hidden_size: 16,
     intermediate_size: 32,
     num_attention_heads: 2,
+    num_hidden_layers: 2,
     num_key_value_heads: 1,
-    vocab_size: 151936,
   };
   const text = renameAll(randomWeights(new Qwen3(qwen3ConfigFromJson(encoder)), 1), (name) => `model.${name}`);
   return {
     ".gitattributes": "*.safetensors filter=lfs\n",
     "README.md": "# Z-Image-Turbo\n",
-    "model_index.json": modelIndex("ZImagePipeline", {
-      scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-      text_encoder: ["transformers", "Qwen3Model"],
-      tokenizer: ["transformers", "Qwen2Tokenizer"],
-      transformer: ["diffusers", "ZImageTransformer2DModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    }),
-    "scheduler/scheduler_config.json": scheduler({ use_dynamic_shifting: false, shift: 3 }),
+    "model_index.json": JSON.stringify(configs.model_index),
+    "scheduler/scheduler_config.json": JSON.stringify(configs.scheduler),
     "text_encoder/config.json": JSON.stringify(encoder),
     "text_encoder/generation_config.json": "{}",
     ...(await shards("text_encoder/", "model", 3, text, "bf16")),
@@ -162,64 +123,26 @@ export async function zImageTurbo(): Promise<RepositoryFiles> {
 
 /** black-forest-labs/FLUX.1-schnell. */
 export async function fluxSchnell(): Promise<RepositoryFiles> {
+  const configs = fluxSchnellConfigs;
   const transformer = {
-    _class_name: "FluxTransformer2DModel",
+    ...configs.transformer,
     attention_head_dim: 16,
     axes_dims_rope: [4, 6, 6],
-    guidance_embeds: false,
-    in_channels: 64,
     joint_attention_dim: 16,
     num_attention_heads: 2,
     num_layers: 2,
     num_single_layers: 2,
-    patch_size: 1,
     pooled_projection_dim: 16,
   };
   const clip = {
-    architectures: ["CLIPTextModel"],
-    attention_dropout: 0,
-    bos_token_id: 0,
-    dropout: 0,
-    eos_token_id: 2,
-    hidden_act: "quick_gelu",
+    ...configs.text_encoder,
     hidden_size: 16,
-    initializer_factor: 1,
-    initializer_range: 0.02,
     intermediate_size: 32,
-    layer_norm_eps: 1e-5,
-    max_position_embeddings: 77,
-    model_type: "clip_text_model",
     num_attention_heads: 2,
     num_hidden_layers: 2,
-    pad_token_id: 1,
     projection_dim: 16,
-    torch_dtype: "bfloat16",
-    vocab_size: 49408,
   };
-  const t5 = {
-    architectures: ["T5EncoderModel"],
-    d_ff: 32,
-    d_kv: 8,
-    d_model: 16,
-    decoder_start_token_id: 0,
-    dense_act_fn: "gelu_new",
-    dropout_rate: 0.1,
-    eos_token_id: 1,
-    feed_forward_proj: "gated-gelu",
-    is_encoder_decoder: true,
-    is_gated_act: true,
-    layer_norm_epsilon: 1e-6,
-    model_type: "t5",
-    num_decoder_layers: 2,
-    num_heads: 2,
-    num_layers: 2,
-    relative_attention_max_distance: 128,
-    relative_attention_num_buckets: 32,
-    tie_word_embeddings: false,
-    torch_dtype: "bfloat16",
-    use_cache: true,
-    vocab_size: 32128,
-  };
+  const t5 = { ...configs.text_encoder_2, d_ff: 32, d_kv: 8, d_model: 16, num_decoder_layers: 2, num_heads: 2, num_layers: 2 };
   const diffusers = remap(randomWeights(new Flux(fluxConfigFromJson(transformer)), 4), invert(flux1FromDiffusers));
   const clipWeights = renameAll(randomWeights(new ClipTextEncoder(clipConfigFromJson(clip)), 5), (name) => `text_model.${name}`);
   const merges = goldenText("clip/merges.txt.gz");
@@ -227,26 +150,11 @@ export async function fluxSchnell(): Promise<RepositoryFiles> {
     ".gitattributes": "*.safetensors filter=lfs\n",
     "LICENSE.md": "Apache License 2.0\n",
     "README.md": "# FLUX.1 [schnell]\n",
-    "model_index.json": modelIndex("FluxPipeline", {
-      scheduler: ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-      text_encoder: ["transformers", "CLIPTextModel"],
-      text_encoder_2: ["transformers", "T5EncoderModel"],
-      tokenizer: ["transformers", "CLIPTokenizer"],
-      tokenizer_2: ["transformers", "T5TokenizerFast"],
-      transformer: ["diffusers", "FluxTransformer2DModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    }),
+    "model_index.json": JSON.stringify(configs.model_index),
     // The authors' single files stand beside the folders and are not needed: reading one would fail.
     "ae.safetensors": "not read",
     "flux1-schnell.safetensors": "not read",
-    "scheduler/scheduler_config.json": scheduler({
-      base_image_seq_len: 256,
-      base_shift: 0.5,
-      max_image_seq_len: 4096,
-      max_shift: 1.15,
-      shift: 1,
-      use_dynamic_shifting: false,
-    }),
+    "scheduler/scheduler_config.json": JSON.stringify(configs.scheduler),
     "text_encoder/config.json": JSON.stringify(clip),
     ...(await shards("text_encoder/", "model", 1, clipWeights, "bf16")),
     "text_encoder_2/config.json": JSON.stringify(t5),
