@@ -3,5 +3,13 @@ import { library } from "../../tsup.base.ts";
 
 export default defineConfig({
   ...library,
-  entry: ["src/index.ts", "src/mock-hub.ts", "src/inventory.ts", "src/module-golden.ts", "src/module-parity.ts", "src/released-configs.ts"],
+  entry: [
+    "src/index.ts",
+    "src/mock-hub.ts",
+    "src/inventory.ts",
+    "src/module-golden.ts",
+    "src/module-parity.ts",
+    "src/released-configs.ts",
+    "src/released-tokenizers.ts",
+  ],
 });

@@ -1,8 +1,6 @@
 // The files of two released repositories, by their real names and layouts, at tiny widths with seeded random weights: the configurations,
 // tokenizers, shards and indices are as published, only counts and widths are smaller. (FLUX's tokenizer_2 lacks tokenizer.json: the
 // reader takes spiece.model instead.)
-import { readFileSync } from "node:fs";
-import { gunzipSync } from "node:zlib";
 import { ClipTextEncoder, clipConfigFromJson, Qwen3, qwen3ConfigFromJson, T5Encoder, t5ConfigFromJson } from "@wick/encoders";
 import { Flux, flux1FromDiffusers, fluxConfigFromJson } from "@wick/models-flux";
 import { ZImage, zImageConfigFromJson } from "@wick/models-zimage";
@@ -20,16 +18,11 @@ import {
   writeSafetensors,
 } from "@wick/tensor";
 import { autoencoderConfig, fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
+import { fluxTokenizerFiles, zImageTokenizerFiles } from "@wick/testing/released-tokenizers";
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 
 /** Contents by path. */
 export type RepositoryFiles = Record<string, Uint8Array | string>;
-
-const golden = (name: string): Uint8Array => {
-  const bytes = readFileSync(new URL(`../../encoders/test/goldens/tokenizers/${name}`, import.meta.url));
-  return new Uint8Array(name.endsWith(".gz") ? gunzipSync(bytes) : bytes);
-};
-const goldenText = (name: string): string => new TextDecoder().decode(golden(name));
 
 /** f32 weights of every parameter, of the magnitudes a trained model has. */
 function randomWeights(model: Module, seed: number): WeightSource {
@@ -113,8 +106,7 @@ export async function zImageTurbo(): Promise<RepositoryFiles> {
     "text_encoder/config.json": JSON.stringify(encoder),
     "text_encoder/generation_config.json": "{}",
     ...(await shards("text_encoder/", "model", 3, text, "bf16")),
-    "tokenizer/tokenizer.json": goldenText("qwen/tokenizer.json.gz"),
-    "tokenizer/tokenizer_config.json": goldenText("qwen/tokenizer_config.json"),
+    ...zImageTokenizerFiles(),
     "transformer/config.json": JSON.stringify(transformer),
     ...(await shards("transformer/", "diffusion_pytorch_model", 3, randomWeights(new ZImage(zImageConfigFromJson(transformer)), 2), "f32")),
     ...(await vaeFiles("bf16")),
@@ -145,7 +137,6 @@ export async function fluxSchnell(): Promise<RepositoryFiles> {
   const t5 = { ...configs.text_encoder_2, d_ff: 32, d_kv: 8, d_model: 16, num_decoder_layers: 2, num_heads: 2, num_layers: 2 };
   const diffusers = remap(randomWeights(new Flux(fluxConfigFromJson(transformer)), 4), invert(flux1FromDiffusers));
   const clipWeights = renameAll(randomWeights(new ClipTextEncoder(clipConfigFromJson(clip)), 5), (name) => `text_model.${name}`);
-  const merges = goldenText("clip/merges.txt.gz");
   return {
     ".gitattributes": "*.safetensors filter=lfs\n",
     "LICENSE.md": "Apache License 2.0\n",
@@ -159,28 +150,9 @@ export async function fluxSchnell(): Promise<RepositoryFiles> {
     ...(await shards("text_encoder/", "model", 1, clipWeights, "bf16")),
     "text_encoder_2/config.json": JSON.stringify(t5),
     ...(await shards("text_encoder_2/", "model", 2, randomWeights(new T5Encoder(t5ConfigFromJson(t5)), 6), "bf16")),
-    "tokenizer/merges.txt": merges,
-    "tokenizer/vocab.json": clipVocabulary(merges),
-    "tokenizer/tokenizer_config.json": goldenText("clip/tokenizer_config.json"),
-    "tokenizer/special_tokens_map.json": "{}",
-    "tokenizer_2/spiece.model": golden("t5/spiece.model.gz"),
-    "tokenizer_2/special_tokens_map.json": "{}",
-    "tokenizer_2/tokenizer_config.json": "{}",
+    ...fluxTokenizerFiles(),
     "transformer/config.json": JSON.stringify(transformer),
     ...(await shards("transformer/", "diffusion_pytorch_model", 3, diffusers, "bf16")),
     ...(await vaeFiles("bf16")),
   };
-}
-
-/** CLIP's vocabulary follows from its merges: bytes, bytes that end a word, merged pairs, the two special tokens. */
-function clipVocabulary(merges: string): string {
-  const printable = [...Array(256).keys()].filter((b) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
-  const others = [...Array(256).keys()].filter((b) => !printable.includes(b));
-  const bytes = [...printable.map((b) => String.fromCharCode(b)), ...others.map((_, i) => String.fromCharCode(256 + i))];
-  const pairs = merges
-    .split("\n")
-    .filter((line) => line !== "" && !line.startsWith("#version"))
-    .map((line) => line.replace(" ", ""));
-  const tokens = [...bytes, ...bytes.map((b) => `${b}</w>`), ...pairs, "<|startoftext|>", "<|endoftext|>"];
-  return JSON.stringify(Object.fromEntries(tokens.map((token, id) => [token, id])));
 }

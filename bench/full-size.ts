@@ -1,0 +1,116 @@
+// A whole run of a released model at its full size with random weights: text encoder, transformer, autoencoder, from files in the released
+// layout to a picture. Time and memory of every stage; latents and picture for tools/reference/full_size_check.py, which repeats it in PyTorch.
+// Run: npx tsx --conditions=@wick/source bench/full-size.ts make FOLDER --model z-image|flux1-schnell
+//      npx tsx --conditions=@wick/source bench/full-size.ts run FOLDER [--size 256] [--steps 2] [--max-memory-gb n] [--dtype q8_0] [--device cpu|webgpu]
+// "make" writes 20.5 GB (Z-Image) or 33.7 GB (FLUX.1 schnell); "run" writes FOLDER/run.safetensors and prints one line of JSON last.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { PipelineProgress } from "@wick/diffusion";
+import { localFolder } from "@wick/hub";
+import { type FluxPipeline, flux } from "@wick/models-flux";
+import { type ZImagePipeline, zImage } from "@wick/models-zimage";
+import { cpu, type Device, type DType, type Shape, type WritableTensor, webgpu, writeFileAtomically, writeSafetensors } from "@wick/tensor";
+import { makeRepository, repositories } from "./full-size-repository.ts";
+import { commit, machine, statusBytes } from "./machine.ts";
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    model: { type: "string", default: "z-image" },
+    size: { type: "string", default: "256" },
+    steps: { type: "string", default: "2" },
+    "max-memory-gb": { type: "string" },
+    dtype: { type: "string" },
+    device: { type: "string", default: "cpu" },
+  },
+});
+const [verb, folder] = positionals;
+const prompt = "a lighthouse in fog, photographed from the sea";
+const write = (text: string): void => void process.stdout.write(`${text}\n`);
+
+async function openPipeline(device: Device, from: string): Promise<FluxPipeline | ZImagePipeline> {
+  const { _class_name: kind } = JSON.parse(readFileSync(join(from, "model_index.json"), "utf8")) as { _class_name: string };
+  const limit = flags["max-memory-gb"];
+  const options = {
+    files: localFolder(from),
+    ...(flags.dtype && { dtype: flags.dtype as DType, textEncoderDType: flags.dtype as DType }),
+    ...(limit && { maxGpuBytes: Number(limit) * 1e9 }),
+  };
+  return kind === "FluxPipeline" ? flux(device, options) : zImage(device, options);
+}
+
+/** How long each stage took, from one report of progress to the next. */
+class Stages {
+  readonly seconds: Record<string, number> = {};
+  #current: string | undefined;
+  #since = performance.now();
+  enter(stage: string | undefined): void {
+    const now = performance.now();
+    if (this.#current) this.seconds[this.#current] = (this.seconds[this.#current] ?? 0) + (now - this.#since) / 1000;
+    this.#current = stage;
+    this.#since = now;
+  }
+  report = (progress: PipelineProgress): void => {
+    this.enter(progress.stage === "block" ? "step" : progress.stage);
+  };
+}
+
+const tensorOf = (name: string, dtype: "f32" | "u8", shape: Shape, values: Float32Array | Uint8Array): WritableTensor => ({
+  name,
+  dtype,
+  shape,
+  bytes: () => [new Uint8Array(values.buffer, values.byteOffset, values.byteLength)],
+});
+
+async function run(from: string): Promise<void> {
+  const device = flags.device === "webgpu" ? await webgpu() : cpu();
+  const pipe = await openPipeline(device, from);
+  const size = Number(flags.size);
+  const stages = new Stages();
+  const tensors: WritableTensor[] = [];
+  const started = performance.now();
+  const request = { prompt, width: size, height: size, steps: Number(flags.steps), seed: 1, onProgress: stages.report };
+  const steps = pipe.steps(request);
+  for (;;) {
+    const step = await steps.next();
+    if (step.done) {
+      using latents = step.value;
+      const [image] = await pipe.decode(latents, request);
+      tensors.push(tensorOf("image", "u8", [size, size, 3], image!.rgb));
+      break;
+    }
+    const { index, latents } = step.value;
+    tensors.push(tensorOf(`latents.${index}`, "f32", latents.shape, (await latents.toArray()) as Float32Array));
+    write(`step ${index + 1}: ${(step.value.elapsedMs / 1000).toFixed(1)} s`);
+  }
+  stages.enter(undefined);
+  await writeFileAtomically(join(from, "run.safetensors"), (sink) =>
+    writeSafetensors(sink, tensors, { prompt, size: flags.size, steps: flags.steps }),
+  );
+  const result = {
+    benchmark: "full-size",
+    date: new Date().toISOString(),
+    commit: commit(),
+    machine: machine(),
+    node: process.version,
+    device: device.description,
+    model: pipe.constructor.name,
+    size,
+    dtype: flags.dtype ?? "as stored",
+    seconds: stages.seconds,
+    totalSeconds: (performance.now() - started) / 1000,
+    limitBytes: flags["max-memory-gb"] ? Number(flags["max-memory-gb"]) * 1e9 : undefined,
+    peakDeviceBytes: device.memory().peakBytes,
+    peakProcessBytes: statusBytes(process.pid, "VmHWM"),
+  };
+  write(JSON.stringify(result));
+  pipe[Symbol.dispose]();
+  device.destroy();
+}
+
+const repository = repositories[flags.model];
+if (!folder || !repository || !["make", "run"].includes(verb ?? ""))
+  throw new Error(`usage: full-size.ts make|run FOLDER [--model ${Object.keys(repositories).join("|")}]`);
+if (verb === "make") await makeRepository(folder, repository);
+else await run(folder);

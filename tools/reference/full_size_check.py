@@ -1,0 +1,127 @@
+"""Repeats a run of bench/full-size.ts with diffusers and transformers in f32, one layer's weights in memory at a time, and compares.
+
+Prints the relative L2 of the latents after every step and the PSNR of the picture. An f32 model of this size does not fit into 24 GB, so
+linear layers, embeddings and norms read their weights from the files when they are called and let them go afterwards.
+
+Usage: python -P full_size_check.py FOLDER (-P keeps tokenizers.py of this folder from hiding the library)
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel, ZImagePipeline, ZImageTransformer2DModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel, T5TokenizerFast
+
+
+class Checkpoint:
+    """The tensors of a folder of safetensors files, read one by one."""
+
+    def __init__(self, folder: Path, prefix: str = ""):
+        self.prefix = prefix
+        self.files = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            file = safe_open(path, "pt")
+            self.files |= {name: file for name in file.keys()}
+
+    def read(self, name: str) -> torch.Tensor:
+        for known in (self.prefix + name, name):
+            if known in self.files:
+                return self.files[known].get_tensor(known).float()
+        raise KeyError(f"no {self.prefix}{name} in the checkpoint")
+
+
+def stream(model: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
+    """Leaves the weights of large leaf modules in the files until they are called; loads everything else now."""
+    streamed = (torch.nn.Linear, torch.nn.Embedding)
+
+    def load(module, prefix):
+        for name, _ in list(module.named_parameters(recurse=False)):
+            setattr(module, name, torch.nn.Parameter(checkpoint.read(prefix + name), requires_grad=False))
+
+    def unload(module):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, torch.nn.Parameter(parameter.to("meta"), requires_grad=False))
+
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(module, streamed):
+            module.register_forward_pre_hook(lambda m, _, prefix=prefix: load(m, prefix))
+            module.register_forward_hook(lambda m, _args, _out: unload(m))
+        else:
+            load(module, prefix)
+    return model.eval()
+
+
+def config(folder: Path, part: str) -> dict:
+    return json.loads((folder / part / "config.json").read_text())
+
+
+def on_files(build, folder: Path, part: str, prefix: str = ""):
+    with init_empty_weights(include_buffers=False):
+        model = build(config(folder, part))
+    return stream(model, Checkpoint(folder / part, prefix))
+
+
+def z_image(folder: Path) -> ZImagePipeline:
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+        text_encoder=on_files(lambda c: Qwen3Model(Qwen3Config(**c)), folder, "text_encoder", "model."),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        transformer=on_files(ZImageTransformer2DModel.from_config, folder, "transformer"),
+    )
+
+
+def flux(folder: Path) -> FluxPipeline:
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+        vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
+        text_encoder=on_files(lambda c: CLIPTextModel(CLIPTextConfig(**c)), folder, "text_encoder", "text_model."),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder_2=on_files(lambda c: T5EncoderModel(T5Config(**c)), folder, "text_encoder_2"),
+        tokenizer_2=T5TokenizerFast.from_pretrained(folder / "tokenizer_2"),
+        transformer=on_files(FluxTransformer2DModel.from_config, folder, "transformer"),
+    )
+
+
+def main(folder: Path) -> None:
+    run = load_file(folder / "run.safetensors")
+    with safe_open(folder / "run.safetensors", "pt") as file:
+        asked = file.metadata()
+    kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    pipe = flux(folder) if kind == "FluxPipeline" else z_image(folder)
+    size = int(asked["size"])
+    since = time.perf_counter()
+
+    def compare(_pipe, i, _t, given):
+        nonlocal since
+        expected, actual = given["latents"].double(), run[f"latents.{i}"].double()
+        error = (actual.reshape(expected.shape) - expected).norm() / expected.norm()
+        print(f"step {i + 1}: relative L2 {error.item():.3g}, norm {expected.norm().item():.4g} ({time.perf_counter() - since:.1f} s)", flush=True)
+        since = time.perf_counter()
+        return {}
+
+    with torch.inference_mode():
+        image = pipe(
+            prompt=asked["prompt"],
+            height=size,
+            width=size,
+            num_inference_steps=int(asked["steps"]),
+            guidance_scale=0.0,
+            generator=torch.Generator("cpu").manual_seed(1),
+            callback_on_step_end=compare,
+            output_type="pt",
+        ).images[0]
+    expected = (image.permute(1, 2, 0) * 255).round().double()
+    noise = (expected - run["image"].double()).square().mean()
+    print(f"picture: PSNR {10 * torch.log10(255**2 / noise).item():.1f} dB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
