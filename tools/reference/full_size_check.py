@@ -16,7 +16,7 @@ from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel, ZImagePipeline, ZImageTransformer2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel, T5TokenizerFast
 
 
 class Checkpoint:
@@ -45,12 +45,14 @@ def stream(model: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
             setattr(module, name, torch.nn.Parameter(checkpoint.read(prefix + name), requires_grad=False))
 
     def unload(module):
+        # One zero in the parameter's shape, not a meta tensor: pipelines ask parameters where to compute.
         for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, torch.nn.Parameter(parameter.to("meta"), requires_grad=False))
+            setattr(module, name, torch.nn.Parameter(torch.zeros(1).expand(parameter.shape), requires_grad=False))
 
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         if isinstance(module, streamed):
+            unload(module)
             module.register_forward_pre_hook(lambda m, _, prefix=prefix: load(m, prefix))
             module.register_forward_hook(lambda m, _args, _out: unload(m))
         else:
@@ -68,12 +70,28 @@ def on_files(build, folder: Path, part: str, prefix: str = ""):
     return stream(model, Checkpoint(folder / part, prefix))
 
 
+class QwenTokenizer(PreTrainedTokenizerFast):
+    """Special tokens keep the ids of tokenizer.json: the library numbers them anew where, as here, the vocabulary before them is shortened."""
+
+    def __init__(self, folder: Path):
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        super().__init__(tokenizer_file=str(folder / "tokenizer.json"), chat_template=config["chat_template"], pad_token=config["pad_token"])
+        added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+        self.given = {self.convert_tokens_to_ids(token["content"]): token["id"] for token in added}
+
+    def __call__(self, *args, **kwargs):
+        encoded = super().__call__(*args, **kwargs)
+        ids = encoded["input_ids"]
+        encoded["input_ids"] = ids.clone().apply_(lambda i: self.given.get(i, i))
+        return encoded
+
+
 def z_image(folder: Path) -> ZImagePipeline:
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
         vae=AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32),
         text_encoder=on_files(lambda c: Qwen3Model(Qwen3Config(**c)), folder, "text_encoder", "model."),
-        tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+        tokenizer=QwenTokenizer(folder / "tokenizer"),
         transformer=on_files(ZImageTransformer2DModel.from_config, folder, "transformer"),
     )
 
