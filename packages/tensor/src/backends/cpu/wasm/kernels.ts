@@ -14,6 +14,7 @@ import { fastReduce, fastScan } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
+import { together } from "./together.ts";
 
 const place = placesOf(mapArgs);
 /** Elements a task of an elementwise kernel should have. */
@@ -24,51 +25,58 @@ const threadedElements = 131_072;
 /** Kernels that run generated code where they can; outputs smaller than `plainBelow` elements always use the plain loops. */
 export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable {
   const small = (view: View) => sizeOf(view.layout.shape) < Math.max(1, plainBelow);
+  /** Generated code where the operands lie, or on copies that lie together. */
+  const fast = <I extends object>(out: View, inputs: I, run: (out: View, inputs: I) => boolean, leave?: readonly string[]): boolean =>
+    run(out, inputs) || together(out, inputs, engine.source.arenas, run, leave);
   return {
     ...plainKernels,
     map(out, inputs, attrs) {
-      if (small(out) || !fastMap(engine, out, inputs.inputs, attrs.expr)) plainKernels.map(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastMap(engine, o, i.inputs, attrs.expr))) plainKernels.map(out, inputs, attrs);
     },
     matmul(out, inputs, attrs) {
       const k = inputs.a.layout.shape.at(-1)!;
       if (small(out) && sizeOf(out.layout.shape) * k < 16 * plainBelow) plainKernels.matmul(out, inputs, attrs);
-      else if (!fastMatmul(engine, out, inputs, attrs)) plainKernels.matmul(out, inputs, attrs);
+      else if (!fast(out, inputs, (o, i) => fastMatmul(engine, o, i, attrs), sharesRight(inputs.b) ? ["b"] : []))
+        plainKernels.matmul(out, inputs, attrs);
     },
     copy(out, inputs, attrs) {
-      if (small(out) || !fastCopy(engine, out, inputs.x)) plainKernels.copy(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastCopy(engine, o, i.x))) plainKernels.copy(out, inputs, attrs);
     },
     indexSelect(out, inputs, attrs) {
-      if (small(out) || !fastSelect(engine, out, inputs, attrs.dim)) plainKernels.indexSelect(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastSelect(engine, o, i, attrs.dim))) plainKernels.indexSelect(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
-      if (small(out) || !fastSoftmax(engine, out, inputs, attrs)) plainKernels.softmax(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastSoftmax(engine, o, i, attrs))) plainKernels.softmax(out, inputs, attrs);
     },
     norm(out, inputs, attrs) {
-      if (small(out) || !fastNorm(engine, out, inputs, attrs)) plainKernels.norm(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastNorm(engine, o, i, attrs))) plainKernels.norm(out, inputs, attrs);
     },
     groupNorm(out, inputs, attrs) {
-      if (small(out) || !fastGroupNorm(engine, out, inputs, attrs)) plainKernels.groupNorm(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastGroupNorm(engine, o, i, attrs))) plainKernels.groupNorm(out, inputs, attrs);
     },
     reduce(out, inputs, attrs) {
-      if (small(inputs.x) || !fastReduce(engine, out, inputs, attrs)) plainKernels.reduce(out, inputs, attrs);
+      if (small(inputs.x) || !fast(out, inputs, (o, i) => fastReduce(engine, o, i, attrs))) plainKernels.reduce(out, inputs, attrs);
     },
     scan(out, inputs, attrs) {
-      if (small(out) || !fastScan(engine, out, inputs, attrs)) plainKernels.scan(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastScan(engine, o, i, attrs))) plainKernels.scan(out, inputs, attrs);
     },
     rope(out, inputs, attrs) {
-      if (small(out) || !fastRope(engine, out, inputs, attrs)) plainKernels.rope(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastRope(engine, o, i, attrs))) plainKernels.rope(out, inputs, attrs);
     },
     qkNormRope(out, inputs, attrs) {
-      if (small(out) || !fastQkNormRope(engine, out, inputs, attrs)) plainKernels.qkNormRope(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastQkNormRope(engine, o, i, attrs))) plainKernels.qkNormRope(out, inputs, attrs);
     },
     attention(out, inputs, attrs) {
-      if (small(out) || !fastAttention(engine, out, inputs, attrs)) plainKernels.attention(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastAttention(engine, o, i, attrs))) plainKernels.attention(out, inputs, attrs);
     },
     conv(out, inputs, attrs) {
-      if (small(out) || !fastConv(engine, out, inputs, attrs)) plainKernels.conv(out, inputs, attrs);
+      if (small(out) || !fast(out, inputs, (o, i) => fastConv(engine, o, i, attrs))) plainKernels.conv(out, inputs, attrs);
     },
   };
 }
+
+/** Whether a product stages its right operand itself when that lies in another memory: one matrix for the whole batch. */
+const sharesRight = ({ layout: { shape } }: View): boolean => shape.slice(0, -2).every((size) => size === 1);
 
 function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: ExprNode): boolean {
   const views = [out, ...inputs];

@@ -5,7 +5,7 @@ import type { OpTable } from "../../../ops/table.ts";
 import { dequantizeInto } from "../../../quant/decode.ts";
 import type { View } from "../../backend.ts";
 import { bytesOfView, readFloats, spanBytes } from "../kernels/access.ts";
-import type { CpuBuffer } from "../memory.ts";
+import type { CpuBuffer, Region } from "../memory.ts";
 import type { Arena } from "./arena.ts";
 import { across, operandModes, placeBlocks, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
@@ -179,19 +179,42 @@ function runGemm(
 
 /** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */
 function runStaged(job: Job, b: View): boolean {
-  const [depthStep, lineStep] = b.layout.strides.slice(-2) as [number, number];
-  const region = job.arena.take(stagingBytes);
-  if (!region || 4 * job.k > stagingBytes) return false;
-  const columns = Math.max(1, Math.floor(stagingBytes / (4 * job.k)));
-  const step = 4 * job.k;
-  const values = new Float32Array(job.arena.buffer as ArrayBuffer, region.byteOffset, stagingBytes / 4);
-  for (let j = 0; j < job.n; j += columns) {
-    const count = Math.min(columns, job.n - j);
-    for (let i = 0; i < count; i++) expandColumn(b, b.layout.offset + (j + i) * lineStep, depthStep, values, i * job.k, job.k);
-    runGemm(job, { address: region.byteOffset - j * step, step, mode: operandModes.f32 }, 0, j, j + count);
+  const stored = arenaOf(b) === job.arena ? undefined : storedWeights(b);
+  const asStored = stored && (stored.mode < across || isQuantized(b.dtype)) ? stored.mode : undefined;
+  const step = asStored === undefined ? 4 * job.k : spanBytes(b.dtype, job.k);
+  const region = step <= stagingBytes ? job.arena.take(stagingBytes) : undefined;
+  if (!region) return false;
+  const columns = Math.max(1, Math.floor(stagingBytes / step));
+  try {
+    for (let j = 0; j < job.n; j += columns) {
+      const count = Math.min(columns, job.n - j);
+      if (asStored === undefined) stageExpanded(job, b, region, j, count);
+      else stageLines(job, b, region, j, count);
+      const address = region.byteOffset - j * step;
+      runGemm(job, { address, step, mode: asStored ?? operandModes.f32 }, 0, j, j + count);
+    }
+  } finally {
+    job.arena.give(region);
   }
-  job.arena.give(region);
   return true;
+}
+
+/** Copies the lines of columns j … j + count - 1 as they are stored. */
+function stageLines({ arena, k }: Job, b: View, region: Region, j: number, count: number): void {
+  const lineStep = b.layout.strides.at(-1)!;
+  const step = spanBytes(b.dtype, k);
+  const from = (b.buffer as CpuBuffer).array("u8");
+  const to = new Uint8Array(arena.buffer as ArrayBuffer, region.byteOffset, region.byteLength);
+  const start = (i: number) => spanBytes(b.dtype, b.layout.offset + (j + i) * lineStep);
+  if (lineStep === k) to.set(from.subarray(start(0), start(0) + count * step));
+  else for (let i = 0; i < count; i++) to.set(from.subarray(start(i), start(i) + step), i * step);
+}
+
+/** Converts columns j … j + count - 1 to f32. */
+function stageExpanded({ arena, k }: Job, b: View, region: Region, j: number, count: number): void {
+  const [depthStep, lineStep] = b.layout.strides.slice(-2) as [number, number];
+  const values = new Float32Array(arena.buffer as ArrayBuffer, region.byteOffset, stagingBytes / 4);
+  for (let i = 0; i < count; i++) expandColumn(b, b.layout.offset + (j + i) * lineStep, depthStep, values, i * k, k);
 }
 
 function expandColumn(b: View, offset: number, depthStep: number, values: Float32Array, at: number, k: number): void {

@@ -1,0 +1,115 @@
+// Operands that lie in several WebAssembly memories: generated code sees one memory, so strays are copied beside the others for one call.
+// With more than 4 GiB of weights every bias and norm may be a stray; a copy costs little, the plain loops cost hundreds of times more.
+import { isQuantized } from "../../../dtype.ts";
+import type { View } from "../../backend.ts";
+import { CpuBuffer, type Region } from "../memory.ts";
+import { Arena } from "./arena.ts";
+import { arenaOf, elementBytes } from "./plan.ts";
+
+/** Inputs of a kernel: views and lists of views. */
+type Inputs = Readonly<Record<string, View | readonly View[] | undefined>>;
+
+/** The views of `inputs` that `leave` does not name. */
+const viewsOf = (inputs: Inputs, leave: readonly string[]): View[] =>
+  Object.entries(inputs).flatMap(([name, x]) => (x === undefined || leave.includes(name) ? [] : "buffer" in x ? [x] : [...x]));
+
+/** Offsets of the first and behind the last element that a view reaches, in elements. */
+function reach({ layout: { shape, strides, offset } }: View): readonly [first: number, end: number] {
+  let [first, last] = [offset, offset];
+  for (const [d, size] of shape.entries()) {
+    const far = (size - 1) * strides[d]!;
+    if (far < 0) first += far;
+    else last += far;
+  }
+  return [first, last + 1];
+}
+
+/** Copies made in one memory for one call. */
+class Copies {
+  readonly arena: Arena;
+  readonly #made = new Map<View, readonly [copy: View, region: Region]>();
+  constructor(arena: Arena) {
+    this.arena = arena;
+  }
+
+  /** The view itself if it lies here, else a copy of what it reaches; undefined when there is no room. */
+  near(view: View): View | undefined {
+    if (arenaOf(view) === this.arena) return view;
+    const known = this.#made.get(view);
+    if (known) return known[0];
+    const [first, end] = reach(view);
+    const byteLength = (end - first) * elementBytes(view);
+    const region = this.arena.take(Math.max(64, Math.ceil(byteLength / 64) * 64));
+    if (!region) return undefined;
+    const buffer = new CpuBuffer(byteLength, "beside other operands", region);
+    buffer.array("u8").set(bytesOf(view).subarray(first * elementBytes(view), end * elementBytes(view)));
+    const copy = { buffer, dtype: view.dtype, layout: { ...view.layout, offset: view.layout.offset - first } };
+    this.#made.set(view, [copy, region]);
+    return copy;
+  }
+
+  /** Writes a copy back to where it came from. */
+  store(view: View): void {
+    const copy = this.#made.get(view);
+    if (!copy) return;
+    const [first, end] = reach(view);
+    const size = elementBytes(view);
+    bytesOf(view).set(bytesOf(copy[0]).subarray(0, (end - first) * size), first * size);
+  }
+
+  release(): void {
+    for (const [, region] of this.#made.values()) this.arena.give(region);
+  }
+}
+
+const bytesOf = (view: View): Uint8Array => (view.buffer as CpuBuffer).array("u8");
+
+/**
+ * Calls `run` with all operands in one memory, the output's if it has room, else one of `arenas`; inputs named in `leave` stay where they are.
+ * False when they are together already, when there is no room or `run` gives false.
+ */
+export function together<I extends object>(
+  out: View,
+  inputs: I,
+  arenas: readonly Arena[],
+  run: (out: View, inputs: I) => boolean,
+  leave: readonly string[] = [],
+): boolean {
+  const given = inputs as unknown as Inputs;
+  const views = [out, ...viewsOf(given, leave)];
+  if (views.some((v) => isQuantized(v.dtype) || !(arenaOf(v) instanceof Arena))) return false;
+  const home = arenaOf(out);
+  if (views.every((v) => arenaOf(v) === home)) return false;
+  for (const arena of new Set([home, ...arenas.toReversed()])) {
+    const copies = new Copies(arena);
+    try {
+      const done = runNear(copies, out, given, leave, run as (out: View, inputs: Inputs) => boolean);
+      if (done !== undefined) return done;
+    } finally {
+      copies.release();
+    }
+  }
+  return false;
+}
+
+/** `run` on copies; undefined when they have no room. */
+function runNear(
+  copies: Copies,
+  out: View,
+  inputs: Inputs,
+  leave: readonly string[],
+  run: (out: View, inputs: Inputs) => boolean,
+): boolean | undefined {
+  const near: Record<string, View | readonly View[] | undefined> = { ...inputs };
+  for (const [name, x] of Object.entries(inputs)) {
+    if (x === undefined || leave.includes(name)) continue;
+    const moved = ("buffer" in x ? [x] : x).map((view) => copies.near(view));
+    if (moved.some((view) => view === undefined)) return undefined;
+    near[name] = "buffer" in x ? moved[0] : (moved as View[]);
+  }
+  const to = copies.near(out);
+  if (!to) return undefined;
+  const done = run(to, near);
+  if (done) copies.store(out);
+  return done;
+}
