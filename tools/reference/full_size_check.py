@@ -30,7 +30,8 @@ class Checkpoint:
             self.files |= {name: file for name in file.keys()}
 
     def read(self, name: str) -> torch.Tensor:
-        for known in (self.prefix + name, name):
+        # T5 looks its one table up under either name.
+        for known in (self.prefix + name, name, name.replace("encoder.embed_tokens", "shared")):
             if known in self.files:
                 return self.files[known].get_tensor(known).float()
         raise KeyError(f"no {self.prefix}{name} in the checkpoint")
@@ -61,7 +62,10 @@ def stream(model: torch.nn.Module, checkpoint: Checkpoint) -> torch.nn.Module:
 
 
 def config(folder: Path, part: str) -> dict:
-    return json.loads((folder / part / "config.json").read_text())
+    """JavaScript writes 1.0 as 1, which transformers refuses where it expects a float."""
+    floats = {"attention_dropout", "dropout", "dropout_rate", "initializer_factor"}
+    given = json.loads((folder / part / "config.json").read_text())
+    return {key: float(value) if key in floats else value for key, value in given.items()}
 
 
 def on_files(build, folder: Path, part: str, prefix: str = ""):
