@@ -4,6 +4,7 @@ import { afterAll, describe, expect, it, vi } from "vitest";
 import type { DeviceBuffer, View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
+import { ArenaSource } from "../../src/backends/cpu/wasm/arena.ts";
 import { scratch } from "../../src/backends/cpu/wasm/blocking.ts";
 import { together } from "../../src/backends/cpu/wasm/together.ts";
 import type { DType } from "../../src/dtype.ts";
@@ -159,14 +160,32 @@ describe("operands in several memories", () => {
     });
   });
 
-  it("nothing is copied where operands are together or would not fit", () => {
-    const near = oneMemory;
-    const [x, out] = [near.random([8]), near.out([8])];
-    const run = vi.fn(() => true);
-    expect(together(out, { x }, [], run)).toBe(false);
+  it("products whose memories have no room for staging", async () => {
+    const prepare = (lab: Lab) => {
+      const inputs = { a: lab.random([40, 1024], "f32", 1), b: turned(lab.random([700, 1024], "bf16", 2)) };
+      return ({ matmul }: KernelTable, out: View) => matmul(out, inputs, {});
+    };
+    const fallback = vi.spyOn(plainKernels, "matmul");
     const full = new ScatteredLab();
-    expect(together(full.out([8]), { x: full.random([8]) }, [], run)).toBe(false);
-    expect(run).not.toHaveBeenCalled();
+    const results: number[][] = [];
+    for (const lab of [oneMemory, full]) {
+      const run = prepare(lab);
+      const out = lab.out([40, 700]);
+      run(lab.backend.kernels, out);
+      results.push(await lab.numbers(out));
+    }
+    expect(fallback).not.toHaveBeenCalled();
+    fallback.mockRestore();
+    expect(results[1]).toEqual(results[0]);
     full.backend.destroy();
+  });
+
+  it("nothing is copied where operands are together", () => {
+    const [x, out] = [oneMemory.random([8]), oneMemory.out([8])];
+    const run = vi.fn(() => true);
+    const source = new ArenaSource({ shared: false, threads: 1 });
+    expect(together(out, { x }, source, run)).toBe(false);
+    expect(run).not.toHaveBeenCalled();
+    expect(source.arenas).toEqual([]);
   });
 });

@@ -145,10 +145,11 @@ export class ArenaSource implements RegionSource {
       const region = arena.take(size);
       if (region) return region;
     }
-    return this.#grow()?.take(size);
+    return this.open()?.take(size);
   }
 
-  #grow(): Arena | undefined {
+  /** Another, empty arena; undefined when there is no address space for one. */
+  open(): Arena | undefined {
     try {
       const arena = new Arena(this.#options);
       this.arenas.push(arena);

@@ -7,14 +7,14 @@ import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
-import { fastMatmul } from "./matmul.ts";
+import { fastMatmul, stagingBytes } from "./matmul.ts";
 import { fastCopy, fastSelect } from "./move.ts";
 import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { fastReduce, fastScan } from "./reduce.ts";
 import { hasAngles } from "./row-function.ts";
 import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
-import { together } from "./together.ts";
+import { type TogetherOptions, together } from "./together.ts";
 
 const place = placesOf(mapArgs);
 /** Elements a task of an elementwise kernel should have. */
@@ -26,8 +26,8 @@ const threadedElements = 131_072;
 export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable {
   const small = (view: View) => sizeOf(view.layout.shape) < Math.max(1, plainBelow);
   /** Generated code where the operands lie, or on copies that lie together. */
-  const fast = <I extends object>(out: View, inputs: I, run: (out: View, inputs: I) => boolean, leave?: readonly string[]): boolean =>
-    run(out, inputs) || together(out, inputs, engine.source.arenas, run, leave);
+  const fast = <I extends object>(out: View, inputs: I, run: (out: View, inputs: I) => boolean, options?: TogetherOptions): boolean =>
+    run(out, inputs) || together(out, inputs, engine.source, run, options);
   return {
     ...plainKernels,
     map(out, inputs, attrs) {
@@ -36,7 +36,7 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     matmul(out, inputs, attrs) {
       const k = inputs.a.layout.shape.at(-1)!;
       if (small(out) && sizeOf(out.layout.shape) * k < 16 * plainBelow) plainKernels.matmul(out, inputs, attrs);
-      else if (!fast(out, inputs, (o, i) => fastMatmul(engine, o, i, attrs), sharesRight(inputs.b) ? ["b"] : []))
+      else if (!fast(out, inputs, (o, i) => fastMatmul(engine, o, i, attrs), sharesRight(inputs.b) ? stagesRight : {}))
         plainKernels.matmul(out, inputs, attrs);
     },
     copy(out, inputs, attrs) {
@@ -75,6 +75,7 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
   };
 }
 
+const stagesRight: TogetherOptions = { leave: ["b"], spareBytes: stagingBytes };
 /** Whether a product stages its right operand itself when that lies in another memory: one matrix for the whole batch. */
 const sharesRight = ({ layout: { shape } }: View): boolean => shape.slice(0, -2).every((size) => size === 1);
 

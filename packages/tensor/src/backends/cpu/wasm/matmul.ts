@@ -20,7 +20,7 @@ const [gemmPlace, gemvPlace] = [placesOf(gemmArgs), placesOf(gemvArgs)];
 /** Rows of a up to which packing costs more than it gains. */
 const fewRows = 4;
 /** Bytes of weights staged at a time. */
-const stagingBytes = 16 * 2 ** 20;
+export const stagingBytes = 16 * 2 ** 20;
 
 /** Where an operand's values are: address, bytes between lines, mode word. */
 interface Stored {

@@ -3,7 +3,7 @@
 import { isQuantized } from "../../../dtype.ts";
 import type { View } from "../../backend.ts";
 import { CpuBuffer, type Region } from "../memory.ts";
-import { Arena } from "./arena.ts";
+import { Arena, type ArenaSource } from "./arena.ts";
 import { arenaOf, elementBytes } from "./plan.ts";
 
 /** Inputs of a kernel: views and lists of views. */
@@ -48,6 +48,13 @@ class Copies {
     return copy;
   }
 
+  /** Whether so many bytes more could be taken. */
+  hasRoom(byteLength: number): boolean {
+    const region = byteLength === 0 ? undefined : this.arena.take(byteLength);
+    if (region) this.arena.give(region);
+    return byteLength === 0 || region !== undefined;
+  }
+
   /** Writes a copy back to where it came from. */
   store(view: View): void {
     const copy = this.#made.get(view);
@@ -64,26 +71,36 @@ class Copies {
 
 const bytesOf = (view: View): Uint8Array => (view.buffer as CpuBuffer).array("u8");
 
+/** What stays where it is, and what a kernel needs besides. */
+export interface TogetherOptions {
+  /** Inputs that may lie in another memory. */
+  readonly leave?: readonly string[];
+  /** Bytes the kernel takes from its memory for the time of the call. */
+  readonly spareBytes?: number;
+}
+
 /**
- * Calls `run` with all operands in one memory, the output's if it has room, else one of `arenas`; inputs named in `leave` stay where they are.
- * False when they are together already, when there is no room or `run` gives false.
+ * Calls `run` with all operands in one memory that has room: the output's, else another, at last a new one. False when they are together
+ * already (`run` has failed on them as they are), or `run` gives false.
  */
 export function together<I extends object>(
   out: View,
   inputs: I,
-  arenas: readonly Arena[],
+  source: ArenaSource,
   run: (out: View, inputs: I) => boolean,
-  leave: readonly string[] = [],
+  { leave = [], spareBytes = 0 }: TogetherOptions = {},
 ): boolean {
   const given = inputs as unknown as Inputs;
   const views = [out, ...viewsOf(given, leave)];
   if (views.some((v) => isQuantized(v.dtype) || !(arenaOf(v) instanceof Arena))) return false;
   const home = arenaOf(out);
-  if (views.every((v) => arenaOf(v) === home)) return false;
-  for (const arena of new Set([home, ...arenas.toReversed()])) {
+  if ([out, ...viewsOf(given, [])].every((v) => arenaOf(v) === home)) return false;
+  const tried = views.every((v) => arenaOf(v) === home);
+  for (const arena of candidates(home, source)) {
     const copies = new Copies(arena);
     try {
-      const done = runNear(copies, out, given, leave, run as (out: View, inputs: Inputs) => boolean);
+      if (arena === home && tried && copies.hasRoom(spareBytes)) return false;
+      const done = runNear(copies, out, given, { leave, spareBytes }, run as (out: View, inputs: Inputs) => boolean);
       if (done !== undefined) return done;
     } finally {
       copies.release();
@@ -92,12 +109,19 @@ export function together<I extends object>(
   return false;
 }
 
+function* candidates(home: Arena, source: ArenaSource): Generator<Arena> {
+  yield home;
+  yield* source.arenas.toReversed().filter((arena) => arena !== home);
+  const opened = source.open();
+  if (opened) yield opened;
+}
+
 /** `run` on copies; undefined when they have no room. */
 function runNear(
   copies: Copies,
   out: View,
   inputs: Inputs,
-  leave: readonly string[],
+  { leave, spareBytes }: Required<TogetherOptions>,
   run: (out: View, inputs: Inputs) => boolean,
 ): boolean | undefined {
   const near: Record<string, View | readonly View[] | undefined> = { ...inputs };
@@ -108,7 +132,7 @@ function runNear(
     near[name] = "buffer" in x ? moved[0] : (moved as View[]);
   }
   const to = copies.near(out);
-  if (!to) return undefined;
+  if (!to || !copies.hasRoom(spareBytes)) return undefined;
   const done = run(to, near);
   if (done) copies.store(out);
   return done;
