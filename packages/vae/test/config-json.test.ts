@@ -1,33 +1,9 @@
 // The configuration of the released KL autoencoder, and what is refused.
+import { autoencoderConfig } from "@wick/testing/released-configs";
 import { expect, test } from "vitest";
 import { autoencoderKlConfigFromJson, flux1Autoencoder } from "../src/index.ts";
 
-/** vae/config.json of Tongyi-MAI/Z-Image-Turbo. */
-const released = {
-  _class_name: "AutoencoderKL",
-  _diffusers_version: "0.36.0.dev0",
-  _name_or_path: "flux-dev",
-  act_fn: "silu",
-  block_out_channels: [128, 256, 512, 512],
-  down_block_types: ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
-  force_upcast: true,
-  in_channels: 3,
-  latent_channels: 16,
-  latents_mean: null,
-  latents_std: null,
-  layers_per_block: 2,
-  mid_block_add_attention: true,
-  norm_num_groups: 32,
-  out_channels: 3,
-  sample_size: 1024,
-  scaling_factor: 0.3611,
-  shift_factor: 0.1159,
-  up_block_types: ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"],
-  use_post_quant_conv: false,
-  use_quant_conv: false,
-};
-
-const read = (changes: object) => () => autoencoderKlConfigFromJson({ ...released, ...changes });
+const read = (changes: object) => () => autoencoderKlConfigFromJson({ ...autoencoderConfig, ...changes });
 
 test("the released configuration is FLUX.1's", () => {
   expect(read({})()).toEqual(flux1Autoencoder);

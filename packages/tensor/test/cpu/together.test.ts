@@ -4,6 +4,7 @@ import { afterAll, describe, expect, it, vi } from "vitest";
 import type { DeviceBuffer, View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
+import { CpuBuffer } from "../../src/backends/cpu/memory.ts";
 import { ArenaSource } from "../../src/backends/cpu/wasm/arena.ts";
 import { scratch } from "../../src/backends/cpu/wasm/blocking.ts";
 import { together } from "../../src/backends/cpu/wasm/together.ts";
@@ -178,6 +179,20 @@ describe("operands in several memories", () => {
     fallback.mockRestore();
     expect(results[1]).toEqual(results[0]);
     full.backend.destroy();
+  });
+
+  it("no memory is opened for what would fit into none", () => {
+    const limit = { shared: false, threads: 1, limitBytes: pageBytes * Math.ceil(2 + scratch.bytes / pageBytes) };
+    const source = new ArenaSource(limit);
+    const inArena = (): View => {
+      const region = source.open()!.take(64)!;
+      return { buffer: new CpuBuffer(64, "test", region), dtype: "f32", layout: contiguousLayout([16]) };
+    };
+    const [out, x] = [inArena(), inArena()];
+    const run = vi.fn(() => true);
+    for (let i = 0; i < 3; i++) expect(together(out, { x }, source, run, { spareBytes: 2 ** 20 })).toBe(false);
+    expect(run).not.toHaveBeenCalled();
+    expect(source.arenas.length).toBe(3);
   });
 
   it("nothing is copied where operands are together", () => {

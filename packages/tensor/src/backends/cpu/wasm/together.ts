@@ -90,6 +90,7 @@ export function together<I extends object>(
   run: (out: View, inputs: I) => boolean,
   { leave = [], spareBytes = 0 }: TogetherOptions = {},
 ): boolean {
+  // Every line of the op table has views and lists of views alone; its types lack the index signature that says so.
   const given = inputs as unknown as Inputs;
   const views = [out, ...viewsOf(given, leave)];
   if (views.some((v) => isQuantized(v.dtype) || !(arenaOf(v) instanceof Arena))) return false;
@@ -112,7 +113,8 @@ export function together<I extends object>(
 function* candidates(home: Arena, source: ArenaSource): Generator<Arena> {
   yield home;
   yield* source.arenas.toReversed().filter((arena) => arena !== home);
-  const opened = source.open();
+  // An empty memory has been tried just now: what does not fit there fits into no new one.
+  const opened = source.arenas.some((arena) => arena.usedBytes === 0) ? undefined : source.open();
   if (opened) yield opened;
 }
 
