@@ -19,7 +19,7 @@ export function memoryDevice({ limitBytes = Infinity }: MemoryDeviceOptions = {}
   const backend: Backend = {
     kind: "cpu",
     description: "memory",
-    capabilities: { tier: "memory", f16: true, threads: 1, maxBindingBytes: Infinity },
+    capabilities: { tier: "memory", float32MatmulPrecision: "highest", f16: true, threads: 1, maxBindingBytes: Infinity },
     kernels: new Proxy({} as Backend["kernels"], { get: unused }),
     allocate(byteLength, label): Held {
       if (live + byteLength > limitBytes) throw new OutOfMemoryError("allocate", `no room for ${byteLength} bytes: ${label}`);

@@ -1,5 +1,5 @@
 // @wick/tensor: numbers on a device.
-export type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+export type { Backend, Capabilities, DeviceBuffer, Float32MatmulPrecision, MemoryReport, OpTiming, View } from "./backends/backend.ts";
 export { type DryRun, dryRun } from "./backends/dry.ts";
 export type { WebGpuOptions } from "./backends/webgpu/index.ts";
 export type { GemmVariantName } from "./backends/webgpu/kernels/gemm-variants.ts";

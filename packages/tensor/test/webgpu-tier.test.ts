@@ -82,6 +82,20 @@ describe("trustedTraits", () => {
     );
   });
 
+  test("judges each precision by itself, and a lower tier has none to choose", async () => {
+    const rounding = { ...traits, float32MatmulPrecision: "high" } as DeviceTraits;
+    let made = 0;
+    const counting = (): Backend => {
+      made++;
+      return broken();
+    };
+    const info = opened(infoOf("precisions", ""));
+    expect((await trustedTraits(info, rounding, {}, counting)).float32MatmulPrecision).toBe("highest");
+    expect(made).toBe(2);
+    await trustedTraits(info, { ...traits, float32MatmulPrecision: "highest" }, {}, counting);
+    expect(made).toBe(3);
+  });
+
   test("takes an error for a failure", async () => {
     const { tierReason } = await failing("two", throwing);
     expect(tierReason).toMatchInlineSnapshot(

@@ -54,12 +54,17 @@ export interface OpTiming {
   readonly bytes: number;
 }
 
+/** How exactly the operands of f32 products are multiplied, in the words of torch.set_float32_matmul_precision. */
+export type Float32MatmulPrecision = "highest" | "high";
+
 /** Properties that decide which kernels run. */
 export interface Capabilities {
   /** "plain" | "subgroups" | "matrix" on WebGPU; "js" | "wasm" | "wasm-fma" | "wasm-wide" on the CPU. */
   readonly tier: string;
   /** Why this tier and not a higher one, where that needs saying. */
   readonly tierReason?: string;
+  /** What products of f32 and quantized operands have: "high" where that was asked for and has an effect, else "highest". */
+  readonly float32MatmulPrecision: Float32MatmulPrecision;
   /** Arithmetic in f16. */
   readonly f16: boolean;
   /** Threads that run kernels; 1 on a GPU, whose own parallelism is not counted. */

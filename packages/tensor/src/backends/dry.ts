@@ -10,7 +10,13 @@ const nothing = (): void => {};
 class DryBackend implements Backend {
   readonly kind = "cpu";
   readonly description = "dry run (no values)";
-  readonly capabilities: Capabilities = { tier: "js", f16: true, threads: 1, maxBindingBytes: Number.MAX_SAFE_INTEGER };
+  readonly capabilities: Capabilities = {
+    tier: "js",
+    float32MatmulPrecision: "highest",
+    f16: true,
+    threads: 1,
+    maxBindingBytes: Number.MAX_SAFE_INTEGER,
+  };
   readonly kernels = new Proxy({}, { get: () => nothing }) as KernelTable;
   #live = 0;
   #peak = 0;

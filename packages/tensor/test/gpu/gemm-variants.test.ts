@@ -87,7 +87,7 @@ describe("every variant compiles", () => {
   it("with rounded products and without immediates", async () => {
     await openNull({
       matrix: { m: 16, n: 16, k: 16, input: "f16", subgroupSize: 32 },
-      roundProducts: true,
+      float32MatmulPrecision: "high",
       immediates: false,
       tier: "matrix",
     });
@@ -121,6 +121,23 @@ describe("the choice", () => {
     backend.destroy();
     await openNull({ matrix: nvidia, tuning: [{ adapter: "another", tier: "plain", variants: {} }] });
     expect(backend.capabilities.tier).toBe("subgroups");
+  });
+
+  it("rounds only where f16 fragments multiply, and refuses precisions it does not know", async () => {
+    const precisionOn = async (options: WebGpuOptions): Promise<string> => {
+      await openNull({ float32MatmulPrecision: "high", ...options });
+      const { float32MatmulPrecision } = backend.capabilities;
+      backend.destroy();
+      return float32MatmulPrecision;
+    };
+    expect(await precisionOn({ matrix: nvidia, tier: "matrix" })).toBe("high");
+    expect(await precisionOn({ matrix: nvidia, tier: "matrix", float32MatmulPrecision: "highest" })).toBe("highest");
+    expect(await precisionOn({ matrix: nvidia, tier: "subgroups" })).toBe("highest");
+    expect(await precisionOn({ matrix: { ...nvidia, input: "f32" }, tier: "matrix" })).toBe("highest");
+    await expect(openNull({ float32MatmulPrecision: "medium" as "high" })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[DeviceError: webgpu: float32MatmulPrecision is "medium"; it takes "highest" or "high"]`,
+    );
+    await openNull({});
   });
 
   it("refuses a tuning it does not understand", async () => {

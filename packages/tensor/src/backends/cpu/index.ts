@@ -61,6 +61,7 @@ class CpuBackend implements Backend {
       tier,
       f16: true,
       threads,
+      float32MatmulPrecision: "highest",
       maxBindingBytes: Number.MAX_SAFE_INTEGER,
       ...(chosen?.reason ? { tierReason: chosen.reason } : {}),
     };

@@ -1,6 +1,7 @@
 // What the adapter can do and what we ask of it: features, limits, capability tier, sizes of work.
 import type { Capabilities } from "../backend.ts";
 import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import { precisionOf } from "./precision.ts";
 import { adapterName, preferredTier, type Tier } from "./tier.ts";
 import { checkTuning, type TunedVariants } from "./tuning.ts";
 
@@ -26,8 +27,6 @@ export interface DeviceTraits extends Capabilities {
   readonly forced: boolean;
   /** Matrix kernels measured to be fastest on this adapter. */
   readonly tuned: TunedVariants;
-  /** The matrix tier rounds operands to f16 where it would keep f32's accuracy by splitting them in two. */
-  readonly roundProducts: boolean;
   readonly software: boolean;
   /** Lanes of every subgroup in kernels that ask for it by `pinSubgroups`; 0 where the size varies or there are no subgroups. */
   readonly subgroupSize: number;
@@ -116,13 +115,14 @@ export function traitsOf(opened: OpenedDevice, options: WebGpuOptions): DeviceTr
   const name = adapterName(info, driver);
   const tuning = options.tuning?.find((t) => t.adapter === name);
   if (tuning) checkTuning(tuning);
+  const preferred = preferredTier(offeredTier, opened, options.tier, tuning);
   return {
-    ...preferredTier(offeredTier, opened, options.tier, tuning),
+    ...preferred,
     adapterName: name,
     offeredTier,
     forced: options.tier !== undefined,
     tuned: tuning?.variants ?? {},
-    roundProducts: options.roundProducts ?? false,
+    float32MatmulPrecision: precisionOf(options.float32MatmulPrecision, preferred.tier, matrix),
     f16,
     threads: 1,
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, options.maxBindingBytes ?? Number.POSITIVE_INFINITY),

@@ -1,6 +1,8 @@
 // How a device is found: navigator.gpu in browsers, Dawn (the optional npm package "webgpu") in Node, with the flags it needs.
 import { DeviceError } from "../../errors.ts";
+import type { Float32MatmulPrecision } from "../backend.ts";
 import { chooseLimits, type MatrixConfig, wantedFeatures } from "./limits.ts";
+import { checkPrecision } from "./precision.ts";
 import type { Tier } from "./tier.ts";
 import type { Tuning } from "./tuning.ts";
 
@@ -16,8 +18,12 @@ export interface WebGpuOptions {
   readonly tier?: Tier;
   /** What the tuner measured, on this and other adapters; entries for others are ignored. */
   readonly tuning?: readonly Tuning[];
-  /** In the matrix tier, round f32 and block-quantized operands of products to f16 (default: split them in two, at two or three times the cost). */
-  readonly roundProducts?: boolean;
+  /**
+   * How f32 and block-quantized operands of products enter matrix units (tensor cores) that take f16. "highest" (default): as two f16 parts, which keeps
+   * f32's accuracy at two to three times the multiplications. "high": rounded once to 11 significant bits, TF32's mantissa, for an error near 3e-4
+   * of a product. Sums are f32 in both. Without effect on operands that f16 or bf16 store, and in tiers without matrix units.
+   */
+  readonly float32MatmulPrecision?: Float32MatmulPrecision;
   /** Overrides whether the adapter counts as software; that decides which kernels are fast (for tests of the others). */
   readonly software?: boolean;
   /** Overrides the adapter's subgroup matrix shape and subgroup size (for compile checks of other vendors' shapes). */
@@ -56,6 +62,7 @@ const dawnInstances = new Map<string, GPU>();
 
 /** Opens a device with the adapter's largest limits and every feature the kernels use; throws DeviceError when there is none. */
 export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> {
+  checkPrecision(options.float32MatmulPrecision);
   const gpu = options.gpu ?? (await findGpu(options));
   const adapter = await requestAdapter(gpu, options);
   if (!adapter) throw new DeviceError("webgpu", noAdapterMessage());

@@ -34,11 +34,22 @@ export async function trustedTraits(
   if (options.tier || options.driver === "null") return traits;
   let current = traits;
   while (current.tier !== "plain") {
-    const key = [adapterName(info, driver), current.tier, options.robustness, JSON.stringify(current.tuned)].join("|");
+    const key = [
+      adapterName(info, driver),
+      current.tier,
+      current.float32MatmulPrecision,
+      options.robustness,
+      JSON.stringify(current.tuned),
+    ].join("|");
     if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current), current));
     const failure = verdicts.get(key);
     if (failure === undefined) return current;
-    current = { ...current, tier: lower(current.tier), tierReason: turnedDown(current, traits, failure) };
+    current = {
+      ...current,
+      tier: lower(current.tier),
+      float32MatmulPrecision: "highest",
+      tierReason: turnedDown(current, traits, failure),
+    };
   }
   return current;
 }
@@ -77,7 +88,7 @@ const valueB = (i: number): number => ((i * 5) % 11) - 5;
  * more, one more than f16, so that subgroup matrices must split them.
  */
 export async function matmulFailure(backend: Backend, made: View[]): Promise<string | undefined> {
-  const factor = (backend.capabilities as DeviceTraits).roundProducts ? 1 : 2049;
+  const factor = backend.capabilities.float32MatmulPrecision === "high" ? 1 : 2049;
   const a = Float32Array.from({ length: rows * inner }, (_, i) => valueA(i) * factor);
   const b = Uint16Array.from({ length: inner * columns }, (_, i) => halfBits(valueB(i)));
   const viewA = upload(backend, "f32", a, [rows, inner], made);

@@ -8,6 +8,7 @@ import { WebGpuBackend } from "./index.ts";
 import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
 import { traitsOf } from "./limits.ts";
 import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
+import { precisionOf } from "./precision.ts";
 import { matmulFailure } from "./self-test.ts";
 import { type Tier, tiers } from "./tier.ts";
 import { type ProductClass, productClasses, type Tuning } from "./tuning.ts";
@@ -63,7 +64,9 @@ async function tuneOpened(opened: OpenedDevice, options: TunerOptions): Promise<
   const measured: Measurement[] = [];
   for (const kernel of gemmVariantNames.filter((v) => tiers.indexOf(tierOf(v)) <= offered)) {
     const tuned = Object.fromEntries(productClasses.map((c) => [c, kernel]));
-    const make = (): WebGpuBackend => new WebGpuBackend(opened, { ...traits, tier: tierOf(kernel), tuned }, rest);
+    const tier = tierOf(kernel);
+    const float32MatmulPrecision = precisionOf(rest.float32MatmulPrecision, tier, traits.matrix);
+    const make = (): WebGpuBackend => new WebGpuBackend(opened, { ...traits, tier, float32MatmulPrecision, tuned }, rest);
     const failure = await attempt(make(), matmulFailure);
     if (failure) {
       failures[kernel] = failure;

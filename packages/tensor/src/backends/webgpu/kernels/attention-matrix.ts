@@ -55,7 +55,8 @@ export function matrixAttention(traits: DeviceTraits, size: AttentionSize): Flas
 function planOf(traits: DeviceTraits, { width, valueWidth, queries, keys, dtypes }: AttentionSize): Plan | undefined {
   const { matrix, tier, subgroupSize: lanes, maxInvocations, software } = traits;
   if (tier !== "matrix" || !matrix || lanes === 0 || subgroups * lanes > maxInvocations || queries < matrix.m || keys < 8) return undefined;
-  if (matrix.input === "f16" && dtypes.some((d) => d !== "f16" && d !== "bf16" && !traits.roundProducts)) return undefined;
+  if (matrix.input === "f16" && dtypes.some((d) => d !== "f16" && d !== "bf16" && traits.float32MatmulPrecision === "highest"))
+    return undefined;
   const widest = Math.max(width, valueWidth);
   const split = widest <= 128 ? 1 : widest <= 256 ? 2 : 4;
   const unit = Math.max(16, matrix.k, matrix.n) * split;

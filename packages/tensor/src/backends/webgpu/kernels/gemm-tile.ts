@@ -44,7 +44,7 @@ const fitsHalf: readonly DType[] = ["f16", "f8e4m3", "f8e5m2"];
 /** f16 and f8 values are f16 values; bf16 has fewer digits but more range; f32 and blocks have more digits. */
 function partsOf(traits: DeviceTraits, { input }: MatrixConfig, { dtype }: MatrixSource): number {
   const long = dtype === "f32" || isQuantized(dtype);
-  return input === "f16" && long && !traits.roundProducts ? 2 : 1;
+  return input === "f16" && long && traits.float32MatmulPrecision === "highest" ? 2 : 1;
 }
 
 /** Whether an operand goes into fragments as two parts. */
