@@ -1,8 +1,10 @@
 // The golden rows of every op (values from PyTorch) on each tier of WebGPU kernels that the adapter has; no test runner needed.
 // Run: npx tsx --conditions=@wick/source bench/gpu-conformance.ts [--tier plain|subgroups|matrix ...] [--sample] [--seconds N]
+//   [--family NAME ...] [--kernel NAME]. --kernel takes one matrix kernel for all products that it can run, such as "matrix 2x2 ahead".
 // Prints the rows that are off and one line of JSON per tier; ends with status 1 if any row is off.
 import { parseArgs } from "node:util";
-import { type Device, type WebGpuOptions, webgpu } from "@wick/tensor";
+import { type Device, type GemmVariantName, type Tuning, type WebGpuOptions, webgpu } from "@wick/tensor";
+import { productClasses } from "../packages/tensor/src/backends/webgpu/tuning.ts";
 import { families, readFamily } from "../packages/tensor/test/conformance/goldens.ts";
 import { type Row, runRow, type Stored } from "../packages/tensor/test/conformance/run.ts";
 import { sampleRows } from "../packages/tensor/test/conformance/sample.ts";
@@ -14,6 +16,8 @@ const { values: flags } = parseArgs({
     tier: { type: "string", multiple: true, default: ["plain", "subgroups", "matrix"] },
     sample: { type: "boolean", default: false },
     seconds: { type: "string", default: "600" },
+    family: { type: "string", multiple: true, default: [...families] },
+    kernel: { type: "string" },
   },
 });
 /** As in the GPU tests: f32 sums are ordered for parallel hardware. */
@@ -40,21 +44,42 @@ async function runFamily(device: Device, rows: readonly Row[], stored: Stored, c
   }
 }
 
+/** The tier's device; with --kernel, as if that kernel had been measured to be the fastest for every product. */
+async function openTier(tier: Tier): Promise<Device> {
+  const kernel = flags.kernel as GemmVariantName | undefined;
+  if (kernel === undefined) return webgpu({ tier });
+  using probe = await webgpu({ tier });
+  const { adapterName } = probe.capabilities as unknown as { readonly adapterName: string };
+  const variants = Object.fromEntries(productClasses.map((c) => [c, kernel]));
+  const tuning: Tuning = { adapter: adapterName, tier, variants };
+  return webgpu({ tier, tuning: [tuning] });
+}
+
 /** One tier's rows; an adapter without the tier is a line of its own, not a failure. */
 async function runTier(tier: Tier): Promise<boolean> {
   const start = performance.now();
-  const device = await webgpu({ tier }).catch((error: Error) => error);
+  const device = await openTier(tier).catch((error: Error) => error);
   if (device instanceof Error) {
     write(JSON.stringify({ benchmark: "conformance", tier, absent: device.message.split("\n")[0] }));
     return true;
   }
   const count: Count = { rows: 0, off: 0, left: 0 };
-  for (const family of families) {
+  for (const family of flags.family) {
     const { rows, stored } = await readFamily(family);
     await runFamily(device, flags.sample ? sampleRows(rows, 2, 1) : rows, stored, count, start + Number(flags.seconds) * 1000);
   }
   const seconds = Math.round((performance.now() - start) / 1000);
-  write(JSON.stringify({ benchmark: "conformance", tier, device: device.description, sample: flags.sample, ...count, seconds }));
+  write(
+    JSON.stringify({
+      benchmark: "conformance",
+      tier,
+      kernel: flags.kernel,
+      device: device.description,
+      sample: flags.sample,
+      ...count,
+      seconds,
+    }),
+  );
   device.destroy();
   return count.off === 0;
 }

@@ -1,35 +1,44 @@
 // The device a command computes on: the CPU, a WebGPU adapter, or whichever suits this machine.
 import { existsSync, readdirSync } from "node:fs";
-import type { Device, Tuning } from "@wick/tensor";
+import type { Device, Float32MatmulPrecision, Tuning, WebGpuOptions } from "@wick/tensor";
 import { CliError } from "./cli-error.ts";
 import { readTunings } from "./tuning-file.ts";
 
 /** What --device takes. */
 export const deviceNames = ["auto", "cpu", "webgpu"] as const;
 
+/** What --matmul-precision takes, most exact first. */
+export const matmulPrecisions = ["highest", "high"] as const satisfies readonly Float32MatmulPrecision[];
+
 export interface DeviceOptions {
   readonly device?: (typeof deviceNames)[number];
   readonly adapter?: string;
+  readonly matmulPrecision?: Float32MatmulPrecision;
 }
 
 /** Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. */
-export async function openDevice({ device = "auto", adapter }: DeviceOptions): Promise<Device> {
+export async function openDevice({ device = "auto", ...options }: DeviceOptions): Promise<Device> {
   const tensor = await import("@wick/tensor");
   if (device === "cpu") return tensor.cpu();
-  if (device === "webgpu" || adapter !== undefined) return openGpu(adapter, await readTunings());
+  if (device === "webgpu" || options.adapter !== undefined) return openGpu(options, await readTunings());
   if (!mayHaveGpu()) return tensor.cpu();
   const tuning = await readTunings();
-  const gpu = await openGpu(undefined, tuning).catch(() => undefined);
+  const gpu = await openGpu(options, tuning).catch(() => undefined);
   if (gpu && !isSoftware(gpu)) return gpu;
   gpu?.destroy();
   return tensor.cpu();
 }
 
-async function openGpu(adapter: string | undefined, tuning: readonly Tuning[]): Promise<Device> {
+async function openGpu({ adapter, matmulPrecision }: DeviceOptions, tuning: readonly Tuning[]): Promise<Device> {
+  const options: WebGpuOptions = {
+    tuning,
+    ...(adapter === undefined ? {} : { adapter }),
+    ...(matmulPrecision === undefined ? {} : { float32MatmulPrecision: matmulPrecision }),
+  };
   const { webgpu } = await import("@wick/tensor");
   if (adapter === undefined && mayHaveGpu()) Object.assign(process.env, hiddenDrivers(process.platform, process.env));
   try {
-    return await webgpu({ tuning, ...(adapter === undefined ? {} : { adapter }) });
+    return await webgpu(options);
   } catch (cause) {
     const detail = gpuFailureText(cause instanceof Error ? cause.message : String(cause));
     throw new CliError(`no WebGPU device: ${detail}; wick doctor tells more, --device cpu always works`, 1, { cause });

@@ -17,7 +17,17 @@ export interface Painting {
 /** Settings that only the record needs. */
 export type RecordedSettings = Pick<
   PictureRecord,
-  "dtype" | "textEncoderDType" | "maxGpuBytes" | "transformer" | "companions" | "trueCfg" | "loras" | "init" | "strength" | "mask"
+  | "dtype"
+  | "textEncoderDType"
+  | "matmulPrecision"
+  | "maxGpuBytes"
+  | "transformer"
+  | "companions"
+  | "trueCfg"
+  | "loras"
+  | "init"
+  | "strength"
+  | "mask"
 >;
 
 /** Runs a request to the end; `onStep` is awaited after every step. */

@@ -1,6 +1,7 @@
 // What a picture remembers of its making: everything needed to make it again, as JSON in a PNG text. No times and no paths of outputs, so
 // that the same request gives the same bytes.
 import { readPngText } from "@wick/image";
+import type { Float32MatmulPrecision } from "@wick/tensor";
 import { CliError } from "./cli-error.ts";
 import type { FileStamp } from "./models/used-files.ts";
 import type { ScaledFile } from "./option-types.ts";
@@ -31,6 +32,8 @@ export interface PictureRecord {
   readonly index: number;
   readonly dtype?: string | undefined;
   readonly textEncoderDType?: string | undefined;
+  /** As --matmul-precision had it: rounding shows in the pixels. */
+  readonly matmulPrecision?: Float32MatmulPrecision | undefined;
   /** A limit may cut the decoding into tiles, whose seams show in the last bits. */
   readonly maxGpuBytes?: number | undefined;
   /** As --transformer and --companions had it. */

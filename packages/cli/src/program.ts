@@ -10,7 +10,7 @@ import type { GenerateOptions } from "./commands/generate.ts";
 import type { InspectOptions } from "./commands/inspect.ts";
 import type { ReproduceOptions } from "./commands/reproduce.ts";
 import { embeddedName } from "./models/embedded.ts";
-import { deviceNames } from "./open-device.ts";
+import { deviceNames, matmulPrecisions } from "./open-device.ts";
 import { byteSize, decimalNumber, scaledFile, seedNumber, sigmaList, wholeNumber } from "./option-types.ts";
 import { previewKinds } from "./preview-kinds.ts";
 import { version } from "./version.ts";
@@ -69,12 +69,19 @@ function common(command: Command): Command {
     .option("--debug", "show the stack of an error");
 }
 
+const precisionOption = (byDefault = "highest"): Option =>
+  new Option(
+    "--matmul-precision <name>",
+    `on tensor cores, highest multiplies f32 and quantized numbers in two parts, as exactly as f32, and high rounds them to TF32's 11 bits, for a half to a third of the multiplications (default: ${byDefault})`,
+  ).choices(matmulPrecisions);
+
 function deviceOptions(command: Command): Command {
   return command
     .addOption(
       new Option("--device <name>", "where to compute; auto is a hardware GPU, or else the CPU").choices(deviceNames).default("auto"),
     )
-    .option("--adapter <name>", "part of a GPU's name, when there are several (wick doctor lists them)");
+    .option("--adapter <name>", "part of a GPU's name, when there are several (wick doctor lists them)")
+    .addOption(precisionOption());
 }
 
 function hubOptions(command: Command): Command {
@@ -147,7 +154,8 @@ function addReproduce(program: Command, { signal, setExitCode }: Surroundings): 
   hubOptions(command).option("-o, --out <file.png>", "write the new picture too");
   command
     .addOption(new Option("--device <name>", "where to compute (default: as then)").choices(deviceNames))
-    .option("--adapter <name>", "part of a GPU's name");
+    .option("--adapter <name>", "part of a GPU's name")
+    .addOption(precisionOption("as then"));
   common(command).addHelpText("after", reproduceHelp);
   command.action(async (path: string, options: ReproduceOptions) => {
     setExitCode(await (await import("./commands/reproduce.ts")).reproduce(path, options, signal));
@@ -244,6 +252,7 @@ Examples:
   wick generate --list                             prompts the embedded model knows
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --dtype q8_0 --width 1024 --height 768
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --max-memory 6GB
+  wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --matmul-precision high
   wick generate "a castle at night" --model black-forest-labs/FLUX.1-schnell --init castle.jpg --strength 0.6
   wick generate "a lighthouse in fog" --model ./flux1-dev-q8_0.gguf --companions black-forest-labs/FLUX.1-dev
   wick generate "a lighthouse in fog" --model ./my-model --lora style.safetensors:0.8

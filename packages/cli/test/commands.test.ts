@@ -98,6 +98,7 @@ describe("wick", () => {
     expect(ask("wick", "generate")).toBe("--guidance");
     last = "";
     expect(ask("wick", "generate", "--device")).toBe("auto cpu webgpu");
+    expect(ask("wick", "generate", "--matmul-precision")).toBe("highest high");
     expect(ask("wick", "completion")).toBe("bash zsh fish");
   });
 });
@@ -181,12 +182,16 @@ describe("compare", () => {
 
 describe("reproduce", () => {
   test("makes the same bytes again, and says what is different when something is", async () => {
-    const made = await wick(["generate", "a fox", "--device", "cpu", "--steps", "1", "--count", "2", "-o", "fox.png", "-q"], { cwd });
+    const settings = ["--device", "cpu", "--steps", "1", "--count", "2", "--matmul-precision", "high"];
+    const made = await wick(["generate", "a fox", ...settings, "-o", "fox.png", "-q"], { cwd });
     expect(made.code).toBe(0);
     const again = await wick(["reproduce", "fox-2.png", "--json", "-o", "again.png"], { cwd });
     expect(JSON.parse(again.stdout)).toMatchObject({ sameBytes: true, samePixels: true, changes: [] });
     expect(again.code).toBe(0);
     expect(readFileSync(join(cwd, "again.png"))).toEqual(readFileSync(join(cwd, "fox-2.png")));
+    // The CPU has one precision: the pixels are the same, the record is not.
+    const exact = await wick(["reproduce", "fox-2.png", "--json", "--matmul-precision", "highest"], { cwd });
+    expect(JSON.parse(exact.stdout)).toMatchObject({ sameBytes: false, samePixels: true, changes: ["matmul precision (high)"] });
     const picture = readFileSync(join(cwd, "fox-2.png"));
     const { text, ...image } = decodePng(picture);
     image.rgb[0]! ^= 4;
@@ -257,6 +262,12 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     ["convert", "a.safetensors", "a.bin"],
     2,
     /^wick: a\.bin: the ending names the format; use one of \.safetensors, \.gguf, \.npz\n$/,
+  ],
+  [
+    "multiply at an unknown precision",
+    ["generate", "a fox", "--matmul-precision", "medium"],
+    2,
+    /^wick: option '--matmul-precision <name>' argument 'medium' is invalid\. Allowed choices are highest, high; see wick generate --help\n$/,
   ],
   [
     "convert blocks into safetensors",

@@ -53,7 +53,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
   const document = {
     version,
     machine: { processor: cpus()[0]?.model.trim() ?? "unknown", threads: cpus().length, node: process.versions.node },
-    device: record.device,
+    device: { ...record.device, float32MatmulPrecision: device.capabilities.float32MatmulPrecision },
     model: { name: record.model.name, pipeline: record.model.pipeline, dtype: options.dtype, maxGpuBytes: options.maxMemory },
     picture: { width: record.width, height: record.height, steps: record.steps, guidance: record.guidance },
     openMillis,

@@ -18,6 +18,8 @@ interface DeviceFacts {
   readonly software: boolean;
   /** Why this family of kernels is in use and no faster one. */
   readonly tierReason?: string | undefined;
+  /** Whether --matmul-precision has an effect: the kernels multiply f16 fragments. */
+  readonly hasPrecisions: boolean;
   readonly f16: boolean;
   readonly threads: number;
   readonly maxBindingBytes: number;
@@ -71,6 +73,7 @@ export async function doctor(options: DoctorOptions): Promise<void> {
     ["cpu device", deviceLine(processor)],
     ["gpu device", gpu ? deviceLine(gpu) : "none"],
     ...(gpu?.tierReason ? [["", `${gpu.tier} kernels: ${gpu.tierReason}`]] : []),
+    ...(gpu?.hasPrecisions ? [["", precisionLine]] : []),
     ...(gpu?.features ? [["features", gpu.features.join(", ")]] : []),
     ...Object.entries(gpu?.limits ?? {}).map(([name, value]) => [name, name.includes("Size") ? formatBytes(value) : String(value)]),
     ...(process.platform === "linux" ? [["vulkan drivers", drivers.join(", ") || "none"]] : []),
@@ -90,6 +93,9 @@ export async function doctor(options: DoctorOptions): Promise<void> {
     document,
   );
 }
+
+const precisionLine =
+  "products of f32 and quantized numbers keep f32's accuracy; generate --matmul-precision high rounds to 11 bits for fewer multiplications";
 
 const deviceLine = (d: DeviceFacts): string =>
   `${d.description}; ${d.tier} kernels, f16 ${d.f16 ? "yes" : "no"}, ${d.gflops.toFixed(1)} GFLOP/s in a small product, error ${d.productError.toExponential(1)}`;
@@ -128,7 +134,7 @@ async function factsOf(device: Device): Promise<DeviceFacts> {
   try {
     const { tier, f16, threads, maxBindingBytes } = device.capabilities;
     const trial = await tryProduct(device);
-    const { tierReason } = device.capabilities;
+    const { tierReason, matrix } = device.capabilities as typeof device.capabilities & { readonly matrix?: { readonly input: string } };
     const { device: raw } = device.backend as { device?: GPUDevice };
     const limits = raw && Object.fromEntries(shownLimits.map((name) => [name, raw.limits[name]]));
     const features = raw && [...raw.features].sort();
@@ -137,6 +143,7 @@ async function factsOf(device: Device): Promise<DeviceFacts> {
       tier,
       software: isSoftware(device),
       tierReason,
+      hasPrecisions: tier === "matrix" && matrix?.input === "f16",
       f16,
       threads,
       maxBindingBytes,

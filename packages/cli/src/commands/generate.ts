@@ -90,7 +90,7 @@ async function readInputs(
   options: GenerateOptions,
   signal: AbortSignal,
 ): Promise<{ pictures: Partial<PaintRequest>; settings: RecordedSettings }> {
-  const { init, mask, strength, lora, dtype, textEncoderDtype, maxMemory, transformer, companions, trueCfg } = options;
+  const { init, mask, strength, lora, dtype, textEncoderDtype, matmulPrecision, maxMemory, transformer, companions, trueCfg } = options;
   if (init === undefined && (mask ?? strength) !== undefined)
     throw new UsageError("--mask and --strength need --init: a picture to start from");
   const [image, hole] = [init && (await readPicture(init)), mask && (await readPicture(mask))];
@@ -101,6 +101,7 @@ async function readInputs(
     settings: {
       dtype,
       textEncoderDType: textEncoderDtype,
+      matmulPrecision,
       maxGpuBytes: maxMemory,
       transformer,
       companions,

@@ -40,7 +40,9 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   for (const file of [...(old.loras ?? []), ...(old.init ? [old.init] : []), ...(old.mask ? [old.mask] : [])])
     await checkSame(file, signal);
   const progress = new Progress(reporter);
-  using device = await openDevice({ ...options, device: options.device ?? old.device.kind });
+  const matmulPrecision = options.matmulPrecision ?? old.matmulPrecision;
+  const deviceOptions = { ...options, device: options.device ?? old.device.kind };
+  using device = await openDevice({ ...deviceOptions, ...(matmulPrecision === undefined ? {} : { matmulPrecision }) });
   using model = await openModel(device, {
     ...options,
     model: options.model ?? old.model.name,
@@ -56,7 +58,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     onNotice: (text) => reporter.note(text),
   });
   const request = { ...requestOf(old), ...(await picturesOf(old)), signal, onProgress: progress.pipeline };
-  const painting = await paint(model, device, request, old);
+  const painting = await paint(model, device, request, { ...old, matmulPrecision });
   const image = painting.images[old.index]!;
   const record = { ...painting.records[old.index]!, model: { ...painting.records[old.index]!.model, name: old.model.name } };
   const png = paintingPng(image, record);
@@ -134,6 +136,8 @@ function describe(difference: PixelDifference | undefined): string {
 function changedFields(old: PictureRecord, now: PictureRecord): string[] {
   const changes: string[] = [];
   if (old.device.description !== now.device.description) changes.push(`device (${old.device.description})`);
+  const precision = old.matmulPrecision ?? "highest";
+  if (precision !== (now.matmulPrecision ?? "highest")) changes.push(`matmul precision (${precision})`);
   for (const [name, was] of Object.entries(old.versions)) if (now.versions[name] !== was) changes.push(`${name} (${was})`);
   for (const [file, stamp] of Object.entries(old.model.files)) {
     const found = now.model.files[file];
