@@ -3,7 +3,7 @@
 // them is then the packed right operand of the product with the transposed values as it stands, and nothing is packed in between.
 import { across, scratch } from "./blocking.ts";
 import { type Code, f32, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { Flavour, MatrixParts } from "./gemm.ts";
+import { type Flavour, importParts, type MatrixParts } from "./gemm.ts";
 import { emitHide, emitMask, pushSmaller } from "./mask-panel.ts";
 import { rowParams } from "./row-function.ts";
 import { loadWords } from "./row-kernels.ts";
@@ -51,8 +51,9 @@ interface Task {
   readonly at: Record<"batch" | "head" | "i0" | "rows" | "limit" | "j0" | "keys" | "p" | "sums" | "stats" | "tallValues", Local>;
 }
 
-/** Emits the export `attention`. */
-export function emitAttention(module: Module, parts: MatrixParts, flavour: Flavour): void {
+/** Emits the export `attention`; the module imports what it shares with products. */
+export function emitAttention(module: Module, flavour: Flavour): void {
+  const parts = importParts(module);
   const functions = { hide: emitHide(module, flavour), mask: emitMask(module, flavour), weights: emitWeights(module, flavour) };
   const finishPanel = emitFinishPanel(module, flavour);
   const c = module.func("attention", [i32, i32, i32]);

@@ -1,7 +1,8 @@
 // Reductions over a dimension that is not the last in memory: rows are added up column by column, in f64. A task is some of the columns.
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { MatrixParts } from "./gemm.ts";
+import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./gemm.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
 import { reduceKinds } from "./reduce-kernel.ts";
 
@@ -20,7 +21,8 @@ const [sums, squares, first] = [scratch.result, scratch.result + 8 * maxTaskColu
 type Words = Record<(typeof columnArgs)[number], Local>;
 
 /** Emits the export `reduceColumns`. */
-export function emitReduceColumns(module: Module, { expand }: MatrixParts): void {
+export function emitReduceColumns(module: Module, { fma }: Flavour): void {
+  const expand = emitExpand(module, fma);
   const c = module.func("reduceColumns", [i32, i32, i32]).keepConstants();
   const w = loadWords(c, columnArgs);
   const [column, end, count, base, batch] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];

@@ -164,18 +164,20 @@ const constant = {
   doubles: new Float64Array(constantBytes.buffer),
 };
 
-/** Bytes that grow: emitting all kernels takes tens of thousands of small writes, at the start of every process. */
+/** Bytes that grow: emitting a kernel takes thousands of small writes, before its first result. */
 class Bytes {
   #data = new Uint8Array(1024);
   #length = 0;
 
   byte(value: number): void {
-    if (this.#length === this.#data.length) {
-      const larger = new Uint8Array(2 * this.#length);
-      larger.set(this.#data);
-      this.#data = larger;
-    }
+    if (this.#length === this.#data.length) this.#reserve(1);
     this.#data[this.#length++] = value;
+  }
+
+  #reserve(count: number): void {
+    const larger = new Uint8Array(Math.max(2 * this.#data.length, this.#length + count));
+    larger.set(this.present);
+    this.#data = larger;
   }
 
   unsigned(n: number): void {
@@ -188,8 +190,10 @@ class Bytes {
     this.byte(n & 0x7f);
   }
 
-  all(values: Iterable<number>): void {
-    for (const value of values) this.byte(value);
+  all(values: ArrayLike<number>): void {
+    if (this.#length + values.length > this.#data.length) this.#reserve(values.length);
+    this.#data.set(values, this.#length);
+    this.#length += values.length;
   }
 
   get present(): Uint8Array {
@@ -197,8 +201,13 @@ class Bytes {
   }
 }
 
+/** A function that can be called: one of this module's, or one it imports. */
+export interface Callee {
+  readonly index: number;
+}
+
 /** The body of one function, written in stack order; methods return `this` for chaining. */
-export class Code {
+export class Code implements Callee {
   readonly params: readonly ValueType[];
   readonly results: readonly ValueType[];
   readonly index: number;
@@ -406,7 +415,7 @@ export class Code {
     return this.#with(0x0d, depth);
   }
 
-  call(callee: { readonly index: number }): this {
+  call(callee: Callee): this {
     return this.#with(0x10, callee.index);
   }
 
@@ -435,8 +444,9 @@ export class Code {
   }
 }
 
-/** A module that imports `env.memory` and, on demand, `env.table`, and exports functions. */
+/** A module that imports `env.memory` and, on demand, `env.table` and functions, and exports functions. */
 export class Module {
+  readonly #imported: { name: string; type: number }[] = [];
   readonly #functions: { code: Code; name: string | undefined }[] = [];
   readonly #types: number[][] = [];
   readonly #shared: boolean;
@@ -460,9 +470,14 @@ export class Module {
     return this.#types.push(type) - 1;
   }
 
+  /** A function without results that another module exports by this name; to be asked for before any function is made. */
+  imported(name: string, params: readonly ValueType[]): Callee {
+    return { index: this.#imported.push({ name, type: this.#type(params, []) }) - 1 };
+  }
+
   /** A new function, exported if it has a name. */
   func(name: string | undefined, params: readonly ValueType[], results: readonly ValueType[] = []): Code {
-    const code = new Code(this.#functions.length, params, results);
+    const code = new Code(this.#imported.length + this.#functions.length, params, results);
     this.#functions.push({ code, name });
     return code;
   }
@@ -472,8 +487,9 @@ export class Module {
     const declared = this.#functions.map(({ code }) => unsigned(this.#type(code.params, code.results)));
     const limits = this.#shared ? [3, ...unsigned(1), ...unsigned(65536)] : [1, ...unsigned(1), ...unsigned(65536)];
     const imports = [[...text("env"), ...text("memory"), 2, ...limits]];
+    for (const { name, type } of this.#imported) imports.push([...text("env"), ...text(name), 0, ...unsigned(type)]);
     if (this.#table) imports.push([...text("env"), ...text("table"), 1, 0x70, 0, ...unsigned(1)]);
-    const exported = this.#functions.flatMap(({ name }, i) => (name ? [[...text(name), 0, ...unsigned(i)]] : []));
+    const exported = this.#functions.flatMap(({ code, name }) => (name ? [[...text(name), 0, ...unsigned(code.index)]] : []));
     const code = new Bytes();
     code.unsigned(this.#functions.length);
     for (const { code: body } of this.#functions) body.write(code);

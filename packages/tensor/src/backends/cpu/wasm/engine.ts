@@ -1,65 +1,41 @@
-// Compiles the generated modules, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
+// Compiles the generated modules when they are first used, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
 import type { Arena, ArenaSource } from "./arena.ts";
-import { emitAttention } from "./attention-kernel.ts";
 import { scratch } from "./blocking.ts";
-import { emitReduceColumns } from "./column-kernel.ts";
-import { Module } from "./encoder.ts";
+import { builtOn, type KernelName, kernelModule, kernelNames } from "./emitters.ts";
 import { compileOptimised } from "./features.ts";
-import { emitGemm, type Flavour } from "./gemm.ts";
-import { emitGemv } from "./gemv-kernel.ts";
-import { emitGroupNorm } from "./group-norm-kernel.ts";
-import { emitMove, emitSelect } from "./move-kernel.ts";
+import type { Flavour } from "./gemm.ts";
 import { Pool } from "./pool.ts";
-import { emitReduce } from "./reduce-kernel.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
-import { emitRowKernels } from "./row-kernels.ts";
-import { emitScan } from "./scan-kernel.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
-
-/** Exported kernels of the core module; all take (task, args, scratch). */
-export const kernelNames = [
-  "gemm",
-  "attention",
-  "map",
-  "softmax",
-  "norm",
-  "rope",
-  "qkNormRope",
-  "groupNorm",
-  "gemv",
-  "reduce",
-  "move",
-  "select",
-  "scan",
-  "reduceColumns",
-] as const;
-export type KernelName = (typeof kernelNames)[number];
 
 /** Most argument words of a job. */
 const maxArgs = 64;
 /** How much less work is worth sharing with a worker that is awake. */
 const awakeGain = 8;
 
-/** Row functions a device may compile; expressions beyond that run on the plain kernels. */
-const maxSlots = 1024;
+/** Modules a device may compile; expressions beyond that run on the plain kernels. */
+const maxModules = 1024;
 
-interface Instance {
+/** The modules in one memory. */
+interface Instances {
+  /** What the kernels' modules export. */
   readonly exports: WasmExports;
+  /** Row functions, by the number of their module. */
   readonly table: WasmTable;
-  /** Slots already in the table. */
-  filled: number;
+  /** Modules that are here already. */
+  count: number;
 }
 
 /** Owner of the compiled code of one device. */
 export class WasmEngine {
   readonly flavour: Flavour;
   readonly source: ArenaSource;
-  readonly #instances = new WeakMap<Arena, Instance>();
+  readonly #instances = new WeakMap<Arena, Instances>();
+  readonly #kernels = new Set<KernelName>();
   readonly #slots = new Map<string, number>();
   readonly #modules: object[] = [];
   readonly #moduleBytes: Uint8Array[] = [];
   readonly #args = new Int32Array(maxArgs);
-  #core: object | undefined;
   #pool: Pool | undefined;
   /** Threads that jobs may use, the calling one included. */
   readonly threads: number;
@@ -70,39 +46,39 @@ export class WasmEngine {
     this.threads = threads;
   }
 
-  /** Binary of the core module. */
-  coreBytes(): Uint8Array<ArrayBuffer> {
-    const module = new Module(this.flavour.shared);
-    const parts = emitGemm(module, this.flavour);
-    emitAttention(module, parts, this.flavour);
-    emitRowKernels(module, parts, this.flavour);
-    emitGroupNorm(module, parts, this.flavour);
-    emitGemv(module, parts, this.flavour);
-    emitReduce(module, parts, this.flavour);
-    emitMove(module);
-    emitSelect(module);
-    emitScan(module);
-    emitReduceColumns(module, parts);
-    return module.build();
-  }
-
-  /** Compiles the core module ahead of its first use, optimised. */
+  /** Compiles all kernels ahead of their first use, optimised. */
   prepare(): void {
-    this.#core ??= compileOptimised(() => new wasm!.Module(this.coreBytes()));
+    compileOptimised(() => kernelNames.forEach((name) => void this.#ready(name)));
   }
 
-  #instance(arena: Arena): Instance {
+  /** Compiles a kernel unless it is. */
+  #ready(name: KernelName): void {
+    if (this.#kernels.has(name)) return;
+    const base = builtOn[name];
+    if (base) this.#ready(base);
+    this.#add(kernelModule(name, this.flavour));
+    this.#kernels.add(name);
+  }
+
+  /** Compiles a module and gives its number, from 1. */
+  #add(bytes: Uint8Array): number {
+    this.#modules.push(new wasm!.Module(bytes));
+    this.#moduleBytes.push(bytes);
+    return this.#modules.length;
+  }
+
+  #instancesIn(arena: Arena): Instances {
     let found = this.#instances.get(arena);
     if (!found) {
-      this.#core ??= new wasm!.Module(this.coreBytes());
-      const table = new wasm!.Table({ element: "anyfunc", initial: maxSlots });
-      const env = { memory: arena.memory, table };
-      found = { exports: new wasm!.Instance(this.#core, { env }).exports, table, filled: 0 };
+      found = { exports: {}, table: new wasm!.Table({ element: "anyfunc", initial: maxModules }), count: 0 };
       this.#instances.set(arena, found);
     }
-    for (; found.filled < this.#modules.length; found.filled++) {
-      const { run } = new wasm!.Instance(this.#modules[found.filled]!, { env: { memory: arena.memory } }).exports;
-      found.table.set(found.filled + 1, run);
+    const { table, exports } = found;
+    while (found.count < this.#modules.length) {
+      const module = this.#modules[found.count++]!;
+      const own = new wasm!.Instance(module, { env: { memory: arena.memory, table, ...exports } }).exports;
+      if (own["run"]) table.set(found.count, own["run"]);
+      else Object.assign(exports, own);
     }
     return found;
   }
@@ -112,14 +88,12 @@ export class WasmEngine {
     const key = rowKey(spec);
     const known = this.#slots.get(key);
     if (known !== undefined) return known;
-    if (this.#modules.length + 1 >= maxSlots || !isSupported(spec.expr)) return undefined;
+    if (this.#modules.length + kernelNames.length >= maxModules - 1 || !isSupported(spec.expr)) return undefined;
     // A kernel's result is gone when a row function finds that it cannot take it.
     if (spec.fromResult && hasAngles(spec.expr)) return undefined;
-    const bytes = rowModule(spec, this.flavour.fma, this.flavour.shared);
-    this.#modules.push(new wasm!.Module(bytes));
-    this.#moduleBytes.push(bytes);
-    this.#slots.set(key, this.#modules.length);
-    return this.#modules.length;
+    const slot = this.#add(rowModule(spec, this.flavour.fma, this.flavour.shared));
+    this.#slots.set(key, slot);
+    return slot;
   }
 
   /** Writes words into the table area of an arena's scratch, `at` words in, and gives their address. */
@@ -145,7 +119,8 @@ export class WasmEngine {
 
   /** Runs `tasks` tasks of a kernel with arguments in words; `threaded` when the job is long enough to share. */
   run(arena: Arena, kernel: KernelName, args: Int32Array, tasks: number, threaded: boolean): void {
-    const { exports } = this.#instance(arena);
+    this.#ready(kernel);
+    const { exports } = this.#instancesIn(arena);
     const at = this.#writeWords(arena, scratch.args, args);
     const base = arena.scratchOf(0)!;
     const fn = exports[kernel]!;
@@ -154,12 +129,12 @@ export class WasmEngine {
     for (let task = 0; task < tasks; task++) own(task);
   }
 
-  /** The workers, started or restarted when the set of arenas changed; undefined when there are none or they lack a row function. */
+  /** The workers, started or restarted when the set of arenas changed; undefined when there are none or they lack a module. */
   #poolFor(arena: Arena): Pool | undefined {
     if (this.threads < 2) return undefined;
     if (!this.#pool?.arenas.includes(arena)) {
       this.#pool?.stop();
-      this.#pool = new Pool({ core: this.#core!, kernels: kernelNames, threads: this.threads, arenas: this.source.arenas });
+      this.#pool = new Pool({ kernels: kernelNames, threads: this.threads, arenas: this.source.arenas });
     }
     const pool = this.#pool;
     while (pool.modules < this.#moduleBytes.length) if (!pool.addModule(this.#moduleBytes[pool.modules]!)) return undefined;

@@ -6,17 +6,24 @@ import { SimdMath } from "./simd-math.ts";
 const blockBytes = { q8_0: 34, q4_0: 18, q4_K: 144 } as const;
 const blockValues = { q8_0: 32, q4_0: 32, q4_K: 256 } as const;
 
-/** Emits `expand(mode, from, to, count)` and returns it; counts of block formats are whole blocks. */
-export function emitExpand(module: Module, fma: boolean): Code {
-  const parts = (["f16", "bf16", "q8_0", "q4_0", "q4_K"] as const).map((kind) => [kind, emitKind(module, kind, fma)] as const);
-  const c = module.func("expand", [i32, i32, i32, i32]);
+type StoredKind = Exclude<OperandKind, "f32">;
+/** Formats that operands of row kernels have, and that the weights of products have. */
+const [rowKinds, weightKinds]: readonly StoredKind[][] = [
+  ["f16", "bf16"],
+  ["f16", "bf16", "q8_0", "q4_0", "q4_K"],
+];
+
+/** Emits `expand(mode, from, to, count)` for 16-bit floats and, for `weights`, blocks, and returns it; counts of block formats are whole blocks. */
+export function emitExpand(module: Module, fma: boolean, weights = false): Code {
+  const parts = (weights ? weightKinds : rowKinds)!.map((kind) => [kind, emitKind(module, kind, fma)] as const);
+  const c = module.func(undefined, [i32, i32, i32, i32]);
   for (const [kind, part] of parts) {
     c.get(0).int(operandModes[kind]).op("i32.eq").if().get(1).get(2).get(3).call(part).op("return").end();
   }
   return c;
 }
 
-function emitKind(module: Module, kind: Exclude<OperandKind, "f32">, fma: boolean): Code {
+function emitKind(module: Module, kind: StoredKind, fma: boolean): Code {
   const c = module.func(undefined, [i32, i32, i32]).keepConstants();
   const math = new SimdMath(c, fma);
   if (kind === "f16" || kind === "bf16") {

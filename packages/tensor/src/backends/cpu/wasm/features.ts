@@ -49,11 +49,11 @@ export function setV8Flags(level: "fma" | "wide"): boolean {
 }
 
 /** Compiles with V8's optimising compiler at once (Node only), so that what runs first is what will run later. */
-export function compileOptimised(compile: () => object): object {
+export function compileOptimised(compile: () => void): void {
   const v8 = nodeModule<{ setFlagsFromString(flag: string): void }>("node:v8")!;
   for (const flag of ["--no-liftoff", "--no-wasm-lazy-compilation"]) v8.setFlagsFromString(flag);
   try {
-    return compile();
+    compile();
   } finally {
     for (const flag of ["--liftoff", "--wasm-lazy-compilation"]) v8.setFlagsFromString(flag);
   }

@@ -1,7 +1,7 @@
 // The matrix product: micro kernel, panel loops, and the task that computes one tile of the output.
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
 import { across, operandModes, patches, rowBlock, scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module } from "./encoder.ts";
+import { type Callee, type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
 import { emitPackAcross, emitPackAlong } from "./pack.ts";
@@ -29,29 +29,33 @@ export const gemmArgs = [
   ...(["mBlock", "nBlock", "kBlock", "mTiles", "nTiles", "slot", "table", "staged", "image", "n0", "cStep"] as const),
 ] as const;
 
-/** Functions other kernels build on. */
+/** Functions of the product's module that attention builds on, too. */
 export interface MatrixParts {
   /** panels(mc, nc, kc, packedA, packedB, c, bytes per row of c, accumulate, tile, depth of packedA): c = or += a · b. */
-  readonly panels: Code;
+  readonly panels: Callee;
   /** Packs a row operand: (mode, address, step, first line, lines, first k, kc, wide, to). */
-  readonly packRows: Code;
+  readonly packRows: Callee;
   /** The same for a column operand. */
-  readonly packColumns: Code;
-  /** expand(mode, from, to, count). */
-  readonly expand: Code;
+  readonly packColumns: Callee;
+}
+
+const partParams: Readonly<Record<keyof MatrixParts, number>> = { panels: 10, packRows: 9, packColumns: 9 };
+
+/** The parts as imports of another module. */
+export function importParts(module: Module): MatrixParts {
+  const part = (name: keyof MatrixParts): Callee => module.imported(name, new Array(partParams[name]).fill(i32));
+  return { panels: part("panels"), packRows: part("packRows"), packColumns: part("packColumns") };
 }
 
 /** Emits everything a matrix product needs, with the task exported as `gemm(task, args, scratch)`. */
-export function emitGemm(module: Module, flavour: Flavour): MatrixParts {
+export function emitGemm(module: Module, flavour: Flavour): void {
   const { tileRows, tileVectors, fma } = flavour;
   const micro = emitMicroKernel(module, flavour);
   const panels = emitPanels(module, micro, tileRows, 4 * tileVectors);
-  const expand = emitExpand(module, fma);
-  const packRows = emitPackOperand(module, expand, tileRows);
-  const packColumns = emitPackOperand(module, expand, 4 * tileVectors);
-  const parts = { panels, packRows, packColumns, expand };
-  emitTask(module, parts, emitPackPatches(module, 4 * tileVectors));
-  return parts;
+  const expand = emitExpand(module, fma, true);
+  const packRows = emitPackOperand(module, "packRows", expand, tileRows);
+  const packColumns = emitPackOperand(module, "packColumns", expand, 4 * tileVectors);
+  emitTask(module, { panels, packRows, packColumns }, emitPackPatches(module, 4 * tileVectors));
 }
 
 /** Pushes the bytes that `k` values of a mode take. */
@@ -93,11 +97,11 @@ function touchLines(c: Code, { from, step, lines, bytes, to }: Record<"from" | "
   c.get(to).get(seen).memory("i32.store");
 }
 
-function emitPackOperand(module: Module, expand: Code, r: number): Code {
+function emitPackOperand(module: Module, name: "packRows" | "packColumns", expand: Code, r: number): Code {
   const packAcross = emitPackAcross(module, r);
-  const along = (["f32", "f16", "bf16"] as const).map((name) => [operandModes[name], emitPackAlong(module, r, name)] as const);
+  const along = (["f32", "f16", "bf16"] as const).map((kind) => [operandModes[kind], emitPackAlong(module, r, kind)] as const);
   const packWide = along[0]![1];
-  const c = module.func(undefined, new Array(9).fill(i32));
+  const c = module.func(name, new Array(partParams[name]).fill(i32));
   const [mode, address, step, first, lines, k0, kc, wide, to] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
   const [kind, from, i, d, j, some, panel, bytes] = c.locals(i32, 8) as Local[] as [
     ...[Local, Local, Local, Local],

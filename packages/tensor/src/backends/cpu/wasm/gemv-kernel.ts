@@ -2,7 +2,8 @@
 // It reads every weight once, so its limit is memory, where packing would write each one and read it again.
 import { scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { Flavour, MatrixParts } from "./gemm.ts";
+import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./gemm.ts";
 import { loadWords, setEnd } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
@@ -16,7 +17,8 @@ export const gemvArgs = [
 export const gemvColumns = 4096;
 
 /** Emits the export `gemv`. */
-export function emitGemv(module: Module, { expand }: MatrixParts, { fma }: Flavour): void {
+export function emitGemv(module: Module, { fma }: Flavour): void {
+  const expand = emitExpand(module, fma);
   const kinds = (["f32", "f16", "bf16"] as const).map((kind) => emitDots(module, kind, fma));
   const c = module.func("gemv", [i32, i32, i32]);
   const w = loadWords(c, gemvArgs);

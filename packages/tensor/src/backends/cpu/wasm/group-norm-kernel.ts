@@ -2,7 +2,8 @@
 // then one pass that scales, applies the expression and stores. A task is one group of one image.
 import { scratch } from "./blocking.ts";
 import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { Flavour, MatrixParts } from "./gemm.ts";
+import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./gemm.ts";
 import { loadLanes, loadWords, overVectors, setEnd } from "./loops.ts";
 import { chunkMoments } from "./moments.ts";
 import { rowParams } from "./row-function.ts";
@@ -19,10 +20,11 @@ export const groupNormArgs = [
 const chunk = 4096;
 
 /** Emits the export `groupNorm`. */
-export function emitGroupNorm(module: Module, parts: MatrixParts, { fma }: Flavour): void {
+export function emitGroupNorm(module: Module, { fma }: Flavour): void {
+  const expand = emitExpand(module, fma);
   const finish = module.signature(rowParams, []);
   const c = module.func("groupNorm", [i32, i32, i32]).keepConstants();
-  new GroupNorm(c, new SimdMath(c, fma), parts.expand, finish).emit();
+  new GroupNorm(c, new SimdMath(c, fma), expand, finish).emit();
 }
 
 class GroupNorm {

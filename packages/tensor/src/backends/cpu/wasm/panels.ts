@@ -19,7 +19,7 @@ const stripOf = (columns: number): number => (columns > 8 ? columns : 128);
  */
 export function emitPanels(module: Module, micro: Code, mr: number, nr: number): Code {
   const corner = emitCorner(module);
-  const c = module.func(undefined, new Array(10).fill(i32));
+  const c = module.func("panels", new Array(10).fill(i32));
   const [mc, nc, kc, packedA, packedB, to, step, accumulate, tile, depth] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
   const [i, j, a, b, ci, cij, height, tileRows] = c.locals(i32, 8) as [Local, Local, Local, Local, Local, Local, Local, Local];
   const [first, end, part] = c.locals(i32, 3) as [Local, Local, Local];

@@ -33,19 +33,18 @@ const workerSpins = 100_000;
 
 /** What a worker runs, as text: Node starts it as a script, browsers from a blob. */
 const workerSource = `
-const main = ({ control, core, memories, kernels, thread }) => {
+const main = ({ control, memories, kernels, thread }) => {
   const c = new Int32Array(control);
   const instances = [];
   const instanceOf = (i) => {
-    const found = (instances[i] ??= (() => {
-      const table = new WebAssembly.Table({ element: "anyfunc", initial: 1024 });
-      const { exports } = new WebAssembly.Instance(core, { env: { memory: memories[i], table } });
-      return { exports, table, filled: 0 };
-    })());
-    for (const count = Atomics.load(c, ${word.modules}); found.filled < count; found.filled++) {
-      const at = c[${word.directory} + 2 * found.filled], length = c[${word.directory} + 1 + 2 * found.filled];
+    const found = (instances[i] ??= { exports: {}, table: new WebAssembly.Table({ element: "anyfunc", initial: 1024 }), count: 0 });
+    const { table, exports } = found;
+    for (const count = Atomics.load(c, ${word.modules}); found.count < count; ) {
+      const at = c[${word.directory} + 2 * found.count], length = c[${word.directory} + 1 + 2 * found.count++];
       const module = new WebAssembly.Module(new Uint8Array(control, at, length).slice());
-      found.table.set(found.filled + 1, new WebAssembly.Instance(module, { env: { memory: memories[i] } }).exports.run);
+      const own = new WebAssembly.Instance(module, { env: { memory: memories[i], table, ...exports } }).exports;
+      if (own.run) table.set(found.count, own.run);
+      else Object.assign(exports, own);
     }
     return found;
   };
@@ -92,7 +91,6 @@ export function availableThreads(): number {
 }
 
 interface Shared {
-  readonly core: object;
   readonly kernels: readonly string[];
   readonly threads: number;
   readonly arenas: readonly Arena[];
@@ -108,17 +106,17 @@ export class Pool {
   #moduleBytes = moduleBytesAt;
   #broken = false;
 
-  constructor({ core, kernels, threads, arenas }: Shared) {
+  constructor({ kernels, threads, arenas }: Shared) {
     this.arenas = [...arenas];
     this.#kernels = kernels;
     this.#threads = threads;
     const control = new SharedArrayBuffer(controlBytes);
     this.#control = new Int32Array(control);
-    const data = { control, core, memories: arenas.map((a) => a.memory), kernels };
+    const data = { control, memories: arenas.map((a) => a.memory), kernels };
     for (let thread = 1; thread < threads; thread++) this.#handles.push(startWorker({ ...data, thread }, () => void (this.#broken = true)));
   }
 
-  /** Makes a row function known to the workers; false when the directory is full. */
+  /** Makes a module known to the workers; false when the directory is full. */
   addModule(bytes: Uint8Array): boolean {
     const c = this.#control;
     const count = c[word.modules]!;
@@ -131,7 +129,7 @@ export class Pool {
     return true;
   }
 
-  /** Number of row functions the workers know. */
+  /** Number of modules the workers know. */
   get modules(): number {
     return this.#control[word.modules]!;
   }

@@ -2,7 +2,8 @@
 // the first-level cache, merged in f64 (Chan, Golub and LeVeque 1979). A task is some of the results.
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { Flavour, MatrixParts } from "./gemm.ts";
+import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./gemm.ts";
 import { loadLanes, loadWords, overLockstep, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
 import { chunkMoments } from "./moments.ts";
 import { combine, fillAll } from "./row-kernels.ts";
@@ -20,7 +21,8 @@ export const reduceKinds = { sum: 0, norm: 1, var: 2, prod: 3, logSumExp: 4, max
 const chunk = 4096;
 
 /** Emits the export `reduce`. */
-export function emitReduce(module: Module, { expand }: MatrixParts, { fma }: Flavour): void {
+export function emitReduce(module: Module, { fma }: Flavour): void {
+  const expand = emitExpand(module, fma);
   const c = module.func("reduce", [i32, i32, i32]).keepConstants();
   const w = loadWords(c, reduceArgs);
   const [row, end, base] = c.locals(i32, 3) as [Local, Local, Local];

@@ -2,7 +2,8 @@
 // directly, any other goes through a row function that applies the expression and rounds.
 import { operandModes, scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
-import type { Flavour, MatrixParts } from "./gemm.ts";
+import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./gemm.ts";
 import { address, loadLanes, loadWords, overLockstep, overVectors, setEnd, spread } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { SimdMath } from "./simd-math.ts";
@@ -40,21 +41,9 @@ type Words = Record<(typeof rowArgs)[number], Local>;
 /** Emits the work on one row, from f32 at `from` to f32 at `to`; `row` gives its place. */
 type RowBody = (from: Local, to: Local, words: Words, row: { batch: Local; inner: Local }) => void;
 
-/** Emits the exports `map`, `softmax`, `norm`, `rope` and `qkNormRope`. */
-export function emitRowKernels(module: Module, { expand }: MatrixParts, { fma }: Flavour): void {
+/** Emits the export `map`. */
+export function emitMap(module: Module): void {
   const finish = module.signature(rowParams, []);
-  emitMap(module, finish);
-  const rows = (name: string, vectors: boolean, body: (c: Code, math: SimdMath) => RowBody) => {
-    const c = module.func(name, [i32, i32, i32]).keepConstants();
-    emitRows(c, { finish, expand, vectors }, body(c, new SimdMath(c, fma)));
-  };
-  rows("softmax", false, softmaxRow);
-  rows("norm", true, normRow);
-  rows("rope", false, ropeRow);
-  rows("qkNormRope", false, normRopeRow);
-}
-
-function emitMap(module: Module, finish: number): void {
   const c = module.func("map", [i32, i32, i32]);
   const w = loadWords(c, mapArgs);
   const [row, end] = c.locals(i32, 2) as [Local, Local];
@@ -89,6 +78,16 @@ interface RowFrame {
   /** Whether weight and bias are one vector for all rows. */
   readonly vectors: boolean;
 }
+
+/** The emitter of a kernel whose rows `body` works on; `vectors`: whether weight and bias are one vector for all rows. */
+const rowKernel =
+  (name: string, vectors: boolean, body: (c: Code, math: SimdMath) => RowBody) =>
+  (module: Module, { fma }: Flavour): void => {
+    const expand = emitExpand(module, fma);
+    const finish = module.signature(rowParams, []);
+    const c = module.func(name, [i32, i32, i32]).keepConstants();
+    emitRows(c, { finish, expand, vectors }, body(c, new SimdMath(c, fma)));
+  };
 
 function emitRows(c: Code, { finish, expand, vectors }: RowFrame, body: RowBody): void {
   const w = loadWords(c, rowArgs);
@@ -325,3 +324,12 @@ function emitTurn(c: Code, math: SimdMath, to: Local, w: Words, { batch, inner }
   });
   c.end();
 }
+
+/** Emits the export `softmax`. */
+export const emitSoftmax = rowKernel("softmax", false, softmaxRow);
+/** Emits the export `norm`. */
+export const emitNorm = rowKernel("norm", true, normRow);
+/** Emits the export `rope`. */
+export const emitRope = rowKernel("rope", false, ropeRow);
+/** Emits the export `qkNormRope`. */
+export const emitQkNormRope = rowKernel("qkNormRope", false, normRopeRow);

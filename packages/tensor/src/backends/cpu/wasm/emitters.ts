@@ -1,0 +1,43 @@
+// The generated kernels by name, and the emitter of each one's module: a module is made when its kernel is first used.
+import { emitAttention } from "./attention-kernel.ts";
+import { emitReduceColumns } from "./column-kernel.ts";
+import { Module } from "./encoder.ts";
+import { emitGemm, type Flavour } from "./gemm.ts";
+import { emitGemv } from "./gemv-kernel.ts";
+import { emitGroupNorm } from "./group-norm-kernel.ts";
+import { emitMove, emitSelect } from "./move-kernel.ts";
+import { emitReduce } from "./reduce-kernel.ts";
+import { emitMap, emitNorm, emitQkNormRope, emitRope, emitSoftmax } from "./row-kernels.ts";
+import { emitScan } from "./scan-kernel.ts";
+
+/** Each emits the export of its name, (task, args, scratch). */
+const emitters = {
+  gemm: emitGemm,
+  attention: emitAttention,
+  gemv: emitGemv,
+  map: emitMap,
+  softmax: emitSoftmax,
+  norm: emitNorm,
+  rope: emitRope,
+  qkNormRope: emitQkNormRope,
+  groupNorm: emitGroupNorm,
+  reduce: emitReduce,
+  reduceColumns: emitReduceColumns,
+  scan: emitScan,
+  move: emitMove,
+  select: emitSelect,
+} satisfies Record<string, (module: Module, flavour: Flavour) => void>;
+
+export type KernelName = keyof typeof emitters;
+/** All kernels; workers know them by their place here. */
+export const kernelNames = Object.keys(emitters) as readonly KernelName[];
+
+/** The kernel whose exports another one's module imports. */
+export const builtOn: Readonly<Partial<Record<KernelName, KernelName>>> = { attention: "gemm" };
+
+/** Binary of a kernel's module. */
+export function kernelModule(name: KernelName, flavour: Flavour): Uint8Array<ArrayBuffer> {
+  const module = new Module(flavour.shared);
+  emitters[name](module, flavour);
+  return module.build();
+}
