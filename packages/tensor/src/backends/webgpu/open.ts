@@ -20,7 +20,7 @@ export interface WebGpuOptions {
   readonly tuning?: readonly Tuning[];
   /**
    * How f32 and block-quantized operands of products enter matrix units (tensor cores) that take f16. "highest" (default): as two f16 parts, which keeps
-   * f32's accuracy at two to three times the multiplications. "high": rounded once to 11 significant bits, TF32's mantissa, for an error near 3e-4
+   * f32's accuracy at two to three times the multiplications. "high": rounded once to 11 significant bits, TF32's mantissa, for an error of 2e-4 to 3e-4
    * of a product. Sums are f32 in both. Without effect on operands that f16 or bf16 store, and in tiers without matrix units.
    */
   readonly float32MatmulPrecision?: Float32MatmulPrecision;
