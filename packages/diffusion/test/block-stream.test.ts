@@ -1,8 +1,8 @@
-// Blocks that come and go: what is kept, what comes in while another block runs, and what happens when reading fails or is stopped.
+// Weights that come and go: what is kept, what comes in while another block runs, and what happens when reading fails or is stopped.
 import { LazyModel } from "@wick/diffusion";
 import { type BlockRun, Linear, Module, repeat, runBlocksAsync } from "@wick/nn";
 import { cpu, type Device, hold, type Tensor, type WeightSource } from "@wick/tensor";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 /** A layer of 8 x 8, 256 bytes of weights. */
 class Stack extends Module {
@@ -73,6 +73,24 @@ test("the next block is read while one runs, and the first of the next run while
   await lazy.settle();
   lazy.release();
   expect(device.liveBytes).toBe(0);
+});
+
+test("weights come in only when the device has run what was recorded before: until then the driver keeps what was released", async () => {
+  using device = cpu();
+  const log: string[] = [];
+  const { idle } = device.backend;
+  vi.spyOn(device.backend, "idle").mockImplementation(async () => {
+    log.push("waits");
+    await idle.call(device.backend);
+    log.push("idle");
+  });
+  const model = new Stack();
+  using lazy = new LazyModel({ name: "stack", model, open: async () => source(log) });
+  await lazy.ensure(device);
+  expect(log.slice(0, 3)).toEqual(["waits", "idle", "read 0"]);
+  const read = log.length;
+  await lazy.ensure(device);
+  expect(log.length).toBe(read);
 });
 
 test("without room for two, blocks are read one by one", async () => {

@@ -17,6 +17,9 @@ export interface RandomSource {
   rand(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;
 }
 
+/** Uploaded bytes that may wait in the driver's staging memory. */
+const maxStagedBytes = 256 * 2 ** 20;
+
 /** Where tensors live and ops run; made by `cpu()`, `webgpu()` or `dryRun()`. */
 export class Device {
   /** What does the work. */
@@ -24,6 +27,8 @@ export class Device {
   #live = 0;
   #peak = 0;
   #destroyed = false;
+  /** Bytes uploaded since the backend was last known to have taken them all. */
+  #stagedBytes = 0;
 
   constructor(backend: Backend) {
     this.backend = backend;
@@ -80,24 +85,19 @@ export class Device {
     return out;
   }
 
-  /** Streams bytes from `chunks` to the device without holding them; resolves when the staging memory is released. */
+  /** Streams bytes from `chunks` to the device without holding them: at most 256 MiB wait in staging memory, over all uploads. */
   async upload(shape: Shape, dtype: DType, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, label = "upload"): Promise<Tensor> {
     const out = this.empty(shape, dtype, label);
     disown(out);
     const total = out.byteLength;
     let at = 0;
-    let staged = 0;
     try {
       for await (const chunk of chunks) {
         if (at + chunk.byteLength > total)
           throw new ShapeError("upload", `more than ${total} bytes for ${label}: ${dtype} ${formatShape(shape)}`);
         this.backend.write(out.view.buffer, at, chunk);
         at += chunk.byteLength;
-        staged += chunk.byteLength;
-        if (staged >= 256 * 2 ** 20) {
-          await this.backend.idle();
-          staged = 0;
-        }
+        await this.#stage(chunk.byteLength);
       }
       if (at !== total) throw new ShapeError("upload", `${at} of ${total} bytes arrived for ${label}: ${dtype} ${formatShape(shape)}`);
       return out;
@@ -105,6 +105,14 @@ export class Device {
       out.dispose();
       throw error;
     }
+  }
+
+  /** Counts over all uploads: a model of many small weights would fill as much staging memory as one large weight. */
+  async #stage(byteLength: number): Promise<void> {
+    this.#stagedBytes += byteLength;
+    if (this.#stagedBytes < maxStagedBytes) return;
+    this.#stagedBytes = 0;
+    await this.backend.idle();
   }
 
   /** Contents undefined. */

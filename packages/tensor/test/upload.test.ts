@@ -1,0 +1,29 @@
+// Streams of bytes onto a device: how much may wait in the driver, and what happens when too few or too many bytes arrive.
+import { dryRun } from "@wick/tensor";
+import { expect, test, vi } from "vitest";
+
+const MiB = 2 ** 20;
+const piece = new Uint8Array(32 * MiB);
+
+test("staged bytes are counted over all uploads, also those that run side by side", async () => {
+  const { device } = dryRun();
+  const idle = vi.spyOn(device.backend, "idle");
+  const weight = async (): Promise<void> => (await device.upload([64 * MiB], "u8", [piece, piece])).dispose();
+  for (let i = 0; i < 3; i++) await weight();
+  expect(idle).toHaveBeenCalledTimes(0);
+  await weight();
+  expect(idle).toHaveBeenCalledTimes(1);
+  await Promise.all([weight(), weight(), weight(), weight()]);
+  expect(idle).toHaveBeenCalledTimes(2);
+});
+
+test("an upload that ends early or goes on too long fails and leaves nothing", async () => {
+  const { device } = dryRun();
+  await expect(device.upload([8], "u8", [new Uint8Array(4)], "w")).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[ShapeError: upload: 4 of 8 bytes arrived for w: u8 [8]]`,
+  );
+  await expect(device.upload([8], "u8", [new Uint8Array(12)], "w")).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[ShapeError: upload: more than 8 bytes for w: u8 [8]]`,
+  );
+  expect(device.liveBytes).toBe(0);
+});
