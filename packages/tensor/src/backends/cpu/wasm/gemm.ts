@@ -1,10 +1,10 @@
 // The matrix product: micro kernel, panel loops, and the task that computes one tile of the output.
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
-import { across, operandModes, patches, rowBlock, scratch } from "./blocking.ts";
+import { patches, rowBlock, scratch } from "./blocking.ts";
 import { type Callee, type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
-import { emitPackAcross, emitPackAlong } from "./pack.ts";
+import { emitPackOperand, emitTouch, packParams, touchedColumns } from "./pack-operand.ts";
 import { emitPanels, pushRest } from "./panels.ts";
 import { emitPackPatches } from "./patches.ts";
 import { rowParams } from "./row-function.ts";
@@ -39,7 +39,7 @@ export interface MatrixParts {
   readonly packColumns: Callee;
 }
 
-const partParams: Readonly<Record<keyof MatrixParts, number>> = { panels: 10, packRows: 9, packColumns: 9 };
+const partParams: Readonly<Record<keyof MatrixParts, number>> = { panels: 10, packRows: packParams.length, packColumns: packParams.length };
 
 /** The parts as imports of another module. */
 export function importParts(module: Module): MatrixParts {
@@ -52,107 +52,10 @@ export function emitGemm(module: Module, flavour: Flavour): void {
   const { tileRows, tileVectors, fma } = flavour;
   const micro = emitMicroKernel(module, flavour);
   const panels = emitPanels(module, micro, tileRows, 4 * tileVectors);
-  const expand = emitExpand(module, fma, true);
-  const packRows = emitPackOperand(module, "packRows", expand, tileRows);
-  const packColumns = emitPackOperand(module, "packColumns", expand, 4 * tileVectors);
+  const tools = { expand: emitExpand(module, fma, true), touch: emitTouch(module) };
+  const packRows = emitPackOperand(module, "packRows", tools, { width: tileRows });
+  const packColumns = emitPackOperand(module, "packColumns", tools, { width: 4 * tileVectors, together: touchedColumns });
   emitTask(module, { panels, packRows, packColumns }, emitPackPatches(module, 4 * tileVectors));
-}
-
-/** Pushes the bytes that `k` values of a mode take. */
-function pushBytes(c: Code, mode: Local, k: Local): void {
-  c.get(k).int(2).op("i32.shl");
-  for (const [kind, block, bytes] of [
-    ["f16", 1, 2],
-    ["bf16", 1, 2],
-    ["q8_0", 32, 34],
-    ["q4_0", 32, 18],
-    ["q4_K", 256, 144],
-  ] as const) {
-    c.get(k)
-      .int(block)
-      .op("i32.div_u")
-      .int(bytes)
-      .op("i32.mul")
-      .get(mode)
-      .int(across - 1)
-      .op("i32.and");
-    c.int(operandModes[kind]).op("i32.ne").op("select");
-  }
-}
-
-/**
- * Reads a byte of every cache line of `lines` lines, so that many are on their way at once: quantized lines are a few hundred bytes with
- * others between them, too short for the processor to fetch ahead, and expansion alone asks for two at a time.
- */
-function touchLines(c: Code, { from, step, lines, bytes, to }: Record<"from" | "step" | "lines" | "bytes" | "to", Local>): void {
-  const [i, at, line, end, seen] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
-  c.get(from).set(line).int(0).set(seen);
-  c.forLess(i, lines, 1, () => {
-    c.get(line).set(at).get(line).get(bytes).op("i32.add").set(end);
-    c.block().loop().get(at).get(end).op("i32.ge_u").branchIf(1);
-    c.get(at).memory("i32.load8_u").get(seen).op("i32.or").set(seen).advance(at, 64).branch(0).end().end();
-    c.get(line).get(step).op("i32.add").set(line);
-  });
-  // Stored where the panel will overwrite it, so that the reads count.
-  c.get(to).get(seen).memory("i32.store");
-}
-
-function emitPackOperand(module: Module, name: "packRows" | "packColumns", expand: Code, r: number): Code {
-  const packAcross = emitPackAcross(module, r);
-  const along = (["f32", "f16", "bf16"] as const).map((kind) => [operandModes[kind], emitPackAlong(module, r, kind)] as const);
-  const packWide = along[0]![1];
-  const c = module.func(name, new Array(partParams[name]).fill(i32));
-  const [mode, address, step, first, lines, k0, kc, wide, to] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
-  const [kind, from, i, d, j, some, panel, bytes] = c.locals(i32, 8) as Local[] as [
-    ...[Local, Local, Local, Local],
-    ...[Local, Local, Local, Local],
-  ];
-  const expandLines = (count: Local, length: Local) => {
-    c.get(wide).set(d);
-    c.forLess(i, count, 1, () => {
-      c.get(kind).get(from).get(d).get(length).call(expand);
-      c.get(from).get(step).op("i32.add").set(from).get(d).get(length).int(2).op("i32.shl").op("i32.add").set(d);
-    });
-  };
-  // A panel at a time, so that what is expanded stays in the first-level cache until it is packed.
-  const expandPanels = () => {
-    c.int(r).set(panel);
-    pushBytes(c, mode, kc);
-    c.set(bytes);
-    c.forLess(j, lines, r, () => {
-      pushRest(c, lines, j, panel, some);
-      touchLines(c, { from, step, lines: some, bytes, to });
-      expandLines(some, kc);
-      c.get(wide).get(kc).int(2).op("i32.shl").get(some).get(kc).get(to).call(packWide);
-      c.get(to)
-        .get(kc)
-        .int(4 * r)
-        .op("i32.mul")
-        .op("i32.add")
-        .set(to);
-    });
-  };
-  c.get(mode)
-    .int(across - 1)
-    .op("i32.and")
-    .set(kind);
-  c.get(mode).int(across).op("i32.and").if();
-  c.get(address).get(k0).get(step).op("i32.mul").op("i32.add");
-  pushBytes(c, mode, first);
-  c.op("i32.add").set(from);
-  c.get(kind).op("i32.eqz").if().get(from).get(step).get(lines).get(kc).get(to).call(packAcross).else();
-  expandLines(kc, lines);
-  c.get(wide).get(lines).int(2).op("i32.shl").get(lines).get(kc).get(to).call(packAcross).end();
-  c.else();
-  c.get(address).get(first).get(step).op("i32.mul").op("i32.add");
-  pushBytes(c, mode, k0);
-  c.op("i32.add").set(from);
-  for (const [mode, pack] of along)
-    c.get(kind).int(mode).op("i32.eq").if().get(from).get(step).get(lines).get(kc).get(to).call(pack).else();
-  expandPanels();
-  for (const _ of along) c.end();
-  c.end();
-  return c;
 }
 
 /** The code of the task and its variables. */

@@ -1,5 +1,6 @@
 // The matrix product for few rows: dot products along stored weights, four columns at a time, without packing.
-// It reads every weight once, so its limit is memory, where packing would write each one and read it again.
+// It reads every weight once, so its limit is memory, where packing would write each one and read it again. The four columns are a quarter of the
+// task apart: each goes on where it stopped, and the processor fetches ahead of four long runs rather than of many short ones.
 import { scratch } from "./blocking.ts";
 import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
@@ -23,6 +24,7 @@ export function emitGemv(module: Module, { fma }: Flavour): void {
   const c = module.func("gemv", [i32, i32, i32]);
   const w = loadWords(c, gemvArgs);
   const [j0, end, row, j, from, results, count] = c.locals(i32, 7) as [Local, Local, Local, Local, Local, Local, Local];
+  const [quarter, stop] = c.locals(i32, 2) as [Local, Local];
   const finish = module.signature(rowParams, []);
   c.get(0).get(w.columnsPerTask).op("i32.mul").set(j0);
   setEnd(c, j0, w.columnsPerTask, w.n, end).get(end).get(j0).op("i32.sub").set(count);
@@ -30,17 +32,19 @@ export function emitGemv(module: Module, { fma }: Flavour): void {
     c.get(w.a).get(row).get(w.aStep).op("i32.mul").op("i32.add").set(from);
     c.get(w.aMode).if().get(w.aMode).get(from).get(2).int(scratch.wide).op("i32.add").tee(from).get(w.k).call(expand).end();
     c.get(2).int(scratch.result).op("i32.add").set(results);
+    c.get(count).int(3).op("i32.add").int(2).op("i32.shr_u").set(quarter);
+    c.get(j0).get(quarter).op("i32.add").set(stop);
     c.get(j0).set(j);
     c.forLess(
       j,
-      end,
-      4,
+      stop,
+      1,
       () => {
         kinds.forEach((dots, mode) => {
           c.get(w.bMode).int(mode).op("i32.eq").if();
-          c.get(from).get(w.k).get(w.b).get(w.bStep).get(j).get(end).get(results).call(dots).end();
+          c.get(from).get(w.k).get(w.b).get(w.bStep).get(j).get(end).get(quarter).get(results).call(dots).end();
         });
-        c.advance(results, 16);
+        c.advance(results, 4);
       },
       "here",
     );
@@ -51,14 +55,29 @@ export function emitGemv(module: Module, { fma }: Flavour): void {
   });
 }
 
-/** dots(a, k, b, bytes per line, first column, end of columns, results): four dot products; columns past the end repeat the last. */
+/**
+ * dots(a, k, b, bytes per line, first column, end of columns, apart, results): four dot products of columns `apart` from each other, whose results
+ * lie as far from each other; columns past the end repeat the last.
+ */
 function emitDots(module: Module, kind: FloatKind, fma: boolean): Code {
-  const c = module.func(undefined, [i32, i32, i32, i32, i32, i32, i32]);
-  const [a, k, b, step, column, end, results] = [0, 1, 2, 3, 4, 5, 6];
+  const c = module.func(undefined, new Array(8).fill(i32));
+  const [a, k, b, step, column, end, apart, results] = [0, 1, 2, 3, 4, 5, 6, 7];
   const math = new SimdMath(c, fma);
   const [lines, sums, x, at] = [c.locals(i32, 4), c.locals(v128, 4), c.local(v128), c.local(i32)];
   lines.forEach((line, i) => {
-    c.get(column).int(i).op("i32.add").tee(at).get(end).int(1).op("i32.sub").get(at).get(end).op("i32.lt_s").op("select");
+    c.get(column)
+      .get(apart)
+      .int(i)
+      .op("i32.mul")
+      .op("i32.add")
+      .tee(at)
+      .get(end)
+      .int(1)
+      .op("i32.sub")
+      .get(at)
+      .get(end)
+      .op("i32.lt_s")
+      .op("select");
     c.get(step).op("i32.mul").get(b).op("i32.add").set(line);
   });
   for (const lanes of [4, 1] as const) {
@@ -87,6 +106,10 @@ function emitDots(module: Module, kind: FloatKind, fma: boolean): Code {
   const half = (p: Local, q: Local) => c.get(p).get(q).shuffle(0, 1, 4, 5).get(p).get(q).shuffle(2, 3, 6, 7).op("f32x4.add");
   half(s0, s1).set(s0);
   half(s2, s3).set(s2);
-  c.get(results).get(s0).get(s2).shuffle(0, 2, 4, 6).get(s0).get(s2).shuffle(1, 3, 5, 7).op("f32x4.add").memory("v128.store");
+  c.get(s0).get(s2).shuffle(0, 2, 4, 6).get(s0).get(s2).shuffle(1, 3, 5, 7).op("f32x4.add").set(x);
+  for (let i = 0; i < 4; i++) {
+    c.get(results).get(x).storeLane("v128.store32_lane", i);
+    if (i < 3) c.get(results).get(apart).int(2).op("i32.shl").op("i32.add").set(results);
+  }
   return c;
 }
