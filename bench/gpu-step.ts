@@ -1,11 +1,23 @@
 // One denoising step of FLUX.1-dev or Z-Image at the real width with random weights: time, memory, upload rate and where the time goes.
 // Run: npx tsx --conditions=@wick/source bench/gpu-step.ts --model flux1-dev|z-image [--size 1024] [--dtype bf16|q8_0] [--steps 5]
-//   [--blocks N] [--text N] [--device webgpu|cpu] [--tier plain|subgroups|matrix] [--profile]. Prints a line and, last, one line of JSON.
+//   [--blocks N] [--text N] [--device webgpu|cpu] [--tier plain|subgroups|matrix] [--precision highest|high] [--profile]. Prints a line and, last,
+//   one line of JSON.
 import { parseArgs } from "node:util";
 import { Flux, flux1Dev, imagePositions, textPositions } from "@wick/models-flux";
 import { ZImage, zImageTurbo } from "@wick/models-zimage";
 import { load, type Module } from "@wick/nn";
-import { cpu, type Device, type DType, hold, scope, summarizeProfile, type Tensor, type WebGpuOptions, webgpu } from "@wick/tensor";
+import {
+  cpu,
+  type Device,
+  type DType,
+  type Float32MatmulPrecision,
+  hold,
+  scope,
+  summarizeProfile,
+  type Tensor,
+  type WebGpuOptions,
+  webgpu,
+} from "@wick/tensor";
 import { commandOutput, commit, machine } from "./machine.ts";
 import { values } from "./peers/data.mjs";
 import { syntheticWeights } from "./synthetic-weights.ts";
@@ -20,6 +32,7 @@ const { values: flags } = parseArgs({
     text: { type: "string" },
     device: { type: "string", default: "webgpu" },
     tier: { type: "string" },
+    precision: { type: "string", default: "highest" },
     profile: { type: "boolean", default: false },
   },
 });
@@ -94,7 +107,8 @@ function runToEnd(run: Generator<unknown, Tensor>): Tensor {
 
 async function openDevice(): Promise<Device> {
   if (flags.device === "cpu") return cpu();
-  return webgpu(flags.tier ? { tier: flags.tier as NonNullable<WebGpuOptions["tier"]> } : {});
+  const float32MatmulPrecision = flags.precision as Float32MatmulPrecision;
+  return webgpu({ float32MatmulPrecision, ...(flags.tier ? { tier: flags.tier as NonNullable<WebGpuOptions["tier"]> } : {}) });
 }
 
 /** Rate of plain writes of the same amount: what the adapter allows. */
@@ -155,6 +169,7 @@ async function main(): Promise<void> {
     machine: machine(),
     device: device.description,
     tier: device.capabilities.tier,
+    precision: device.capabilities.float32MatmulPrecision,
     model: flags.model,
     blocks: flags.blocks === undefined ? "all" : limit,
     size,
@@ -174,7 +189,7 @@ async function main(): Promise<void> {
     meanAbs: runs[0]?.meanAbs,
     ops: summarizeProfile(profile).slice(0, 12),
   };
-  const title = `wick ${flags.model} ${size}x${size}, ${tokens} tokens, ${flags.dtype}, ${result.blocks} blocks, ${device} (${result.tier})`;
+  const title = `wick ${flags.model} ${size}x${size}, ${tokens} tokens, ${flags.dtype}, ${result.blocks} blocks, ${device} (${result.tier}, ${result.precision})`;
   const memory = `${(result.peakDeviceBytes / 1e9).toFixed(1)} GB peak`;
   write(
     `${title}: step ${medianMs.toFixed(0)} ms (${result.tflops.toFixed(2)} TFLOP/s), cold ${cold.ms.toFixed(0)} ms, ${memory}, load ${result.loadGBs.toFixed(2)} GB/s of ${plainGBs.toFixed(2)}`,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that a machine with a GPU can tell: correctness of each kernel tier, kernel rates, operators beside the peers, one step of
-# FLUX.1-dev and Z-Image at the real width beside PyTorch. No network is needed when node_modules is there (or in a folder made by pack.sh).
+# FLUX.1-dev and Z-Image at the real width, at both precisions of products, beside PyTorch's bf16. No network is needed when node_modules is there (or in a folder made by pack.sh).
 #
 #   bench/gpu.sh [--out FOLDER] [--quick] [stage ...]      stages: check conformance kernels operators steps torch load
 #
@@ -95,14 +95,17 @@ operators() {
   else stage operators timed run --device webgpu --into "$out/operators.json" --full --only "$which"; fi
 }
 steps() {
-  local model size dtype
+  local model size dtype precision
   if [ -n "$quick" ]; then
-    for model in flux1-dev z-image; do stage steps timed gpu-step --model $model --size 64 --text 32 --blocks 1 --steps 1 --dtype q8_0; done
+    for model in flux1-dev z-image; do for precision in highest high; do
+      stage steps timed gpu-step --model $model --size 64 --text 32 --blocks 1 --steps 1 --dtype q8_0 --precision $precision
+    done; done
     return
   fi
-  for size in 512 1024; do for dtype in bf16 q8_0; do for model in flux1-dev z-image; do
-    stage steps timed gpu-step --model $model --size $size --dtype $dtype --profile
-  done; done; done
+  # What has a target comes first, in case time runs out.
+  for size in 1024 512; do for dtype in bf16 q8_0; do for model in flux1-dev z-image; do for precision in high highest; do
+    stage steps timed gpu-step --model $model --size $size --dtype $dtype --precision $precision --profile
+  done; done; done; done
 }
 torch() {
   local model size flags="--device cuda"
@@ -112,7 +115,7 @@ torch() {
     return
   fi
   [ "$flags" = "--device cuda" ] || { echo "== torch: no NVIDIA GPU"; return; }
-  for size in 512 1024; do for model in flux1-dev z-image; do
+  for size in 1024 512; do for model in flux1-dev z-image; do
     stage torch timeout "$limit" "$python" "$here/peers/torch_step.py" --model $model --size $size $flags
   done; done
 }

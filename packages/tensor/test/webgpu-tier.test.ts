@@ -129,10 +129,10 @@ test("f16 fragments with f32 sums come first, f32 ones where there are no others
   expect(pickMatrixConfig({}, true)).toBeUndefined();
 });
 
-test("products are classed by results and by the right operand's storage", () => {
-  expect(productClass({ m: 1024, n: 1024, batch: 1 }, "f32")).toBe("large f32");
-  expect(productClass({ m: 1024, n: 1023, batch: 1 }, "bf16")).toBe("small half");
-  expect(productClass({ m: 64, n: 64, batch: 256 }, "q4_K")).toBe("large block");
+test("products are classed by results, the right operand's storage, and whether operands are split", () => {
+  expect(productClass({ m: 1024, n: 1024, batch: 1 }, "f32", true)).toBe("large f32 split");
+  expect(productClass({ m: 1024, n: 1023, batch: 1 }, "bf16", false)).toBe("small half");
+  expect(productClass({ m: 64, n: 64, batch: 256 }, "q4_K", false)).toBe("large block");
 });
 
 test("the tuner takes the fastest kernel of every class, and the matrix tier only when it won somewhere", () => {

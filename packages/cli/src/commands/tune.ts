@@ -13,19 +13,28 @@ export interface TuneFacts extends TunerReport {
 export async function tune(reporter: Reporter, adapter: string | undefined): Promise<TuneFacts> {
   const { tuneWebgpu } = await import("@wick/tensor");
   const onMeasured = ({ products, kernel, gflops }: Measurement): void =>
-    reporter.note(`${kernel} on ${products} products: ${gflops.toFixed(1)} GFLOP/s`);
+    reporter.note(`${kernel} on ${productsText(products)}: ${gflops.toFixed(1)} GFLOP/s`);
   const report = await tuneWebgpu({ onMeasured, ...(adapter === undefined ? {} : { adapter }) });
   const file = tuningFile();
   await keepTuning(report, file);
   return { ...report, file };
 }
 
+/** "large block split" in words: f32 activations by quantized weights, multiplied at --matmul-precision highest. */
+function productsText(products: ProductClass): string {
+  const [size, stored, split] = products.split(" ") as [string, "f32" | "half" | "block", string?];
+  const weights = { f32: "f32", half: "16-bit", block: "quantized" }[stored];
+  return `${size} products, f32 x ${weights}${split ? " at highest" : ""}`;
+}
+
 /** The fastest kernel of every class of products, and what was left out. */
 export function tuneText({ variants, measured, failures, file }: TuneFacts): string {
   const rows = Object.entries(variants).map(([products, kernel]) => {
     const best = measured.find((m) => m.products === (products as ProductClass) && m.kernel === kernel);
-    return [`${products} products`, `${kernel}, ${best?.gflops.toFixed(1) ?? "?"} GFLOP/s`];
+    return [productsText(products as ProductClass), `${kernel}, ${best?.gflops.toFixed(1) ?? "?"} GFLOP/s`];
   });
   const wrong = Object.entries(failures).map(([kernel, why]) => [`${kernel} left out`, why]);
-  return [formatTable([...rows, ...wrong]), `Kept in ${file}.`].join("\n");
+  const hasPrecisions = Object.keys(variants).some((products) => products.endsWith("split"));
+  const precisions = hasPrecisions ? ['Rows without "at highest" are at --matmul-precision high.'] : [];
+  return [formatTable([...rows, ...wrong]), ...precisions, `Kept in ${file}.`].join("\n");
 }

@@ -3,10 +3,10 @@
 import { bytesOf, type DType } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
 import { contiguousLayout, permuteLayout } from "../../layout.ts";
-import type { Backend, View } from "../backend.ts";
+import type { Backend, Float32MatmulPrecision, View } from "../backend.ts";
 import { WebGpuBackend } from "./index.ts";
 import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
-import { traitsOf } from "./limits.ts";
+import { type DeviceTraits, traitsOf } from "./limits.ts";
 import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
 import { precisionOf } from "./precision.ts";
 import { matmulFailure } from "./self-test.ts";
@@ -31,13 +31,14 @@ export interface TunerReport extends Tuning {
   readonly failures: Readonly<Partial<Record<GemmVariantName, string>>>;
 }
 
-/** Settings of the tuner. */
-export interface TunerOptions extends WebGpuOptions {
+/** Settings of the tuner, which measures both precisions. */
+export interface TunerOptions extends Omit<WebGpuOptions, "float32MatmulPrecision"> {
   /** Hears of every measurement. */
   readonly onMeasured?: (m: Measurement) => void;
 }
 
-const weightsOf = { f32: "f32", half: "f16", block: "q8_0" } as const;
+/** As models have them: f32 activations, weights of bf16 or blocks. */
+const weightsOf = { f32: "f32", half: "bf16", block: "q8_0" } as const;
 /** Widths of Z-Image's and FLUX.1's products, and something a software adapter does in time. */
 const sizes = {
   hardware: { large: { m: 4096, k: 3072, n: 3072 }, small: { m: 64, k: 3072, n: 3072 } },
@@ -63,26 +64,55 @@ async function tuneOpened(opened: OpenedDevice, options: TunerOptions): Promise<
   const failures: Partial<Record<GemmVariantName, string>> = {};
   const measured: Measurement[] = [];
   for (const kernel of gemmVariantNames.filter((v) => tiers.indexOf(tierOf(v)) <= offered)) {
-    const tuned = Object.fromEntries(productClasses.map((c) => [c, kernel]));
     const tier = tierOf(kernel);
-    const float32MatmulPrecision = precisionOf(rest.float32MatmulPrecision, tier, traits.matrix);
-    const make = (): WebGpuBackend => new WebGpuBackend(opened, { ...traits, tier, float32MatmulPrecision, tuned }, rest);
-    const failure = await attempt(make(), matmulFailure);
-    if (failure) {
-      failures[kernel] = failure;
-      continue;
-    }
-    for (const products of productClasses) {
-      const gflops = await attempt(make(), (backend, made) => rateOf(backend, products, kernel, made));
-      if (typeof gflops === "string") failures[kernel] = gflops;
-      else if (gflops !== undefined) {
-        measured.push({ products, kernel, gflops });
-        options.onMeasured?.({ products, kernel, gflops });
-      }
-    }
+    const tuned = Object.fromEntries(productClasses.map((c) => [c, kernel]));
+    const open = (asked: Float32MatmulPrecision): WebGpuBackend =>
+      new WebGpuBackend(opened, { ...traits, tier, tuned, float32MatmulPrecision: precisionOf(asked, tier, traits.matrix) }, rest);
+    const failure = await failureOf(kernel, traits, open);
+    if (failure) failures[kernel] = failure;
+    else await measureKernel(kernel, traits, open, report);
   }
   return { adapter: traits.adapterName, ...fastest(measured, traits.offeredTier), measured, failures };
+
+  function report(products: ProductClass, kernel: GemmVariantName, result: number | string | undefined): void {
+    if (typeof result === "string") failures[kernel] = result;
+    if (typeof result !== "number") return;
+    measured.push({ products, kernel, gflops: result });
+    options.onMeasured?.({ products, kernel, gflops: result });
+  }
 }
+
+type Open = (precision: Float32MatmulPrecision) => WebGpuBackend;
+
+/** What a kernel gets wrong at any precision it has. */
+async function failureOf(kernel: GemmVariantName, traits: DeviceTraits, open: Open): Promise<string | undefined> {
+  const failure = await attempt(open("highest"), matmulFailure);
+  return failure === undefined && hasPrecisions(kernel, traits) ? attempt(open("high"), matmulFailure) : failure;
+}
+
+/** Reports GFLOP/s, a failure, or undefined for every class of products. */
+async function measureKernel(
+  kernel: GemmVariantName,
+  traits: DeviceTraits,
+  open: Open,
+  report: (products: ProductClass, kernel: GemmVariantName, result: number | string | undefined) => void,
+): Promise<void> {
+  const results = new Map<ProductClass, number | string | undefined>();
+  for (const products of productClasses.filter((c) => splits(traits) || !isSplitClass(c))) {
+    // Kernels that split nothing take the same time for both.
+    const whole = products.replace(" split", "") as ProductClass;
+    const known = !hasPrecisions(kernel, traits) && results.has(whole);
+    const measure = (): Promise<number | string | undefined> =>
+      attempt(open(isSplitClass(products) ? "highest" : "high"), (backend, made) => rateOf(backend, products, kernel, made));
+    results.set(products, known ? results.get(whole) : await measure());
+    report(products, kernel, results.get(products));
+  }
+}
+
+const isSplitClass = (products: ProductClass): boolean => products.endsWith("split");
+/** Whether the adapter has fragments that f32 operands must be split for. */
+const splits = ({ offeredTier, matrix }: DeviceTraits): boolean => offeredTier === "matrix" && matrix?.input === "f16";
+const hasPrecisions = (kernel: GemmVariantName, traits: DeviceTraits): boolean => tierOf(kernel) === "matrix" && splits(traits);
 
 /** Runs `use` and releases what it made; gives the message of what it throws, except that the device was lost. */
 async function attempt<T>(backend: WebGpuBackend, use: (backend: WebGpuBackend, made: View[]) => Promise<T>): Promise<T | string> {
@@ -114,7 +144,7 @@ export function fastest(measured: readonly Measurement[], offered: Tier): Pick<T
 
 /** GFLOP/s of the best of a few runs; undefined when this adapter cannot run the kernel. */
 async function rateOf(backend: WebGpuBackend, products: ProductClass, kernel: GemmVariantName, made: View[]): Promise<number | undefined> {
-  const [size, stored] = products.split(" ") as ["large" | "small", "f32" | "half" | "block"];
+  const [size, stored] = products.split(" ") as ["large" | "small", "f32" | "half" | "block", "split"?];
   const { m, k, n } = sizes[backend.capabilities.software ? "software" : "hardware"][size];
   const a = zeros(backend, [m, k], "f32", made);
   const b = zeros(backend, [n, k], weightsOf[stored], made);

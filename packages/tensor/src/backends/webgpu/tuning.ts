@@ -5,8 +5,12 @@ import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.
 import type { DeviceTraits } from "./limits.ts";
 import { type Tier, tiers } from "./tier.ts";
 
-/** Products that are tuned together: by how many results there are, and by how the right operand is stored. */
-export const productClasses = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
+const storages = ["large f32", "large half", "large block", "small f32", "small half", "small block"] as const;
+/**
+ * Products that are tuned together: by how many results there are, by how the right operand is stored, and by whether an operand goes into f16
+ * fragments in two parts (f32 or quantized operands at the precision "highest").
+ */
+export const productClasses = [...storages, ...storages.map((s) => `${s} split` as const)] as const;
 /** One of `productClasses`. */
 export type ProductClass = (typeof productClasses)[number];
 
@@ -33,9 +37,9 @@ interface Size {
 const isLarge = ({ m, n, batch }: Size): boolean => m * n * batch >= 2 ** 20;
 
 /** The class of a product of m x n results from weights of a dtype. */
-export function productClass(size: Size, weights: DType): ProductClass {
+export function productClass(size: Size, weights: DType, isSplit: boolean): ProductClass {
   const stored = weights === "f32" ? "f32" : isQuantized(weights) ? "block" : "half";
-  return `${isLarge(size) ? "large" : "small"} ${stored}`;
+  return `${isLarge(size) ? "large" : "small"} ${stored}${isSplit ? " split" : ""}`;
 }
 
 /** Preferences by tier and size of product, most wanted first; the first that can run is taken. None of them was timed on hardware. */

@@ -49,7 +49,7 @@ function partsOf(traits: DeviceTraits, { input }: MatrixConfig, { dtype }: Matri
 
 /** Whether an operand goes into fragments as two parts. */
 export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixSource): boolean =>
-  traits.matrix !== undefined && partsOf(traits, traits.matrix, a) + partsOf(traits, traits.matrix, b) > 2;
+  traits.tier === "matrix" && traits.matrix !== undefined && partsOf(traits, traits.matrix, a) + partsOf(traits, traits.matrix, b) > 2;
 
 /** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
 export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined {

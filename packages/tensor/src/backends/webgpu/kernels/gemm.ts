@@ -18,13 +18,13 @@ export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource
 
 /** The first variant of the adapter's preferences that can run the product. */
 export function chooseVariant(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): GemmVariant {
-  const kind = productClass(size, b.dtype);
-  const tuned = traits.tuned[kind];
+  const isSplit = isSplitProduct(traits, a, b);
+  const tuned = traits.tuned[productClass(size, b.dtype, isSplit)];
   const names: readonly GemmVariantName[] = tuned ? [tuned, ...defaultVariants(traits, size)] : defaultVariants(traits, size);
   for (const name of names) {
     const variant: GemmVariant = gemmVariants[name];
     // Unless measured to be faster: operands in two parts, fetched ahead, need more registers than there are.
-    if (name !== tuned && variant.kind === "matrix" && variant.ahead && isSplitProduct(traits, a, b)) continue;
+    if (name !== tuned && variant.kind === "matrix" && variant.ahead && isSplit) continue;
     if (canRun(variant, traits, size, a, b, finish)) return variant;
   }
   return gemmVariants["registers 4x4"];
