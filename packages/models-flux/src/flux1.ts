@@ -68,6 +68,8 @@ export interface FluxConfig {
 export interface FluxParts {
   /** What attends in every block; the fused kernel by default. */
   readonly attention?: AttentionFunction;
+  /** Another one in the block at `path`, such as "double_blocks.3"; undefined keeps `attention`. */
+  readonly attentionAt?: (path: string) => AttentionFunction | undefined;
 }
 
 /** What adaLN does before and after a branch; each [b, 1, d]. */
@@ -398,15 +400,16 @@ export class Flux extends Module {
   readonly final_layer: LastLayer;
   readonly #cfg: FluxConfig;
 
-  constructor(cfg: FluxConfig, { attention = fusedAttention }: FluxParts = {}) {
+  constructor(cfg: FluxConfig, { attention = fusedAttention, attentionAt }: FluxParts = {}) {
     super();
+    const at = (path: string) => attentionAt?.(path) ?? attention;
     this.img_in = new Linear(cfg.inChannels, cfg.width);
     this.time_in = new MlpEmbedder(cfg.timestepWidth, cfg.width);
     this.vector_in = new MlpEmbedder(cfg.vectorWidth, cfg.width);
     this.guidance_in = cfg.guidance ? new MlpEmbedder(cfg.timestepWidth, cfg.width) : undefined;
     this.txt_in = new Linear(cfg.textWidth, cfg.width);
-    this.double_blocks = repeat(cfg.doubleBlocks, () => new DoubleStreamBlock(cfg, attention));
-    this.single_blocks = repeat(cfg.singleBlocks, () => new SingleStreamBlock(cfg, attention));
+    this.double_blocks = repeat(cfg.doubleBlocks, (i) => new DoubleStreamBlock(cfg, at(`double_blocks.${i}`)));
+    this.single_blocks = repeat(cfg.singleBlocks, (i) => new SingleStreamBlock(cfg, at(`single_blocks.${i}`)));
     this.final_layer = new LastLayer(cfg);
     this.#cfg = cfg;
   }

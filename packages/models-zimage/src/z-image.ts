@@ -62,10 +62,18 @@ export interface ZImageConfig {
   readonly eps: number;
 }
 
+/** The attention branch of a block: ZImageAttention, or a module of a variant's own, whose fields are its weights. */
+export interface ZImageAttentionModule extends Module {
+  /** x [b, l, d] → [b, l, d]; keys beyond `lengths` [b] are padding between batch items. */
+  forward(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor;
+}
+
 /** Parts a researcher may replace. */
 export interface ZImageParts {
   /** What attends in every block; the fused kernel by default. */
   readonly attention?: AttentionFunction;
+  /** Another attention in the block at `path`, such as "layers.3": a function of q, k, v, or a whole module; undefined keeps the usual one. */
+  readonly attentionAt?: (path: string) => AttentionFunction | ZImageAttentionModule | undefined;
 }
 
 /** Sequences are filled up to multiples of this with learned, attended pad tokens. */
@@ -88,7 +96,7 @@ export class ZImageAttention extends Module {
   readonly norm_k: RmsNorm;
   readonly #heads: number;
   readonly #attention: AttentionFunction;
-  constructor({ width, heads, eps }: ZImageConfig, attention: AttentionFunction) {
+  constructor({ width, heads, eps }: ZImageConfig, attention: AttentionFunction = fusedAttention) {
     super();
     const linear = () => new Linear(width, width, { bias: false });
     this.to_q = linear();
@@ -100,13 +108,21 @@ export class ZImageAttention extends Module {
     this.#heads = heads;
     this.#attention = attention;
   }
-  /** x [b, l, d] → [b, l, d]; keys beyond `lengths` [b] are padding between batch items. */
-  forward(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor {
+  /** x [b, l, d] → q, k, v [b, n, l, k]; q and k normed and rotated. */
+  project(x: Tensor, rope: RopeTable): readonly [q: Tensor, k: Tensor, v: Tensor] {
     const options = { heads: this.#heads, rope, interleaved: true };
     const q = rotatedHeads([{ x: this.to_q.forward(x), norm: this.norm_q }], options);
     const k = rotatedHeads([{ x: this.to_k.forward(x), norm: this.norm_k }], options);
-    const v = splitHeads(this.to_v.forward(x), this.#heads);
-    return this.to_out[0].forward(mergeHeads(this.#attention(q, k, v, { lengths })));
+    return [q, k, splitHeads(this.to_v.forward(x), this.#heads)];
+  }
+  /** x [b, l, d] → the heads' results side by side [b, l, d], before the projection back. */
+  attend(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor {
+    const [q, k, v] = this.project(x, rope);
+    return mergeHeads(this.#attention(q, k, v, { lengths }));
+  }
+  /** x [b, l, d] → [b, l, d]; keys beyond `lengths` [b] are padding between batch items. */
+  forward(x: Tensor, rope: RopeTable, lengths?: Tensor): Tensor {
+    return this.to_out[0].forward(this.attend(x, rope, lengths));
   }
 }
 
@@ -139,7 +155,7 @@ export class ZImageFeedForward extends Module {
 /** Sandwich norm (before and after each branch); scale and gate from the condition, without shift. */
 export class ZImageBlock extends Module {
   /** The attention branch. */
-  readonly attention: ZImageAttention;
+  readonly attention: ZImageAttentionModule;
   /** The feed-forward branch. */
   readonly feed_forward: ZImageFeedForward;
   /** Before attention. */
@@ -152,10 +168,10 @@ export class ZImageBlock extends Module {
   readonly ffn_norm2: RmsNorm;
   /** Absent in the context refiner, whose gates and scales are 1. */
   readonly adaLN_modulation: readonly [Linear] | undefined;
-  constructor(cfg: ZImageConfig, { modulated, attention }: { modulated: boolean; attention: AttentionFunction }) {
+  constructor(cfg: ZImageConfig, { modulated, attention }: { modulated: boolean; attention: AttentionFunction | ZImageAttentionModule }) {
     super();
     const norm = () => new RmsNorm(cfg.width, { eps: cfg.eps });
-    this.attention = new ZImageAttention(cfg, attention);
+    this.attention = typeof attention === "function" ? new ZImageAttention(cfg, attention) : attention;
     this.feed_forward = new ZImageFeedForward(cfg);
     this.attention_norm1 = norm();
     this.attention_norm2 = norm();
@@ -224,12 +240,15 @@ export class TimestepEmbedder extends Module {
 
 /** Throws ShapeError when captions of this many tokens, or image tokens in these rows and columns, have no positions left. */
 export function checkZImagePositions({ ropeLengths }: ZImageConfig, captionTokens: number, rows: number, columns: number): void {
+  const axes = [
+    ["tokens of a prompt", "use a shorter prompt"],
+    ["rows of image tokens", "use a lower picture"],
+    ["columns of image tokens", "use a narrower picture"],
+  ] as const;
   [roundUp(captionTokens) + 1, rows, columns].forEach((n, axis) => {
+    const [what, advice] = axes[axis]!;
     if (n > ropeLengths[axis]!)
-      throw new ShapeError(
-        "ZImage.context",
-        `position axis ${axis} has room for ${ropeLengths[axis]}, needs ${n}; use a shorter prompt or a smaller image`,
-      );
+      throw new ShapeError("ZImage.context", `the model has positions for ${ropeLengths[axis]} ${what}, ${n} are needed; ${advice}`);
   });
 }
 
@@ -277,18 +296,22 @@ export class ZImage extends Module {
   readonly layers: readonly ZImageBlock[];
   readonly #cfg: ZImageConfig;
 
-  constructor(cfg: ZImageConfig, { attention = fusedAttention }: ZImageParts = {}) {
+  constructor(cfg: ZImageConfig, { attention = fusedAttention, attentionAt }: ZImageParts = {}) {
     super();
-    const block = (modulated: boolean) => () => new ZImageBlock(cfg, { modulated, attention });
+    const blocks = (name: "noise_refiner" | "context_refiner" | "layers", count: number) =>
+      repeat(count, (i) => {
+        const own = attentionAt?.(`${name}.${i}`);
+        return new ZImageBlock(cfg, { modulated: name !== "context_refiner", attention: own ?? attention });
+      });
     this.all_x_embedder = { "2-1": new Linear(cfg.latentChannels * cfg.patch ** 2, cfg.width) };
     this.all_final_layer = { "2-1": new ZImageFinalLayer(cfg) };
-    this.noise_refiner = repeat(cfg.refinerLayers, block(true));
-    this.context_refiner = repeat(cfg.refinerLayers, block(false));
+    this.noise_refiner = blocks("noise_refiner", cfg.refinerLayers);
+    this.context_refiner = blocks("context_refiner", cfg.refinerLayers);
     this.t_embedder = new TimestepEmbedder(cfg);
     this.cap_embedder = sequential(new RmsNorm(cfg.captionWidth, { eps: cfg.eps }), new Linear(cfg.captionWidth, cfg.width));
     this.x_pad_token = param(1, cfg.width);
     this.cap_pad_token = param(1, cfg.width);
-    this.layers = repeat(cfg.layers, block(true));
+    this.layers = blocks("layers", cfg.layers);
     this.#cfg = cfg;
   }
   /** The sizes it was made with. */

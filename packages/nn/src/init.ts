@@ -31,7 +31,8 @@ export function initParameters(model: Module, device: Device, generator: TorchCp
   }
 }
 
-function defaultValues(site: ParameterSite, generator: TorchCpuGenerator): Float32Array | undefined {
+/** Values as PyTorch's layer makes them, or undefined for a parameter outside of the known layers. */
+export function defaultValues(site: ParameterSite, generator: TorchCpuGenerator): Float32Array | undefined {
   const { owner, parameter } = site;
   const count = parameter.size;
   if (owner instanceof Embedding) return generator.randn(count);

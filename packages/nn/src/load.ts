@@ -212,6 +212,9 @@ function remedy(missing: readonly string[], unused: readonly string[]): string[]
   const layout = foreignLayout(unused);
   if (layout) return [`  the file is quantized as ${layout}, which is not read; take a bf16, fp8 or GGUF file of the model`];
   if (missing.length > 0 && unused.length > 0) return ["  if the names follow another layout, rename them: remap(source, rules)"];
+  if (missing.length > 0)
+    return ["  if the model has these and its checkpoint has not, give them initial values: withInitial(source, model, …)"];
+  if (unused.length > 0) return ["  if the model does without them, name them in allowUnused"];
   return [];
 }
 

@@ -89,7 +89,8 @@ test("long lists are cut after five names", async () => {
         conv.bias
         blocks.0.norm.weight
         blocks.0.norm.bias
-        … and 7 more"
+        … and 7 more
+      if the model has these and its checkpoint has not, give them initial values: withInitial(source, model, …)"
   `);
 });
 

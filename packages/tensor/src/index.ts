@@ -3,6 +3,7 @@ export type { Backend, Capabilities, DeviceBuffer, Float32MatmulPrecision, Memor
 export { type DryRun, dryRun } from "./backends/dry.ts";
 export type { WebGpuOptions } from "./backends/webgpu/index.ts";
 export type { GemmVariantName } from "./backends/webgpu/kernels/gemm-variants.ts";
+export type { WebGpuEntry } from "./backends/webgpu/open.ts";
 export type { Tier } from "./backends/webgpu/tier.ts";
 export type { Measurement, TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
 export type { ProductClass, TunedVariants, Tuning } from "./backends/webgpu/tuning.ts";

@@ -2,10 +2,10 @@
 // After black-forest-labs/flux @ 802fb47 src/flux/{sampling,cli*}.py and huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux*.py.
 import {
   binaryMask,
-  combineGuidance,
   type Draw,
   type EncodePicture,
   type EnsureOptions,
+  guided,
   ImagePipeline,
   type ImageStep,
   type LazyModel,
@@ -281,7 +281,7 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
       if (!contexts.negative) return positive.release();
       using negative = hold(await evaluate(x, sigma, "negative"));
       // negative + s (positive - negative) = positive + (s - 1) (positive - negative)
-      return combineGuidance(positive.value, negative.value, job.trueCfg - 1);
+      return guided(positive.value, negative.value, { scale: job.trueCfg - 1, sigma, sigmas: job.sigmas, x }, job.guidanceRule);
     };
   }
 }

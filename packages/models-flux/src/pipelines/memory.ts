@@ -109,7 +109,7 @@ function denoisePeaks(
   const { transformer, precomputeModulation, vae } = parts;
   const { config } = transformer.model;
   let ahead = 0;
-  const loop = activationBytes(new Flux(config), transformer.whole.policy, stored, (model, device) => {
+  const loop = activationBytes(transformer.another?.() ?? new Flux(config), transformer.whole.policy, stored, (model, device) => {
     const weights = device.liveBytes;
     const embeddings = (tokens: number): FluxEmbeddings => ({
       text: device.empty([1, tokens, config.textWidth]),

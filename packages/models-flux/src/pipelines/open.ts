@@ -6,7 +6,7 @@ import type { DTypePolicy } from "@wick/nn";
 import { type Device, type DType, openWeights, translate, type WeightSource } from "@wick/tensor";
 import { AutoencoderKl, type AutoencoderKlConfig, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
 import { type FluxJson, fluxConfigFromJson, fluxConfigFromWeights } from "../configs-json.ts";
-import { Flux, type FluxConfig, type FluxParts } from "../flux1.ts";
+import { Flux, type FluxConfig } from "../flux1.ts";
 import { flux1Names } from "../names/flux1.ts";
 import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
 import { FluxPipeline } from "./flux-pipeline.ts";
@@ -34,11 +34,11 @@ export interface OpenFluxOptions {
    * Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. A control adapter widens dev:
    * name the `variant` that it makes, "depth-dev" or "canny-dev".
    */
-  readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
+  readonly decorate?: ((source: WeightSource, model: Flux) => WeightSource | Promise<WeightSource>) | undefined;
   /** Network of a VAE that is a single file; default FLUX.1's. */
   readonly vaeConfig?: AutoencoderKlConfig | undefined;
-  /** Replaced parts of the network. */
-  readonly parts?: FluxParts | undefined;
+  /** Makes the network: a variant, such as `(config) => new Flux(config, { attention })`. Called again for memory plans. */
+  readonly model?: ((config: FluxConfig) => Flux) | undefined;
   /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
   readonly keepLoaded?: boolean | undefined;
   /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
@@ -155,14 +155,16 @@ async function chooseVariant(
 }
 
 function openTransformer(options: OpenFluxOptions, { config, weights }: FoundTransformer, reading: Reading): TransformerStage {
+  const declare = () => (options.model ? options.model(config) : new Flux(config));
+  const model = declare();
   const open: OpenWeights = async (signal, how) => {
     const bytes = await options.files.openAll(weights, opening(reading, signal, how));
     return derivedWeights(await openWeights(bytes, signal ? { signal } : {}), (source) => {
       const ours = translate(source, flux1Names);
-      return options.decorate ? options.decorate(ours) : ours;
+      return options.decorate ? options.decorate(ours, model) : ours;
     });
   };
-  return transformerStage(new Flux(config, options.parts), open, options.dtype);
+  return { ...transformerStage(model, open, options.dtype), another: declare };
 }
 
 /** The VAE in diffusers layout or as `ae.safetensors`, from `files` or the companions. */

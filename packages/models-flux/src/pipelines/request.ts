@@ -6,6 +6,7 @@ import {
   checkSide,
   checkWhole,
   flowSigmas,
+  type GuidanceRule,
   RequestError,
   type Sides,
   type Solver,
@@ -40,6 +41,8 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
   readonly guidance?: number | undefined;
   /** Classifier-free guidance on top, at twice the time: negative + trueCfg · (positive - negative); 1 is off. */
   readonly trueCfg?: number | undefined;
+  /** Another way to combine both predictions, its scale being trueCfg - 1. */
+  readonly guidanceRule?: GuidanceRule | undefined;
   /** What trueCfg steers away from; default "". */
   readonly negativePrompt?: string | undefined;
   /** Instead of a negative prompt. */
@@ -67,6 +70,7 @@ const requestKeys: readonly (keyof FluxRequest)[] = [
   "imageTokens",
   "guidance",
   "trueCfg",
+  "guidanceRule",
   "negativePrompt",
   "negativeEmbeddings",
   "image",
@@ -111,6 +115,8 @@ export interface FluxJob {
   readonly guidance: readonly [number] | undefined;
   /** Above 1 when a negative prompt is used. */
   readonly trueCfg: number;
+  /** How both sides are combined. */
+  readonly guidanceRule: GuidanceRule | undefined;
   /** Of T5, on both sides of trueCfg. */
   readonly textTokens: Sides<number>;
   /** Size of Kontext's reference in pixels. */
@@ -168,6 +174,7 @@ export function planJob(request: FluxRequest, context: FluxJobContext): FluxJob 
     solver: solverOf(request.solver),
     guidance: guidanceOf(request, context),
     trueCfg: trueCfgOf(request),
+    guidanceRule: request.guidanceRule,
     textTokens: textTokensOf(request, variant),
     reference,
   };
@@ -192,9 +199,10 @@ function guidanceOf({ guidance }: FluxRequest, { variant, config }: FluxJobConte
   return value === 0 ? undefined : refuse(`${variant.name} takes no guidance number, got ${value}; use trueCfg`);
 }
 
-function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings }: FluxRequest): number {
+function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings, guidanceRule }: FluxRequest): number {
   if (!Number.isFinite(trueCfg) || trueCfg < 1) refuse(`trueCfg is a number of at least 1 (off), got ${trueCfg}`);
   if (trueCfg === 1 && (negativePrompt || negativeEmbeddings)) refuse("a negative prompt needs trueCfg above 1");
+  if (trueCfg === 1 && guidanceRule) refuse("a guidanceRule needs trueCfg above 1");
   return trueCfg;
 }
 

@@ -15,6 +15,8 @@ export interface TransformerStage {
   readonly modulation: LazyModel<Module>;
   /** The rest. */
   readonly trunk: LazyModel<Module>;
+  /** Declares another network like `model`, for memory plans; default a Flux of the same config. */
+  readonly another?: () => Flux;
 }
 
 /** The stage of `model`; `open` opens its checkpoint under its own names. */

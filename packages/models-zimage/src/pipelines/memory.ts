@@ -54,8 +54,14 @@ function encodeActivations(encoder: NonNullable<ZImageParts["text"]>["encoder"],
   });
 }
 
-function denoiseActivations({ transformer }: ZImageParts, bytes: Bytes, { image, mask }: ZImageRequest, job: ZImageJob): number {
-  return activationBytes(new ZImage(transformer.model.config), transformer.policy, bytes.stored, (model, device) => {
+function denoiseActivations(
+  { transformer, anotherTransformer }: ZImageParts,
+  bytes: Bytes,
+  { image, mask }: ZImageRequest,
+  job: ZImageJob,
+): number {
+  const another = anotherTransformer?.() ?? new ZImage(transformer.model.config);
+  return activationBytes(another, transformer.policy, bytes.stored, (model, device) => {
     const [, channels, height, width] = job.shape;
     const captions = (lengths: readonly number[]) => lengths.map((l) => device.empty([l, model.config.captionWidth]));
     using given = hold({ positive: captions(job.positive.lengths), negative: captions(job.negative?.lengths ?? []) });

@@ -7,7 +7,7 @@ import { type Device, type DType, openSafetensors, stripPrefix, translate, type 
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 import { zImageConfigFromJson } from "../configs-json.ts";
 import { zImageNames } from "../names/z-image.ts";
-import { ZImage } from "../z-image.ts";
+import { ZImage, type ZImageConfig } from "../z-image.ts";
 import type { ZImageDefaults } from "./request.ts";
 import { ZImagePipeline } from "./z-image-pipeline.ts";
 
@@ -19,8 +19,10 @@ export interface OpenZImageOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Format of the text encoder's weights; default as stored. */
   readonly textEncoderDType?: DType | DTypePolicy | undefined;
+  /** Makes the network: a variant, such as `(config) => new ZImage(config, { attention })`. Called again for memory plans. */
+  readonly model?: ((config: ZImageConfig) => ZImage) | undefined;
   /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora, 0.8)`. */
-  readonly decorate?: ((source: WeightSource) => WeightSource | Promise<WeightSource>) | undefined;
+  readonly decorate?: ((source: WeightSource, model: ZImage) => WeightSource | Promise<WeightSource>) | undefined;
   /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
   readonly keepLoaded?: boolean | undefined;
   /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
@@ -65,7 +67,9 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     dtype: options.textEncoderDType,
     allowUnused: new RegExp(`^(layers\\.${encoderConfig.layers - 1}\\.|norm\\.|lm_head\\.)`),
   });
-  const network = new ZImage(zImageConfigFromJson(transformerJson!));
+  const config = zImageConfigFromJson(transformerJson!);
+  const declare = () => (options.model ? options.model(config) : new ZImage(config));
+  const network = declare();
   const transformer = new LazyModel({
     name: "transformer",
     model: network,
@@ -73,7 +77,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     open: async (stop, how): Promise<WeightSource> => {
       return derivedWeights(await weights("transformer")(stop, how), (source) => {
         const ours = translate(source, zImageNames);
-        return options.decorate ? options.decorate(ours) : ours;
+        return options.decorate ? options.decorate(ours, network) : ours;
       });
     },
     dtype: options.dtype,
@@ -83,6 +87,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
   return new ZImagePipeline(device, {
     text: { tokenizer: qwenTokenizer(await tokenizerFiles(files, reading)), encoder: textEncoder },
     transformer,
+    anotherTransformer: declare,
     vae,
     shift: shiftFromConfig(schedulerJson!),
     defaults: { width: 1024, height: 1024, steps: 8, guidance: 0, ...options.defaults },

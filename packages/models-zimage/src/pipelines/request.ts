@@ -7,6 +7,7 @@ import {
   checkWhole,
   flowSigmas,
   type Guidance,
+  type GuidanceRule,
   RequestError,
   type Shift,
   type Solver,
@@ -35,6 +36,8 @@ export interface ZImageRequest extends Omit<BaseRequest, "prompt"> {
   readonly guidanceTruncation?: number | undefined;
   /** Limits the norm of the guided prediction to this factor of the positive one's (cfg_normalization). */
   readonly guidanceNormalization?: number | undefined;
+  /** Another way to combine both predictions than `positive + guidance · (positive - negative)`. */
+  readonly guidanceRule?: GuidanceRule | undefined;
   /** What to start from; the result has its size, in multiples of 16, unless width and height say otherwise. */
   readonly image?: Image | undefined;
   /** How much of the start picture is made anew, in 0…1: the last int(steps · strength) steps run. Default 1 with a mask, else 0.6. */
@@ -56,6 +59,7 @@ const requestKeys: readonly (keyof ZImageRequest)[] = [
   "guidance",
   "guidanceTruncation",
   "guidanceNormalization",
+  "guidanceRule",
   "image",
   "strength",
   "mask",
@@ -176,13 +180,16 @@ export function planJob(request: ZImageRequest, context: ZImageJobContext): ZIma
   };
 }
 
-function guidanceOf({ guidanceTruncation, guidanceNormalization }: ZImageRequest, scale: number): Guidance {
+function guidanceOf({ guidanceTruncation, guidanceNormalization, guidanceRule }: ZImageRequest, scale: number): Guidance {
+  if (guidanceRule !== undefined && guidanceNormalization !== undefined)
+    refuse("guidanceNormalization belongs to the usual rule; give it or guidanceRule");
   for (const [name, value] of Object.entries({ guidanceTruncation, guidanceNormalization }))
     if (value !== undefined && !(value >= 0 && Number.isFinite(value))) refuse(`${name} is a number of at least 0, got ${value}`);
   return {
     scale,
     ...(guidanceTruncation === undefined ? {} : { truncation: guidanceTruncation }),
     ...(guidanceNormalization === undefined ? {} : { normalization: guidanceNormalization }),
+    ...(guidanceRule === undefined ? {} : { rule: guidanceRule }),
   };
 }
 

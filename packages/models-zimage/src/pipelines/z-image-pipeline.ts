@@ -1,8 +1,9 @@
 // Pictures with Z-Image: from a prompt, from a picture and a prompt, into a hole.
 // After huggingface/diffusers src/diffusers/pipelines/z_image/pipeline_z_image{,_img2img,_inpaint}.py and Tongyi-MAI/Z-Image src/zimage/pipeline.py.
 import {
-  combineGuidance,
+  classifierFree,
   guidanceAt,
+  guided,
   ImagePipeline,
   type ImageStep,
   type LazyModel,
@@ -44,6 +45,8 @@ export interface ZImageParts extends SharedParts {
     | undefined;
   /** The denoiser. */
   readonly transformer: LazyModel<ZImage>;
+  /** Declares another network like `transformer`'s, for memory plans; default a ZImage of the same config. */
+  readonly anotherTransformer?: (() => ZImage) | undefined;
   /** Pictures to latents and back. */
   readonly vae: LazyModel<AutoencoderKl>;
   /** Of the noise schedule. */
@@ -190,20 +193,21 @@ export class ZImagePipeline extends ImagePipeline<ZImageRequest, ZImageJob, ZIma
         model.run(x, new Array<number>(x.dim(0)).fill(sigma), context),
         this.driver(request, job, { weights, blocks, sigma }),
       );
-    const guided = (positive: Tensor, negative: Tensor, scale: number) =>
-      combineGuidance(positive, negative, scale, job.guidance.normalization);
+    const { sigmas, guidance } = job;
+    const rule = guidance.rule ?? classifierFree(guidance.normalization);
     return async (x, sigma) => {
-      const scale = guidanceAt(job.guidance, sigma);
+      const scale = guidanceAt(guidance, sigma);
+      const combined = (positive: Tensor, negative: Tensor) => guided(positive, negative, { scale, sigma, sigmas, x }, rule);
       if (contexts.together) {
         using twice = hold(cat([x, x], 0));
         using both = hold(await evaluate(twice.value, sigma, contexts.both));
         const [b] = job.shape;
-        return scope(() => guided(both.value.narrow(0, 0, b), both.value.narrow(0, b, b), scale));
+        return scope(() => combined(both.value.narrow(0, 0, b), both.value.narrow(0, b, b)));
       }
       using positive = hold(await evaluate(x, sigma, contexts.positive));
       if (!contexts.negative || scale === 0) return positive.release();
       using negative = hold(await evaluate(x, sigma, contexts.negative));
-      return guided(positive.value, negative.value, scale);
+      return combined(positive.value, negative.value);
     };
   }
 }

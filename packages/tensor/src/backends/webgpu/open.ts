@@ -6,6 +6,12 @@ import { checkPrecision } from "./precision.ts";
 import type { Tier } from "./tier.ts";
 import type { Tuning } from "./tuning.ts";
 
+/** `navigator.gpu` or its like; spelled out here so that programs compile without the types of WebGPU. */
+export interface WebGpuEntry {
+  /** As WebGPU specifies it. */
+  requestAdapter(options?: object): Promise<object | null>;
+}
+
 /** Which adapter to open, and how. */
 export interface WebGpuOptions {
   /** Which of several GPUs; the system's choice by default. */
@@ -46,7 +52,7 @@ export interface WebGpuOptions {
   /** Of the device, in driver messages. */
   readonly label?: string;
   /** An implementation of WebGPU to use instead of looking for one. */
-  readonly gpu?: GPU;
+  readonly gpu?: WebGpuEntry;
 }
 
 export interface OpenedDevice {
@@ -63,7 +69,7 @@ const dawnInstances = new Map<string, GPU>();
 /** Opens a device with the adapter's largest limits and every feature the kernels use; throws DeviceError when there is none. */
 export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> {
   checkPrecision(options.float32MatmulPrecision);
-  const gpu = options.gpu ?? (await findGpu(options));
+  const gpu = (options.gpu as GPU | undefined) ?? (await findGpu(options));
   const adapter = await requestAdapter(gpu, options);
   if (!adapter) throw new DeviceError("webgpu", noAdapterMessage());
   const label = options.label ?? "wick";
