@@ -40,6 +40,8 @@ describe("parity with black-forest-labs/flux", () => {
     using device = cpu();
     const cold = (q: Tensor, k: Tensor, v: Tensor) => scaledDotProductAttention(q, k, v, { scale: 0.99 / Math.sqrt(q.dim(-1)) });
     await expect(fluxParity(device, "dev", { parts: { attention: cold } })).rejects.toThrow(/_attn\.proj/);
+    const attentionAt = (path: string) => (path === "single_blocks.1" ? cold : undefined);
+    await expect(fluxParity(device, "dev", { parts: { attentionAt } })).rejects.toThrow(/single_blocks\.1/);
   });
 
   test("the position table is the reference's", async () => {

@@ -1,4 +1,5 @@
 // The FLUX.1 pipelines against diffusers, and how they behave.
+import type { GuidanceRule } from "@wick/diffusion";
 import { cpu } from "@wick/tensor";
 import { describe, expect, test } from "vitest";
 import { comparePipeline } from "./pipeline-parity.ts";
@@ -18,6 +19,15 @@ describe("against diffusers, from the same latents", () => {
       expect(image).toBeLessThan(1e-4);
       expect(device.liveBytes).toBe(0);
     }
+  });
+
+  test("dev-cfg by a guidance rule of one's own", async () => {
+    using device = cpu();
+    const worst = async (guidanceRule: GuidanceRule) =>
+      Math.max(...(await comparePipeline(device, "dev-cfg", "dev", { trueCfg: 2, guidanceRule })).steps);
+    expect(await worst((p, n, { scale }) => p.add(p.sub(n).mul(scale)))).toBeLessThan(1e-4);
+    expect(await worst((p) => p)).toBeGreaterThan(5e-4);
+    expect(device.liveBytes).toBe(0);
   });
 
   const drawn = { noiseDType: "f32", posterior: "sample" } as const;
