@@ -178,14 +178,24 @@ class RowEmitter {
       const block = new Lockstep(c, recordings);
       block.write(0);
       if (doubts) {
-        maths.forEach(({ doubt }, i) => {
-          block.push(i, doubt);
-          if (i > 0) c.op("v128.or");
-        });
+        this.#pushDoubts(block, maths);
         c.op("v128.any_true").branchIf(1);
       }
       block.write(1);
       this.#advance(count);
+    });
+  }
+
+  /** Pushes lanes that are not 0 where a fast function does not cover one of the vectors. */
+  #pushDoubts(block: Lockstep, maths: readonly SimdMath[]): void {
+    const c = this.#c;
+    [...maths[0]!.doubtful.keys()].forEach((limit, n) => {
+      maths.forEach(({ doubtful }, i) => {
+        block.push(i, doubtful.get(limit)!);
+        if (i > 0) c.op("i32x4.max_s");
+      });
+      c.ints(limit).op("i32x4.gt_s");
+      if (n > 0) c.op("v128.or");
     });
   }
 

@@ -5,6 +5,7 @@ import type { SimdMath } from "./simd-math.ts";
 
 /** Largest argument of sine and cosine that generated code reduces. */
 const angleLimit = 2 ** 28;
+const angleLimitBits = 0x4d800000;
 const quarterTurn = { high: 1.5707963109016418, rest: 1.5893254773528196e-8 } as const;
 /** (eˣ - 1 - x) / x², (sin x - x) / x³ and (cos x - 1 + x²/2) / x⁴ of x², highest power first. */
 const expm1Tail = [0.001388251648269765, 0.008366547127519386, 0.04166720071139151, 0.16666543424308547, 0.4999999814962048];
@@ -85,8 +86,8 @@ export class SimdFunctions {
     const [x, r] = [this.#x, this.#y];
     const [t, n, square] = c.locals(v128, 3) as [Local, Local, Local];
     const shift = 1.5 * 2 ** 23 + turns;
-    c.tee(x).ints(0x7fffffff).op("v128.and").ints(fastAngleLimit).op("i32x4.gt_s");
-    this.#math.suspect();
+    c.tee(x).ints(0x7fffffff).op("v128.and");
+    this.#math.suspect(fastAngleLimit);
     c.get(x)
       .floats(1 / Math.PI)
       .floats(turns === 0 ? shift : -0.5);
@@ -122,9 +123,9 @@ export class SimdFunctions {
     this.#angles ??= { n: c.local(v128), r: c.local(v128), half: c.local(v128) };
     const { n, r, half } = this.#angles;
     const x = this.#x;
-    c.tee(x).op("f32x4.abs").floats(angleLimit).op("f32x4.gt");
-    if (this.#math.doubts) this.#math.suspect();
-    else c.op("v128.any_true").if().get(0).int(4).op("i32.sub").int(1).memory("i32.store").end();
+    c.tee(x).op("f32x4.abs");
+    if (this.#math.doubts) this.#math.suspect(angleLimitBits);
+    else c.floats(angleLimit).op("f32x4.gt").op("v128.any_true").if().get(0).int(4).op("i32.sub").int(1).memory("i32.store").end();
     for (const low of [true, false]) {
       c.get(x);
       if (!low) c.get(x).shuffle(2, 3, 0, 1);

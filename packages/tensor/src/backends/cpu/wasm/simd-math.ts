@@ -17,6 +17,8 @@ const expTwice = [1.3814540070231796e-3, 8.368745108259634e-3, 4.166839078565158
 const expTail = [0.00831250124779515, 0.04189033145151183, 0.1666711538912417, 0.49999230309670606];
 /** (2ᶠ - 1) / f */
 const powerTail = [0.0013264659022909954, 0.009671565806525062, 0.055507343868296546, 0.24022241273600506, 0.6931469769918571];
+/** What one exponent is in the bits of a number. */
+const exponentUnit = 2 ** 23;
 /** ln 2 in two parts, the first of which any exponent multiplies exactly. */
 const ln2 = { high: 0.693359375, rest: -2.1219444e-4 } as const;
 /** 2 (artanh s - s) / s³ of s² */
@@ -44,11 +46,10 @@ export class SimdMath {
   readonly fma: boolean;
   readonly #temps: Local[];
   readonly #kept: Local;
-  /** Whether functions may leave seldom arguments out; then `doubt` tells where they did. */
+  /** Whether functions may leave seldom arguments out; then `doubtful` tells where they did. */
   readonly doubts: boolean;
-  /** Lanes (all bits set) whose results are wrong. */
-  readonly doubt: Local;
-  #doubted = false;
+  /** Integers that make results wrong where they are above a limit, by that limit. */
+  readonly doubtful = new Map<number, Local>();
 
   /** `fma`: relaxed multiply-add is available. */
   constructor(c: Code, fma: boolean, doubts = false) {
@@ -57,14 +58,15 @@ export class SimdMath {
     this.#temps = c.locals(v128, 5);
     this.#kept = c.local(v128);
     this.doubts = doubts;
-    this.doubt = c.local(v128);
   }
 
-  /** Lanes on the stack → added to the doubtful ones. */
-  suspect(): void {
-    if (this.#doubted) this.#c.get(this.doubt).op("v128.or");
-    this.#c.set(this.doubt);
-    this.#doubted = true;
+  /** Takes integers from the stack: results are wrong in lanes where one is above `limit`. */
+  suspect(limit: number): void {
+    const known = this.doubtful.get(limit);
+    if (known !== undefined) this.#c.get(known).op("i32x4.max_s");
+    const worst = known ?? this.#c.local(v128);
+    this.doubtful.set(limit, worst);
+    this.#c.set(worst);
   }
 
   /** a, b, c on the stack → a · b + c. */
@@ -158,8 +160,8 @@ export class SimdMath {
   #fastExp(): void {
     const c = this.#c;
     const [x, t, n] = this.#temps as [Local, Local, Local];
-    c.tee(x).ints(0x7fffffff).op("v128.and").ints(0x42ae999a).op("i32x4.gt_s");
-    this.suspect();
+    c.tee(x).ints(0x7fffffff).op("v128.and");
+    this.suspect(0x42ae999a);
     c.get(x).floats(Math.LOG2E).floats(roundingShift);
     this.madd();
     c.tee(t).floats(roundingShift).op("f32x4.sub").set(n);
@@ -194,8 +196,8 @@ export class SimdMath {
     if (this.doubts) {
       this.#fastLogParts();
       const [f, e] = this.#temps as [Local, Local];
-      c.get(e).floats(ln2.rest).op("f32x4.mul").op("f32x4.sub").set(this.#temps[2]!);
-      c.get(f).get(this.#temps[2]!).op("f32x4.sub").set(f).get(e).floats(ln2.high).get(f);
+      const less = this.#temps[2]!;
+      c.set(less).get(e).floats(Math.LN2 / exponentUnit).get(f).get(less).op("f32x4.sub");
       this.madd();
       return;
     }
@@ -219,18 +221,26 @@ export class SimdMath {
     // log2(e) - 1 is multiplied apart from 1: the sum keeps the bits that a product would round away.
     const more = Math.LOG2E - 1;
     c.get(y).floats(more).op("f32x4.mul").get(f).floats(more).op("f32x4.mul").op("f32x4.add").get(y).op("f32x4.add");
-    c.get(f).op("f32x4.add").get(e).op("f32x4.add");
-    if (!this.doubts) this.#logEnds();
+    c.get(f).op("f32x4.add");
+    if (this.doubts) {
+      c.set(y).get(e).floats(1 / exponentUnit).get(y);
+      this.madd();
+      return;
+    }
+    c.get(e).op("f32x4.add");
+    this.#logEnds();
   }
 
-  /** Normal positive x → f - ln(1 + f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f and e stay in scratch 0 and 1. ln(1 + f) is 2 artanh(f / (2 + f)). */
+  /**
+   * Positive x → f - ln(1 + f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f and e · 2²³ stay in scratch 0 and 1. ln(1 + f) is 2 artanh(f / (2 + f)).
+   * The exponents of what is not a positive normal number come out beyond ± 125.
+   */
   #fastLogParts(): void {
     const c = this.#c;
     const [f, e, s, square, x] = this.#temps as [Local, Local, Local, Local, Local];
-    c.tee(x).ints(0x7f800000).op("i32x4.add").ints(0xfeffffff).op("i32x4.gt_s");
-    this.suspect();
-    c.get(x).ints(0x3f3504f3).op("i32x4.sub").tee(e).ints(0x7fffff).op("v128.and").ints(0x3f3504f3).op("i32x4.add");
-    c.floats(1).op("f32x4.sub").set(f).get(e).int(23).op("i32x4.shr_s").op("f32x4.convert_i32x4_s").set(e);
+    c.tee(x).ints(0x3f3504f3).op("i32x4.sub").ints(0xff800000).op("v128.and").tee(e).op("i32x4.abs");
+    this.suspect(125 * exponentUnit);
+    c.get(x).get(e).op("i32x4.sub").floats(1).op("f32x4.sub").set(f).get(e).op("f32x4.convert_i32x4_s").set(e);
     c.get(f).get(f).floats(2).op("f32x4.add").op("f32x4.div").tee(s).get(s).op("f32x4.mul").set(square);
     c.get(s).get(f);
     this.polynomial(artanhTail, square);
