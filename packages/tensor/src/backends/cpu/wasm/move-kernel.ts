@@ -5,11 +5,11 @@ import { emitTranspose } from "./transpose-kernel.ts";
 
 /**
  * Words of a move job, strides in bytes; `transposed` (2 or 4, the bytes of an element) reads rows whose elements are `xColumn` apart and
- * neighbours in the next row.
+ * neighbours in the next row, in tasks of `parts` parts of the columns.
  */
 export const moveArgs = [
   ...(["transposed", "x", "xBatch", "xRow", "xColumn", "out", "outBatch", "outRow"] as const),
-  ...(["rows", "rowsPerBatch", "columns", "rowsPerTask"] as const),
+  ...(["rows", "rowsPerBatch", "columns", "rowsPerTask", "columnsPerTask", "parts"] as const),
 ] as const;
 
 /** Emits the export `move`; `columns` are bytes of a row, or elements when transposed (then there is one batch). */
@@ -17,14 +17,18 @@ export function emitMove(module: Module): void {
   const transposes = ([4, 2] as const).map((bytes) => [bytes, emitTranspose(module, bytes)] as const);
   const c = module.func("move", [i32, i32, i32]);
   const w = loadWords(c, moveArgs);
-  const [row, end] = c.locals(i32, 2) as [Local, Local];
-  c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
+  const [row, end, column, columnEnd] = c.locals(i32, 4) as [Local, Local, Local, Local];
+  c.get(0).get(w.parts).op("i32.div_u").get(w.rowsPerTask).op("i32.mul").set(row);
   setEnd(c, row, w.rowsPerTask, w.rows, end);
+  c.get(0).get(w.parts).op("i32.rem_u").get(w.columnsPerTask).op("i32.mul").set(column);
+  setEnd(c, column, w.columnsPerTask, w.columns, columnEnd);
   for (const [bytes, transpose] of transposes) {
     c.get(w.transposed).int(bytes).op("i32.eq").if();
-    c.get(w.x).get(row).int(bytes).op("i32.mul").op("i32.add").get(w.xColumn);
-    c.get(w.out).get(row).get(w.outRow).op("i32.mul").op("i32.add").get(w.outRow);
-    c.get(end).get(row).op("i32.sub").get(w.columns).get(2).call(transpose).op("return").end();
+    c.get(w.x).get(row).int(bytes).op("i32.mul").op("i32.add");
+    c.get(column).get(w.xColumn).op("i32.mul").op("i32.add").get(w.xColumn);
+    c.get(w.out).get(row).get(w.outRow).op("i32.mul").op("i32.add");
+    c.get(column).int(bytes).op("i32.mul").op("i32.add").get(w.outRow);
+    c.get(end).get(row).op("i32.sub").get(columnEnd).get(column).op("i32.sub").get(2).call(transpose).op("return").end();
   }
   const place = (base: Local, perBatch: Local, perRow: Local) => {
     c.get(base).get(row).get(w.rowsPerBatch).op("i32.div_u").get(perBatch).op("i32.mul").op("i32.add");

@@ -11,8 +11,8 @@ import { addressOf, commonArena, placesOf } from "./plan.ts";
 
 const place = placesOf(moveArgs);
 const selectPlace = placesOf(selectArgs);
-/** Rows of a task of a transpose, where there are enough, and fewer: cache lines of elements. */
-const [stripRows, lineRows] = [64, 32];
+/** Bytes of a row and of a column that a task of a transpose takes, at most and at least: whole cache lines, many of one page. */
+const [blockBytes, leastBlockBytes] = [2048, 128];
 /** Bytes of a task, and from which waking other threads pays. */
 const [taskBytes, threadedBytes] = [65_536, 1_048_576];
 /** Bytes of a row from which moving it whole beats a loop. */
@@ -40,7 +40,9 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const step = (steps: number[], i: number) => (i < 0 ? 0 : steps[i]! * bytes);
   const rows = shape[row]! * (batch < 0 ? 1 : shape[batch]!);
   const columns = transposed ? shape[last]! : shape[last]! * bytes;
-  const rowsPerTask = transposed ? (rows >= 8 * stripRows ? stripRows : lineRows) : Math.max(1, Math.floor(taskBytes / columns));
+  const side = transposed ? blockSide(rows, columns, bytes, engine.threads) : columns;
+  const rowsPerTask = transposed ? side : Math.max(1, Math.floor(taskBytes / columns));
+  const parts = Math.ceil(columns / side);
   const threaded = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
     const w = engine.blankArgs();
@@ -56,9 +58,21 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
     w[place.rowsPerBatch] = shape[row]!;
     w[place.columns] = columns;
     w[place.rowsPerTask] = rowsPerTask;
-    engine.run(arena, "move", w, Math.ceil(rows / rowsPerTask), threaded);
+    w[place.columnsPerTask] = side;
+    w[place.parts] = parts;
+    engine.run(arena, "move", w, parts * Math.ceil(rows / rowsPerTask), threaded);
   }
   return true;
+}
+
+/**
+ * Rows and columns of a task of a transpose. Each row of either matrix is another page, whose address the processor looks up anew when it has
+ * seen thousands of others since: large squares look up least.
+ */
+function blockSide(rows: number, columns: number, bytes: number, threads: number): number {
+  let side = blockBytes / bytes;
+  while (side * bytes > leastBlockBytes && Math.ceil(rows / side) * Math.ceil(columns / side) < 2 * threads) side /= 2;
+  return side;
 }
 
 /** Picks slices along a dimension; false when the operands are not covered. */

@@ -197,7 +197,12 @@ export class SimdMath {
       this.#fastLogParts();
       const [f, e] = this.#temps as [Local, Local];
       const less = this.#temps[2]!;
-      c.set(less).get(e).floats(Math.LN2 / exponentUnit).get(f).get(less).op("f32x4.sub");
+      c.set(less)
+        .get(e)
+        .floats(Math.LN2 / exponentUnit)
+        .get(f)
+        .get(less)
+        .op("f32x4.sub");
       this.madd();
       return;
     }
@@ -223,7 +228,10 @@ export class SimdMath {
     c.get(y).floats(more).op("f32x4.mul").get(f).floats(more).op("f32x4.mul").op("f32x4.add").get(y).op("f32x4.add");
     c.get(f).op("f32x4.add");
     if (this.doubts) {
-      c.set(y).get(e).floats(1 / exponentUnit).get(y);
+      c.set(y)
+        .get(e)
+        .floats(1 / exponentUnit)
+        .get(y);
       this.madd();
       return;
     }

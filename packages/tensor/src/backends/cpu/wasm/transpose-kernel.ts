@@ -5,15 +5,13 @@ import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 
 /** Bytes of a cache line: a tile has a line's elements each way. */
 const line = 64;
-/** Columns walked for all rows of a task before the next ones: their pages stay in the translation buffers. */
-const strip = 64;
 
 /** Emits transpose(x, x's bytes between columns of out, out, out's bytes per row, rows, columns, scratch) for elements of `bytes`, and returns it. */
 export function emitTranspose(module: Module, bytes: 2 | 4): Code {
   const c = module.func(undefined, [i32, i32, i32, i32, i32, i32, i32]);
   const [x, xStep, out, outStep, rows, columns] = [0, 1, 2, 3, 4, 5];
   const side = line / bytes;
-  const [first, end, i, j, from, to] = c.locals(i32, 6) as [Local, Local, Local, Local, Local, Local];
+  const [i, j, from, to] = c.locals(i32, 4) as [Local, Local, Local, Local];
   const tile = tileEmitter(c, bytes, from, to);
   const block = () => {
     c.get(x).get(j).get(xStep).op("i32.mul").op("i32.add").get(i).int(bytes).op("i32.mul").op("i32.add").set(from);
@@ -25,11 +23,7 @@ export function emitTranspose(module: Module, bytes: 2 | 4): Code {
     emitEdge(c, bytes, { from, to, i, j }, side);
     c.end();
   };
-  c.forLess(first, columns, strip, () => {
-    c.get(first).int(strip).op("i32.add").tee(end).get(columns).get(end).get(columns).op("i32.lt_s").op("select").set(end);
-    c.get(first).set(j);
-    c.forLess(j, end, side, () => c.forLess(i, rows, side, block), "here");
-  });
+  c.forLess(j, columns, side, () => c.forLess(i, rows, side, block));
   return c;
 }
 
