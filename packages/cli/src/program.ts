@@ -205,7 +205,8 @@ function addBench(program: Command, { signal }: Surroundings): void {
   const command = program.command("bench").description("measure how quick a model is on this machine");
   sizeOptions(modelOptions(command))
     .option("--prompt <text>", "what to draw", "a red apple")
-    .option("-r, --runs <count>", "pictures after the first", wholeNumber(1, 1000), 3);
+    .option("-r, --runs <count>", "pictures after the first", wholeNumber(1, 1000), 3)
+    .option("--profile [trace.json]", "draw one more and tell its time by module and kernel; also as a file for ui.perfetto.dev");
   common(deviceOptions(command)).addHelpText("after", benchHelp);
   command.action(async (options: BenchOptions) => {
     await (await import("./commands/bench.ts")).bench(options, signal);
@@ -293,6 +294,7 @@ const benchHelp = `
 Examples:
   wick bench
   wick bench --device cpu --runs 5 --json > cpu.json
+  wick bench --profile trace.json                  where the time goes, by module and by kernel
   wick bench --model Tongyi-MAI/Z-Image-Turbo --dtype q8_0 --width 1024 --height 1024`;
 
 const completionHelp = `

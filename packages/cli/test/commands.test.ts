@@ -218,14 +218,25 @@ describe("a picture made from a picture", () => {
   });
 });
 
-test("bench reports times as figures", async () => {
-  const { code, stdout } = await wick(["bench", "--device", "cpu", "--steps", "1", "--runs", "1", "--json", "-q"], { cwd });
+test("bench reports times as figures, and with --profile where they go", async () => {
+  const { code, stdout } = await wick(
+    ["bench", "--device", "cpu", "--steps", "1", "--runs", "1", "--json", "-q", "--profile", "trace.json"],
+    {
+      cwd,
+    },
+  );
   expect(code).toBe(0);
   const figures = JSON.parse(stdout);
   expect(figures).toMatchObject({ picture: { width: 64, height: 64, steps: 1 }, device: { kind: "cpu" }, model: { name: "embedded" } });
   expect(figures.medianMillis).toBe(figures.warmMillis[0]);
   expect(figures.coldMillis).toBeGreaterThan(0);
   expect(figures.peakDeviceBytes).toBeGreaterThan(20e6);
+  const { modules, ops, deviceMs } = figures.profile;
+  expect(modules.map((m: { path: string }) => m.path)).toEqual(
+    expect.arrayContaining(["text_encoder.embed_tokens", "transformer.layers.0", "vae.decoder"]),
+  );
+  expect(ops[0].elapsedMs).toBeLessThan(deviceMs);
+  expect(JSON.parse(readFileSync(join(cwd, "trace.json"), "utf8")).traceEvents.length).toBeGreaterThan(100);
 });
 
 test("doctor tries the CPU, and says of everything that is missing how to get it", async () => {

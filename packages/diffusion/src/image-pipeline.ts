@@ -96,6 +96,8 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
   protected abstract needs(request: R, job: J): Promise<StageNeeds[]>;
   /** latents [b, c, h, w] → a small rough picture [b, 3, h, w] in -1…1 without weights. */
   protected abstract rough(latents: Tensor): Tensor;
+  /** The models it runs, by the names of their folders: what `capture`, `profile` and `summary` look into. */
+  abstract get networks(): Readonly<Record<string, Module>>;
   /** Releases all weights. */
   abstract [Symbol.dispose](): void;
 

@@ -70,6 +70,14 @@ function tapAll(modules: readonly [string, Module][], tap: (output: unknown, sit
   };
 }
 
+/** Calls `see` with every output of the modules that `globs` name, until the result is called. */
+export function tapOutputs(op: string, model: Module, globs: readonly string[], see: (output: unknown, path: string) => void): () => void {
+  return tapAll(tapped(op, model, globs), (output, { path }) => {
+    see(output, path);
+    return output;
+  });
+}
+
 /** What modules returned during a run; owns its tensors until it is disposed of. */
 export class Captured<R> {
   /** What the captured function returned. */
@@ -87,6 +95,17 @@ export class Captured<R> {
       throw new TensorError("capture", `no output was captured at ${path}; captured were ${[...this.calls.keys()].join(", ") || "none"}`);
     return calls.at(-1) as T;
   }
+  /**
+   * Every captured tensor by name, as `saveTensors` takes them: the module's path, then the keys of what it returned ("double_blocks.0.img"), and
+   * "@1", "@2" for its second and third call.
+   */
+  tensors(): Record<string, Tensor> {
+    const named: Record<string, Tensor> = {};
+    for (const [path, outputs] of this.calls)
+      for (const [i, output] of outputs.entries())
+        Object.assign(named, Object.fromEntries(namedTensors(output, i === 0 ? path : `${path}@${i}`)));
+    return named;
+  }
   /** Releases every captured tensor. */
   [Symbol.dispose](): void {
     release(this.calls);
@@ -101,10 +120,8 @@ export function capture<R>(model: Module, globs: readonly string[], fn: () => Pr
 export function capture<R>(model: Module, globs: readonly string[], fn: () => R): Captured<R>;
 export function capture<R>(model: Module, globs: readonly string[], fn: () => R | Promise<R>): Captured<R> | Promise<Captured<R>> {
   const calls = new Map<string, unknown[]>();
-  const remove = tapAll(tapped("capture", model, globs), (output, { path }) => {
-    const kept = handles(output);
-    calls.set(path, [...(calls.get(path) ?? []), kept]);
-    return output;
+  const remove = tapOutputs("capture", model, globs, (output, path) => {
+    calls.set(path, [...(calls.get(path) ?? []), handles(output)]);
   });
   const failed = (error: unknown): never => {
     release(calls);
@@ -136,6 +153,13 @@ function handles(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(handles);
   if (Object.getPrototypeOf(value) !== Object.prototype) return value;
   return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, handles(v)]));
+}
+
+/** The tensors in an output by name: nested keys follow the path. */
+export function* namedTensors(value: unknown, path: string): Generator<[string, Tensor]> {
+  if (value === null || typeof value !== "object") return;
+  if ("isTensor" in value) yield [path, value as Tensor];
+  else for (const [key, inner] of Object.entries(value)) yield* namedTensors(inner, `${path}.${key}`);
 }
 
 function release(calls: ReadonlyMap<string, readonly unknown[]>): void {

@@ -187,9 +187,12 @@ export class Device {
   memory(): MemoryReport {
     return this.backend.memory();
   }
-  /** Per-op times of what `fn` records. */
-  profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
-    return this.backend.profile(fn);
+  /**
+   * Per-op times of what `fn` records: `summarizeProfile` makes a table of them, `chromeTrace` a file. `region` names where the program is; it is
+   * asked at every kernel. `profile` of @wick/nn tells times by module.
+   */
+  profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
+    return this.backend.profile(fn, region);
   }
 
   /** Ends the device: its memory is freed, pending reads are rejected, its tensors cannot be used any more. */

@@ -35,6 +35,7 @@ export {
 export { openSafetensors, openSafetensorsIndex, readShardIndex } from "./loaders/safetensors.ts";
 export { type ByteSink, memorySink, writeFileAtomically } from "./loaders/sink.ts";
 export { type ByteSource, blobSource, fileSource, memorySource, SourceError } from "./loaders/source.ts";
+export { type NamedTensors, readTensors, saveTensors, type TensorFileFormat } from "./loaders/tensor-files.ts";
 export {
   entryOf,
   readTensorBytes,

@@ -41,7 +41,7 @@ export function summarizeProfile(timings: readonly OpTiming[]): readonly OpSumma
 
 /** The profile in Chrome's trace event format: write it to a .json file and open it in chrome://tracing or ui.perfetto.dev. */
 export function chromeTrace(timings: readonly OpTiming[]): string {
-  const traceEvents = timings.map(({ op, label, startMicros, elapsedMicros, flops, bytes }) => ({
+  const traceEvents = timings.map(({ op, label, startMicros, elapsedMicros, flops, bytes, region }) => ({
     name: op,
     cat: "op",
     ph: "X",
@@ -49,7 +49,7 @@ export function chromeTrace(timings: readonly OpTiming[]): string {
     dur: elapsedMicros,
     pid: 1,
     tid: 1,
-    args: { label, flops, bytes },
+    args: { label, flops, bytes, region },
   }));
   return JSON.stringify({ displayTimeUnit: "ms", traceEvents });
 }

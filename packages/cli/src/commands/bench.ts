@@ -1,8 +1,10 @@
 // wick bench: how quick a model is here, as figures that can be kept and compared.
 import { cpus } from "node:os";
-import type { DType } from "@wick/tensor";
-import { openModel, type PaintRequest } from "../models/registry.ts";
+import { type ModuleProfile, profile } from "@wick/nn";
+import { chromeTrace, type Device, type DType } from "@wick/tensor";
+import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { checkWritable, writeWhole } from "../output-file.ts";
 import { paint } from "../paint.ts";
 import { Progress } from "../progress.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
@@ -24,12 +26,15 @@ export interface BenchOptions extends CommonOptions, DeviceOptions {
   readonly guidance?: number;
   readonly runs: number;
   readonly prompt: string;
+  /** Times by module and kernel; a name is that of a trace file. */
+  readonly profile?: true | string;
 }
 
 /** Makes the same picture `runs` times after a cold one, and reports the times. */
 export async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> {
   const reporter = new Reporter(options);
   const progress = new Progress(reporter);
+  if (typeof options.profile === "string") await checkWritable(options.profile);
   using device = await openDevice(options);
   const opening = performance.now();
   using model = await openModel(device, {
@@ -48,6 +53,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     const { totalMillis, stepMillis, records } = await paint(model, device, request);
     runs.push({ totalMillis, stepMillis, record: records[0]! });
   }
+  const profiled = options.profile && (await profileOne(options.profile, model, device, request));
   const [cold, ...warm] = runs as [(typeof runs)[0], ...typeof runs];
   const { record } = cold;
   const document = {
@@ -63,6 +69,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     medianStepMillis: median(warm.flatMap((run) => run.stepMillis)),
     peakDeviceBytes: device.peakBytes,
     residentBytes: process.memoryUsage().rss,
+    ...(profiled ? { profile: (({ wallMs, deviceMs, modules, ops }) => ({ wallMs, deviceMs, modules, ops }))(profiled) } : {}),
   };
   const table = formatTable([
     ["device", record.device.description],
@@ -73,7 +80,20 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     ["step", `${document.medianStepMillis.toFixed(1)} ms (median)`],
     ["memory", `${formatBytes(document.peakDeviceBytes)} on the device at most, ${formatBytes(document.residentBytes)} in the process`],
   ]);
-  reporter.result(table, document);
+  reporter.result(profiled ? `${table}\n\none more picture, by module and kernel\n${profiled}` : table, document);
+}
+
+/** One more picture with times by module and kernel; written as a trace when `target` names a file. */
+async function profileOne(
+  target: true | string,
+  model: OpenedModel,
+  device: Device,
+  request: PaintRequest,
+): Promise<ModuleProfile<unknown>> {
+  const { onProgress: _, ...quiet } = request;
+  const profiled = await profile(device, model.painter.networks, () => paint(model, device, quiet));
+  if (target !== true) await writeWhole(target, new TextEncoder().encode(chromeTrace(profiled.timings)));
+  return profiled;
 }
 
 function median(values: readonly number[]): number {

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { BaseRequest } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { Image } from "@wick/image";
+import type { Module } from "@wick/nn";
 import type { Device, DType, NameRules, Tensor, WeightSource } from "@wick/tensor";
 import { CliError, UsageError } from "../cli-error.ts";
 import type { ScaledFile } from "../option-types.ts";
@@ -20,6 +21,8 @@ export interface PainterStep {
 /** What commands need of a pipeline; the pipelines of the model packages are such. */
 export interface Painter extends Disposable {
   readonly parts: { readonly defaults: PainterDefaults; readonly keepLoaded: boolean };
+  /** By name, for profiles. */
+  readonly networks: Readonly<Record<string, Module>>;
   steps(request: PaintRequest): AsyncGenerator<PainterStep, Tensor, void>;
   decode(latents: Tensor, request: PaintRequest): Promise<readonly Image[]>;
 }

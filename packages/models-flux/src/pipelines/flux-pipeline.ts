@@ -27,7 +27,7 @@ import {
   type Watching,
 } from "@wick/diffusion";
 import type { Image } from "@wick/image";
-import { type BlockDriver, runBlocksAsync } from "@wick/nn";
+import { type BlockDriver, type Module, runBlocksAsync } from "@wick/nn";
 import { cat, type Device, hold, scope, type Tensor } from "@wick/tensor";
 import { type AutoencoderKl, latentPreview } from "@wick/vae";
 import type { FluxContext, FluxModulations } from "../flux1.ts";
@@ -69,6 +69,8 @@ export interface TextStage {
   readonly encoder: TextEncoder;
   /** What it needs on the device. */
   readonly weights: Weights;
+  /** The model itself, for those who look inside. */
+  readonly network?: Module;
   /** Highest bytes beside the weights while a prompt is encoded; absent: not planned. */
   readonly activationBytes?: (weights: ModelBytes) => number;
 }
@@ -147,6 +149,16 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
   /** T5's hidden states and CLIP's pooled output of one prompt, owned by the caller. */
   encode(prompt: string, request: Watching = {}): Promise<FluxEmbeddings> {
     return this.#encode(prompt, request, undefined);
+  }
+
+  override get networks(): Readonly<Record<string, Module>> {
+    const { text, transformer, vae } = this.parts;
+    const encoders = Object.entries({ text_encoder: text?.clip.network, text_encoder_2: text?.t5.network });
+    return {
+      ...Object.fromEntries(encoders.flatMap(([name, n]) => (n ? [[name, n]] : []))),
+      transformer: transformer.model,
+      vae: vae.model,
+    };
   }
 
   /** Releases all weights. */

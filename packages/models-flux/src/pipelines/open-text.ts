@@ -63,11 +63,13 @@ export async function openText(
     t5: {
       encoder: new T5PromptEncoder(t5Tokenizer(t5Files), t5Model, { maxLength: maxTokens }),
       weights: t5Weights,
+      network: t5Model,
       activationBytes: encoderActivations(t5Weights, () => new T5Encoder(t5Model.config), maxTokens),
     },
     clip: {
       encoder: new ClipPromptEncoder(clipTokenizer(clipFiles), clipModel),
       weights: clipWeights,
+      network: clipModel,
       activationBytes: encoderActivations(clipWeights, () => new ClipTextEncoder(clipModel.config), clipModel.config.positions),
     },
   };

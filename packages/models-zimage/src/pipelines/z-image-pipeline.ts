@@ -25,7 +25,7 @@ import {
   type Watching,
 } from "@wick/diffusion";
 import type { Qwen3, QwenTokenizer } from "@wick/encoders";
-import { runBlocksAsync } from "@wick/nn";
+import { type Module, runBlocksAsync } from "@wick/nn";
 import { cat, hold, scope, type Tensor } from "@wick/tensor";
 import { type AutoencoderKl, latentPreview } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
@@ -98,6 +98,11 @@ export class ZImagePipeline extends ImagePipeline<ZImageRequest, ZImageJob, ZIma
     const { positive } = this.check({ prompt, guidance: 0 });
     const [hidden] = await this.#encode(positive.ids!, request);
     return hidden!;
+  }
+
+  override get networks(): Readonly<Record<string, Module>> {
+    const { text, transformer, vae } = this.parts;
+    return { ...(text ? { text_encoder: text.encoder.model } : {}), transformer: transformer.model, vae: vae.model };
   }
 
   /** Releases all weights. */

@@ -52,6 +52,8 @@ export interface OpTiming {
   readonly flops: number;
   /** Read and written, from the shapes; 0 when the kernel does not say. */
   readonly bytes: number;
+  /** Where the program was when the kernel was recorded, as the `region` given to `profile` says. */
+  readonly region?: string | undefined;
 }
 
 /** How exactly the operands of f32 products are multiplied, in the words of torch.set_float32_matmul_precision. */
@@ -104,8 +106,8 @@ export interface Backend {
   resetPeak(): void;
   /** Frees pooled memory that no tensor uses. */
   trim(): void;
-  /** Runs `fn` with per-op timing; nested calls are an error. */
-  profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]>;
+  /** Runs `fn` with per-op timing; nested calls are an error. `region` is asked at every kernel. */
+  profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]>;
   /** Rejects pending reads; every later call throws DeviceError. */
   destroy(): void;
 }

@@ -279,11 +279,17 @@ describe("profile", () => {
   it.each([true, false])("times every op (timestamps: %s)", (timestamps) =>
     withDevice({ timestamps }, async (b) => {
       const x = view(b, 1000);
-      const timings = await b.profile(() => {
+      let region = "first";
+      const record = () => {
         b.kernels.fill(x, {}, { value: 1 });
+        region = "second";
         b.kernels.map(x, { inputs: [] }, { expr: constNode(2, "f32") });
-      });
-      expect(timings.map((t) => t.op)).toEqual(["fill", "map"]);
+      };
+      const timings = await b.profile(record, () => region);
+      expect(timings.map((t) => [t.op, t.region])).toEqual([
+        ["fill", "first"],
+        ["map", "second"],
+      ]);
       for (const t of timings) expect(t.elapsedMicros).toBeGreaterThanOrEqual(0);
       expect(timings[0]!.startMicros).toBe(0);
       expect(timings[1]!.bytes).toBe(4000);

@@ -120,9 +120,9 @@ class CpuBackend implements Backend {
     this.#memory.trim();
   }
 
-  async profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
+  async profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
     this.#check("profile");
-    return this.#profiler.run(fn);
+    return this.#profiler.run(fn, region);
   }
 
   destroy(): void {

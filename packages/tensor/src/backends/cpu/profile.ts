@@ -12,17 +12,20 @@ type Operands = Readonly<Record<string, View | readonly View[] | undefined>>;
 export class Profiler {
   #timings: OpTiming[] | undefined;
   #startMs = 0;
+  #region: (() => string | undefined) | undefined;
 
   /** Runs `fn` and resolves with the timings of every kernel it ran; throws DeviceError when one is already running. */
-  async run(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
+  async run(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
     if (this.#timings) throw new DeviceError("profile", "a profile is already running on this device; profiles do not nest");
     const timings: OpTiming[] = [];
     this.#timings = timings;
+    this.#region = region;
     this.#startMs = performance.now();
     try {
       await fn();
     } finally {
       this.#timings = undefined;
+      this.#region = undefined;
     }
     const first = timings[0]?.startMicros ?? 0;
     return timings.map((t) => ({ ...t, startMicros: t.startMicros - first }));
@@ -48,7 +51,8 @@ export class Profiler {
       const elapsedMicros = (performance.now() - before) * 1000;
       const startMicros = (before - this.#startMs) * 1000;
       const { label } = out.buffer as CpuBuffer;
-      timings.push({ op, label, startMicros, elapsedMicros, flops: flopsOf(op, out, inputs), bytes: bytesMoved(out, inputs as Operands) });
+      const work = { flops: flopsOf(op, out, inputs), bytes: bytesMoved(out, inputs as Operands) };
+      timings.push({ op, label, startMicros, elapsedMicros, ...work, region: this.#region?.() });
     };
   }
 }

@@ -189,9 +189,9 @@ export class Recorder {
     this.onSubmit();
   }
 
-  startProfile(): void {
+  startProfile(region: (() => string | undefined) | undefined): void {
     this.submit();
-    this.profiler = new Profiler(this.device, this.traits.timestamps);
+    this.profiler = new Profiler(this.device, this.traits.timestamps, region);
   }
 
   async endProfile(): Promise<OpTiming[]> {

@@ -209,10 +209,10 @@ export class WebGpuBackend implements Backend {
     this.flush();
   }
 
-  async profile(fn: () => void | Promise<void>): Promise<readonly OpTiming[]> {
+  async profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
     this.checkAlive("profile");
     if (this.recorder.profiling) throw new DeviceError("profile", "a profile is already running; profiles do not nest");
-    this.recorder.startProfile();
+    this.recorder.startProfile(region);
     try {
       await fn();
     } catch (error) {

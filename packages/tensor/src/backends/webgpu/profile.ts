@@ -6,6 +6,7 @@ interface Entry {
   readonly label: string;
   readonly flops: number;
   readonly bytes: number;
+  readonly region: string | undefined;
 }
 
 const opsPerSet = 1024;
@@ -14,15 +15,17 @@ const opsPerSet = 1024;
 export class Profiler {
   private readonly device: GPUDevice;
   private readonly timestamps: boolean;
+  private readonly region: (() => string | undefined) | undefined;
   private readonly timings: Promise<OpTiming[]>[] = [];
   private set: GPUQuerySet | undefined;
   private entries: Entry[] = [];
   private staging: GPUBuffer | undefined;
   private lastEnd: Promise<number> = Promise.resolve(performance.now());
 
-  constructor(device: GPUDevice, timestamps: boolean) {
+  constructor(device: GPUDevice, timestamps: boolean, region?: () => string | undefined) {
     this.device = device;
     this.timestamps = timestamps;
+    this.region = region;
   }
 
   get full(): boolean {
@@ -30,7 +33,7 @@ export class Profiler {
   }
 
   begin(op: string, label: string, flops: number, bytes: number): GPUComputePassTimestampWrites | undefined {
-    const i = this.entries.push({ op, label, flops, bytes }) - 1;
+    const i = this.entries.push({ op, label, flops, bytes, region: this.region?.() }) - 1;
     if (!this.timestamps) return undefined;
     this.set ??= this.device.createQuerySet({ label: "profile", type: "timestamp", count: opsPerSet * 2 });
     return { querySet: this.set, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
