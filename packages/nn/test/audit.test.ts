@@ -81,8 +81,12 @@ test("captured tensors go to a file under their modules' names and come back", a
     const read = await readTensors(file, device, ["pairs.0.b.0"]);
     expect([...(await read["pairs.0.b.0"]!.toArray())]).toEqual([2, 4, 6, 8]);
     read["pairs.0.b.0"]!.dispose();
-    await expect(readTensors(file, device, ["pairs.0.a", "pairs.0.c"])).rejects.toThrowErrorMatchingInlineSnapshot(`[WeightsError: stream: no tensor pairs.0.c in the checkpoint (6 tensors)]`);
-    await expect(saveTensors("run.txt", {})).rejects.toThrowErrorMatchingInlineSnapshot(`[FormatError: saveTensors: run.txt ends in none of .safetensors, .gguf, .npz; name the format]`);
+    await expect(readTensors(file, device, ["pairs.0.a", "pairs.0.c"])).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[WeightsError: stream: no tensor pairs.0.c in the checkpoint (6 tensors)]`,
+    );
+    await expect(saveTensors("run.txt", {})).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: saveTensors: run.txt ends in none of .safetensors, .gguf, .npz; name the format]`,
+    );
   }
   expect(device.liveBytes).toBe(0);
 });
