@@ -33,15 +33,16 @@ function parsed(text: string): readonly Tuning[] | undefined {
 }
 
 function isTuning(value: unknown): value is Tuning {
-  const { adapter, tier, variants } = (value ?? {}) as Partial<Record<keyof Tuning, unknown>>;
-  return typeof adapter === "string" && typeof tier === "string" && typeof variants === "object" && variants !== null;
+  const { adapter, tier, variants, attention = {} } = (value ?? {}) as Partial<Record<keyof Tuning, unknown>>;
+  return typeof adapter === "string" && typeof tier === "string" && [variants, attention].every((x) => typeof x === "object" && x !== null);
 }
 
 /** Puts an adapter's tuning in the place of its earlier one. A file that holds something else is replaced. */
-export async function keepTuning({ adapter, tier, variants }: Tuning, path = tuningFile()): Promise<void> {
+export async function keepTuning({ adapter, tier, variants, attention }: Tuning, path = tuningFile()): Promise<void> {
   const others = (await readTunings(path).catch(() => [])).filter((t) => t.adapter !== adapter);
   await mkdir(dirname(path), { recursive: true });
+  const tuning: Tuning = { adapter, tier, variants, ...(attention ? { attention } : {}) };
   const partial = `${path}.${process.pid}`;
-  await writeFile(partial, `${JSON.stringify({ tunings: [...others, { adapter, tier, variants }] }, null, 2)}\n`);
+  await writeFile(partial, `${JSON.stringify({ tunings: [...others, tuning] }, null, 2)}\n`);
   await rename(partial, path);
 }

@@ -2,11 +2,12 @@
 export type { Backend, Capabilities, DeviceBuffer, Float32MatmulPrecision, MemoryReport, OpTiming, View } from "./backends/backend.ts";
 export { type DryRun, dryRun } from "./backends/dry.ts";
 export type { WebGpuOptions } from "./backends/webgpu/index.ts";
+export type { AttentionVariantName } from "./backends/webgpu/kernels/attention-variants.ts";
 export type { GemmVariantName } from "./backends/webgpu/kernels/gemm-variants.ts";
 export type { WebGpuEntry } from "./backends/webgpu/open.ts";
 export type { Tier } from "./backends/webgpu/tier.ts";
 export type { Measurement, TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
-export type { ProductClass, TunedVariants, Tuning } from "./backends/webgpu/tuning.ts";
+export type { AttentionClass, ProductClass, TunedAttention, TunedVariants, Tuning } from "./backends/webgpu/tuning.ts";
 export { cpu } from "./cpu.ts";
 export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";

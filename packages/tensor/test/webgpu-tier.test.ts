@@ -137,16 +137,27 @@ test("products are classed by results, the right operand's storage, and whether 
 
 test("the tuner takes the fastest kernel of every class, and the matrix tier only when it won somewhere", () => {
   const measured: Measurement[] = [
-    { products: "large f32", kernel: "workgroup 64x64", gflops: 3 },
-    { products: "large f32", kernel: "matrix 2x2", gflops: 2 },
-    { products: "small half", kernel: "broadcast 8", gflops: 1 },
+    { work: "large f32", kernel: "workgroup 64x64", gflops: 3 },
+    { work: "large f32", kernel: "matrix 2x2", gflops: 2 },
+    { work: "small half", kernel: "broadcast 8", gflops: 1 },
   ];
   expect(fastest(measured, "matrix")).toEqual({
     tier: "subgroups",
     variants: { "large f32": "workgroup 64x64", "small half": "broadcast 8" },
+    attention: {},
   });
-  const better: Measurement = { products: "small half", kernel: "matrix 4x4", gflops: 9 };
+  const better: Measurement = { work: "small half", kernel: "matrix 4x4", gflops: 9 };
   expect(fastest([...measured, better], "matrix")).toMatchObject({ tier: "matrix", variants: { "small half": "matrix 4x4" } });
+  const attention: Measurement[] = [
+    { work: "f32 attention", kernel: "tiled", gflops: 2 },
+    { work: "f32 attention", kernel: "matrix 1 ahead", gflops: 3 },
+    { work: "half attention", kernel: "tiled", gflops: 4 },
+  ];
+  expect(fastest(attention, "matrix")).toEqual({
+    tier: "matrix",
+    variants: {},
+    attention: { "f32 attention": "matrix 1 ahead", "half attention": "tiled" },
+  });
   expect(fastest(measured.slice(0, 1), "plain").tier).toBe("plain");
 });
 

@@ -3,11 +3,11 @@
 import { expect, it } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
-import { productClasses } from "../../src/backends/webgpu/tuning.ts";
+import { attentionClasses, productClasses } from "../../src/backends/webgpu/tuning.ts";
 import { bytesOf, type DType } from "../../src/dtype.ts";
 import { contiguousLayout, type Layout, permuteLayout } from "../../src/layout.ts";
 import { sizeOf } from "../../src/shape.ts";
-import { matrixVariants, vendorNames, vendors } from "../simulator/vendors.ts";
+import { hasAttention, matrixAttentions, matrixVariants, twoPartsFit, vendorNames, vendors } from "../simulator/vendors.ts";
 import { compileOnly } from "./compile-only.ts";
 
 const view = (backend: WebGpuBackend, shape: readonly number[], dtype: DType, change: (l: Layout) => Layout = (l) => l): View => ({
@@ -23,13 +23,7 @@ it.each(vendorNames)("%s", { timeout: 120_000 }, async (name) => {
   const { gpu, problems } = await compileOnly(workgroupBytes);
   const options: WebGpuOptions = { gpu, matrix, tier: "matrix", software: false };
   const plain = await createWebGpuBackend(options);
-  for (const width of [128, 512]) {
-    const q = view(plain, [1, 1, 70, width], "bf16");
-    plain.kernels.attention(view(plain, [1, 1, 70, width], "bf16"), { q, k: q, v: q }, { scale: 1, causal: false });
-  }
   const { adapterName } = plain.capabilities;
-  const wide = labelsOf(plain).filter((l) => l.startsWith("attention 512"));
-  expect(wide).toEqual([`attention 512 matrix ${matrix.m}x${matrix.n}x${matrix.k}`]);
   for (const variant of matrixVariants) {
     const variants = Object.fromEntries(productClasses.map((c) => [c, variant]));
     const backend = await createWebGpuBackend({ ...options, tuning: [{ adapter: adapterName, tier: "matrix", variants }] });
@@ -43,6 +37,41 @@ it.each(vendorNames)("%s", { timeout: 120_000 }, async (name) => {
         {},
       );
     expect(labelsOf(backend).filter((l) => l.startsWith(`matmul ${variant}`)).length, variant).toBeGreaterThan(0);
+  }
+  expect(await problems()).toEqual([]);
+});
+
+/** Widest heads only in what runs unmeasured: their kernels are long. */
+const attentionCases = [
+  ["f16", 64],
+  ["f32", 128],
+  ["f32", 512],
+] as const;
+
+it.each(vendorNames)("attention in every variant, %s", { timeout: 120_000 }, async (name) => {
+  const { matrix, workgroupBytes } = vendors[name];
+  const { gpu, problems } = await compileOnly(workgroupBytes);
+  const options: WebGpuOptions = { gpu, matrix, tier: "matrix", software: false };
+  const { adapterName } = (await createWebGpuBackend(options)).capabilities;
+  for (const variant of matrixAttentions) {
+    const attention = Object.fromEntries(attentionClasses.map((c) => [c, variant]));
+    for (const [dtype, width] of variant === "matrix 1 ahead" ? attentionCases : attentionCases.slice(0, 2)) {
+      const backend = await createWebGpuBackend({
+        ...options,
+        tuning: [{ adapter: adapterName, tier: "matrix", variants: {}, attention }],
+      });
+      const q = view(backend, [1, 1, 70, width], dtype);
+      backend.kernels.attention(view(backend, [1, 1, 70, width], dtype), { q, k: q, v: q }, { scale: 1, causal: false });
+      const [label] = labelsOf(backend).filter((l) => l.startsWith("attention"));
+      const shape = `of ${matrix.m}x${matrix.n}x${matrix.k}`;
+      expect(label, variant).toBe(
+        hasAttention(name, variant, dtype, width)
+          ? `attention ${width} ${variant} ${shape}`
+          : twoPartsFit(name, dtype, width)
+            ? `attention ${width} matrix 1 ahead ${shape}`
+            : `attention ${width} tiled, subgroups`,
+      );
+    }
   }
   expect(await problems()).toEqual([]);
 });

@@ -1,7 +1,9 @@
 // The adapters whose kernels are simulated: subgroup matrix shapes, subgroup sizes and workgroup memory as their drivers report them.
 import { createWebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { type AttentionVariantName, attentionVariantNames } from "../../src/backends/webgpu/kernels/attention-variants.ts";
 import { type GemmVariantName, gemmVariantNames } from "../../src/backends/webgpu/kernels/gemm-variants.ts";
-import { productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
+import { attentionClasses, productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
+import type { DType } from "../../src/dtype.ts";
 import { type SimulatedAdapter, simulatedGpu } from "./gpu.ts";
 
 export type Vendor = Required<Pick<WebGpuOptions, "matrix">> & { readonly workgroupBytes: number };
@@ -25,6 +27,18 @@ export const all = process.env["WICK_CONFORMANCE"] === "all";
 
 export const matrixVariants = gemmVariantNames.filter((v) => v.startsWith("matrix"));
 
+export const matrixAttentions = attentionVariantNames.filter((v) => v.startsWith("matrix"));
+
+/** Two parts of 16 rows of 512 are more than 32 KiB. */
+export const twoPartsFit = (vendor: VendorName, dtype: DType, width: number): boolean =>
+  vendor !== "Intel, 32 lanes" || dtype !== "f32" || width !== 512;
+
+/** Variants of two fragments of rows or eight subgroups are for heads that no subgroups share, and two fragments for lanes as many as their rows. */
+export function hasAttention(vendor: VendorName, variant: AttentionVariantName, dtype: DType, width: number): boolean {
+  if (!twoPartsFit(vendor, dtype, width)) return false;
+  return !/^matrix 2|in 8$/.test(variant) || (width <= 128 && (vendor !== "lavapipe of Mesa 26" || variant.endsWith("in 8")));
+}
+
 /** What opens a backend with the vendor's kernels of the matrix tier, and the labels of the kernels that ran. */
 export function simulated(name: VendorName, more: Partial<SimulatedAdapter> = {}): { options: WebGpuOptions; ran: Set<string> } {
   const { matrix, workgroupBytes } = vendors[name];
@@ -34,15 +48,24 @@ export function simulated(name: VendorName, more: Partial<SimulatedAdapter> = {}
 }
 
 /** The same with one variant for all products. */
-export async function simulatedVariant(
+export const simulatedVariant = (
   name: VendorName,
   variant: GemmVariantName,
   more: Partial<SimulatedAdapter> = {},
+): ReturnType<typeof tuned> => tuned(name, { variants: Object.fromEntries(productClasses.map((c) => [c, variant])) }, more);
+
+/** The same with one variant for all attention. */
+export const simulatedAttention = (name: VendorName, variant: AttentionVariantName): ReturnType<typeof tuned> =>
+  tuned(name, { variants: {}, attention: Object.fromEntries(attentionClasses.map((c) => [c, variant])) }, {});
+
+async function tuned(
+  name: VendorName,
+  choice: Pick<Tuning, "variants" | "attention">,
+  more: Partial<SimulatedAdapter>,
 ): Promise<ReturnType<typeof simulated>> {
   const { options, ran } = simulated(name, more);
   const probe = await createWebGpuBackend(options);
-  const variants = Object.fromEntries(productClasses.map((c) => [c, variant]));
-  const tuning: Tuning = { adapter: probe.capabilities.adapterName, tier: "matrix", variants };
+  const tuning: Tuning = { adapter: probe.capabilities.adapterName, tier: "matrix", ...choice };
   probe.destroy();
   return { options: { ...options, tuning: [tuning] }, ran };
 }

@@ -3,7 +3,7 @@ import type { Capabilities } from "../backend.ts";
 import type { OpenedDevice, WebGpuOptions } from "./open.ts";
 import { precisionOf } from "./precision.ts";
 import { adapterName, preferredTier, type Tier } from "./tier.ts";
-import { checkTuning, type TunedVariants } from "./tuning.ts";
+import { checkTuning, type TunedAttention, type TunedVariants } from "./tuning.ts";
 
 /** One shape the subgroup matrix unit multiplies: an [m, k] by a [k, n] fragment. */
 export interface MatrixConfig {
@@ -27,6 +27,7 @@ export interface DeviceTraits extends Capabilities {
   readonly forced: boolean;
   /** Matrix kernels measured to be fastest on this adapter. */
   readonly tuned: TunedVariants;
+  readonly tunedAttention: TunedAttention;
   readonly software: boolean;
   /** Lanes of every subgroup in kernels that ask for it by `pinSubgroups`; 0 where the size varies or there are no subgroups. */
   readonly subgroupSize: number;
@@ -122,6 +123,7 @@ export function traitsOf(opened: OpenedDevice, options: WebGpuOptions): DeviceTr
     offeredTier,
     forced: options.tier !== undefined,
     tuned: tuning?.variants ?? {},
+    tunedAttention: tuning?.attention ?? {},
     float32MatmulPrecision: precisionOf(options.float32MatmulPrecision, preferred.tier, matrix),
     f16,
     threads: 1,

@@ -39,7 +39,7 @@ export async function trustedTraits(
       current.tier,
       current.float32MatmulPrecision,
       options.robustness,
-      JSON.stringify(current.tuned),
+      JSON.stringify([current.tuned, current.tunedAttention]),
     ].join("|");
     if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current), current));
     const failure = verdicts.get(key);

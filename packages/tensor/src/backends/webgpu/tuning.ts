@@ -1,6 +1,7 @@
 // Which variant of the matrix kernels runs for which products: defaults per kind of adapter, and what the tuner measured on one adapter.
 import { type DType, isQuantized } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
+import { type AttentionVariantName, attentionVariantNames } from "./kernels/attention-variants.ts";
 import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
 import type { DeviceTraits } from "./limits.ts";
 import { type Tier, tiers } from "./tier.ts";
@@ -17,6 +18,14 @@ export type ProductClass = (typeof productClasses)[number];
 /** A kernel by name for some classes of products. */
 export type TunedVariants = Readonly<Partial<Record<ProductClass, GemmVariantName>>>;
 
+/** Attention that is tuned together: by whether any operand is f32, and goes into f16 fragments in two parts. */
+export const attentionClasses = ["f32 attention", "half attention", "f32 attention split"] as const;
+/** One of `attentionClasses`. */
+export type AttentionClass = (typeof attentionClasses)[number];
+
+/** A kernel by name for some classes of attention. */
+export type TunedAttention = Readonly<Partial<Record<AttentionClass, AttentionVariantName>>>;
+
 /** What the tuner found on one adapter; plain data that can be kept in a file. */
 export interface Tuning {
   /** The adapter's name as `adapterName` gives it; a tuning is used on this adapter only. */
@@ -25,6 +34,8 @@ export interface Tuning {
   readonly tier: Tier;
   /** The fastest kernel of each class of products that was measured. */
   readonly variants: TunedVariants;
+  /** The fastest kernel of each class of attention that was measured. */
+  readonly attention?: TunedAttention;
 }
 
 interface Size {
@@ -62,8 +73,22 @@ export function defaultVariants(traits: DeviceTraits, size: Size & { readonly k:
   return traits.tier === "subgroups" ? ["broadcast 16", registers] : [registers];
 }
 
+/** The class of attention of q, k and v of given dtypes. */
+export const attentionClass = (dtypes: readonly DType[], isSplit: boolean): AttentionClass =>
+  isSplit ? "f32 attention split" : dtypes.includes("f32") ? "f32 attention" : "half attention";
+
+/** Variants of attention in the order they are tried: what was measured on this adapter, else the defaults of its kind. */
+export function attentionPreferences(
+  { tier, software, tunedAttention }: DeviceTraits,
+  kind: AttentionClass,
+): readonly AttentionVariantName[] {
+  const tuned = tunedAttention[kind];
+  const defaults: readonly AttentionVariantName[] = tier !== "matrix" ? [] : software ? ["matrix 1"] : ["matrix 1 ahead", "matrix 1"];
+  return tuned ? [tuned, ...defaults] : defaults;
+}
+
 /** Checks what came from a file; throws DeviceError naming what is wrong. */
-export function checkTuning({ adapter, tier, variants }: Tuning): void {
+export function checkTuning({ adapter, tier, variants, attention = {} }: Tuning): void {
   const fail = (what: string): never => {
     throw new DeviceError("webgpu", `the tuning of ${adapter} ${what}; make it again with wick doctor --tune`);
   };
@@ -71,5 +96,9 @@ export function checkTuning({ adapter, tier, variants }: Tuning): void {
   for (const [kind, name] of Object.entries(variants)) {
     if (!productClasses.includes(kind as ProductClass)) fail(`has the unknown class of products ${kind}`);
     if (!gemmVariantNames.includes(name)) fail(`has the unknown kernel ${name}`);
+  }
+  for (const [kind, name] of Object.entries(attention)) {
+    if (!attentionClasses.includes(kind as AttentionClass)) fail(`has the unknown class of attention ${kind}`);
+    if (!attentionVariantNames.includes(name)) fail(`has the unknown kernel ${name}`);
   }
 }

@@ -1,17 +1,24 @@
 // Which attention kernel a piece gets, and its dispatch.
-import type { View } from "../../backend.ts";
-import type { GpuBuffer } from "../buffers.ts";
+import { sizeOf } from "../../../shape.ts";
 import type { DeviceTraits } from "../limits.ts";
+import { attentionClass, attentionPreferences } from "../tuning.ts";
 import { broadcastAttention } from "./attention-broadcast.ts";
+import { halfOperands } from "./attention-halves.ts";
 import { matrixAttention } from "./attention-matrix.ts";
 import { type AttentionPiece, type AttentionSize, type Flash, headSource, maskSource, outSource } from "./attention-parts.ts";
 import { streamAttention } from "./attention-stream.ts";
 import { tiledAttention } from "./attention-tiled.ts";
-import { bindView, bytesOfView, type KernelContext, scratchView } from "./context.ts";
+import { bindView, bytesOfView, type KernelContext } from "./context.ts";
+import { splitsAny } from "./gemm-tile.ts";
 
-/** The fastest kernel that this device's tier allows. */
+/** The kernel that was measured to be the fastest on this adapter, else the one its tier prefers. */
 function chooseAttention(traits: DeviceTraits, size: AttentionSize): Flash {
-  const special = matrixAttention(traits, size) ?? broadcastAttention(traits, size);
+  const kind = attentionClass(size.dtypes, splitsAny(traits, size.dtypes));
+  for (const name of attentionPreferences(traits, kind)) {
+    const flash = name === "tiled" ? tiledAttention(traits, size) : matrixAttention(traits, name, size);
+    if (flash) return flash;
+  }
+  const special = broadcastAttention(traits, size);
   return special ?? (traits.software ? streamAttention(size) : tiledAttention(traits, size));
 }
 
@@ -21,15 +28,17 @@ export function recordAttention(ctx: KernelContext, piece: AttentionPiece): void
   const [batch, heads, queries, width] = q.layout.shape as [number, number, number, number];
   const [, groups, keys] = k.layout.shape as [number, number, number];
   const valueWidth = v.layout.shape[3]!;
-  const sources = [headSource(ctx, "q", q), headSource(ctx, "k", k), headSource(ctx, "v", v)];
   const target = outSource(ctx, out);
   const mask = maskSource(ctx, piece);
   const work = 2 * batch * heads * queries * keys * (width + valueWidth);
-  const flash = chooseAttention(ctx.traits, { width, valueWidth, queries, keys, work, dtypes: [q.dtype, k.dtype, v.dtype] });
+  const views = [q, k, v];
+  const elements = views.map((x) => sizeOf(x.layout.shape));
+  const flash = chooseAttention(ctx.traits, { width, valueWidth, queries, keys, work, dtypes: views.map((x) => x.dtype), elements });
+  const halves = flash.halves ? halfOperands(ctx, views, flash.halves) : undefined;
+  const sources = halves?.sources ?? views.map((x, i) => headSource(ctx, "qkv"[i]!, x));
   const key = `attention|${flash.key}|${sources.map((s) => s.key).join()}|${target.key}|${mask.key}`;
   const program = ctx.program(key, () => flash.spec({ sources, target, mask }));
-  const largest = flash.scaled ? magnitudes(ctx, [q, k, v]) : undefined;
-  const extra = largest ? [bindView(ctx, "attention", largest).binding] : [];
+  const extra = halves?.largest ? [bindView(ctx, "attention", halves.largest).binding] : [];
   const sizes = [batch * heads, heads, groups, queries, keys, valueWidth, width / 4, piece.firstQuery, piece.scale];
   ctx.record({
     op: "attention",
@@ -40,15 +49,5 @@ export function recordAttention(ctx: KernelContext, piece: AttentionPiece): void
     flops: work,
     bytes: [q, k, v, out].reduce((s, x) => s + bytesOfView(x), 0),
   });
-  if (largest) ctx.drop(largest.buffer);
-}
-
-/** The largest magnitudes of the views, one f32 each. */
-function magnitudes(ctx: KernelContext, views: readonly View[]): View & { readonly buffer: GpuBuffer } {
-  const out = scratchView(ctx, "f32", [views.length], "largest magnitudes");
-  views.forEach((x, i) => {
-    const slot = { ...out, layout: { shape: [], strides: [], offset: i } };
-    ctx.kernels.reduce(slot, { x }, { kind: "norm", reduceRank: x.layout.shape.length, correction: 0, p: Number.POSITIVE_INFINITY });
-  });
-  return out;
+  halves?.release();
 }

@@ -1,287 +1,405 @@
 // Flash attention on subgroup matrices: any fragment shape the adapter lists, f16 or f32 fragments, f32 scores, sums and output. Every subgroup
 // keeps its rows of q and of the output in fragments for the whole loop over keys. A row's maximum is only advanced when it grows by more than
 // `slack` (in powers of two), so the output is rarely rescaled. Heads wider than 128 are shared by two or four subgroups, which add their
-// parts of the scores.
-import type { DType } from "../../../dtype.ts";
-import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+// parts of the scores. Operands of more digits than f16 go into f16 fragments as two parts (attention-halves.ts), and then so do the weights.
+import type { DeviceTraits } from "../limits.ts";
 import type { ProgramSpec } from "../pipelines.ts";
-import { type AttentionSize, type AttentionText, attentionSpec, type Flash, type HeadSource, locate, times } from "./attention-parts.ts";
+import { pairFunctions } from "./attention-halves.ts";
+import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, times } from "./attention-parts.ts";
+import {
+  isMeasured,
+  isSplitPlan,
+  itemOf,
+  type Plan,
+  pitchOf,
+  planOf,
+  queryPitch,
+  queryRows,
+  rowOf,
+  scorePitch,
+  stagedElements,
+} from "./attention-plan.ts";
+import type { AttentionVariantName } from "./attention-variants.ts";
+import { stagingFunctions } from "./gemm-staging.ts";
 
-const subgroups = 4;
-/** Weights stay below 2^slack, which f16 holds with all its digits. */
 const slack = 8;
+/** Weights are multiples of 2^7: at most 2^15, which f16 holds, while the low parts of those that matter stay above its subnormals. */
+const lift = 128;
 
-interface Plan extends MatrixConfig {
-  readonly lanes: number;
-  readonly width: number;
-  readonly valueWidth: number;
-  /** Subgroups that share a row. */
-  readonly split: number;
-  readonly rows: number;
-  readonly keys: number;
-  /** k and v have memory of their own. */
-  readonly both: boolean;
-  readonly scaled: boolean;
-  /** Loops instead of unrolled fragments: for compilers that take long. */
-  readonly loops: boolean;
-}
-
-/** Elements in one item of staging memory: f16 is staged as vectors of 8, f32 singly. */
-const itemOf = ({ input }: MatrixConfig): number => (input === "f16" ? 8 : 1);
-const bytesPer = ({ input }: MatrixConfig): number => (input === "f16" ? 2 : 4);
-/** Row pitch of staged k and v in elements: 16 bytes more than a row, against bank conflicts. */
-const pitchOf = (p: Plan): number => Math.max(p.width, p.valueWidth) + 16 / bytesPer(p);
-const weightPitch = (p: Plan): number => p.keys + 16 / bytesPer(p);
-const scorePitch = (p: Plan): number => p.keys + 4;
-
-const stagedRows = (p: Plan): number => p.keys * (p.both ? 2 : 1);
-const workgroupBytes = (p: Plan): number =>
-  stagedRows(p) * pitchOf(p) * bytesPer(p) + p.rows * p.split * scorePitch(p) * 4 + p.rows * weightPitch(p) * bytesPer(p) + p.rows * 4 + 64;
-
-/** The kernel for the adapter's fragments, or undefined where they do not serve: f16 fragments take f32 operands only where products may be rounded. */
-export function matrixAttention(traits: DeviceTraits, size: AttentionSize): Flash | undefined {
-  const plan = planOf(traits, size);
+/** The kernel of a variant for the adapter's fragments, or undefined where they do not serve. */
+export function matrixAttention(traits: DeviceTraits, name: AttentionVariantName, size: AttentionSize): Flash | undefined {
+  const plan = planOf(traits, name, size);
   if (!plan) return undefined;
-  const { m, n, k, input, lanes, width, valueWidth, keys, both, scaled, loops } = plan;
+  const { m, n, k, input, lanes, width, valueWidth, keys, both, loops, parts, scaled } = plan;
+  const numbers = [m, n, k, input, lanes, width, valueWidth, keys, both, loops, parts.q, parts.k, parts.v];
+  const ordered = <T>({ q, k: keyed, v }: Readonly<Record<"q" | "k" | "v", T>>): readonly T[] => [q, keyed, v];
   return {
-    key: `m${[m, n, k, input, lanes, width, valueWidth, keys, both, scaled, loops].join()}`,
+    key: `${name}|${[...numbers, ...ordered(scaled)].join()}`,
     rows: plan.rows,
     chunk: valueWidth,
-    scaled,
+    ...(input === "f16" ? { halves: { parts: ordered(parts), scaled: ordered(scaled), measured: isMeasured(plan) } } : {}),
     spec: (text) => matrixSpec(plan, traits, text),
   };
-}
-
-function planOf(traits: DeviceTraits, { width, valueWidth, queries, keys, dtypes }: AttentionSize): Plan | undefined {
-  const { matrix, tier, subgroupSize: lanes, maxInvocations, software } = traits;
-  if (tier !== "matrix" || !matrix || lanes === 0 || subgroups * lanes > maxInvocations || queries < matrix.m || keys < 8) return undefined;
-  if (matrix.input === "f16" && dtypes.some((d) => d !== "f16" && d !== "bf16" && traits.float32MatmulPrecision === "highest"))
-    return undefined;
-  const widest = Math.max(width, valueWidth);
-  const split = widest <= 128 ? 1 : widest <= 256 ? 2 : 4;
-  const unit = Math.max(16, matrix.k, matrix.n) * split;
-  const rowsPerSubgroup = matrix.m / split;
-  const sharable = rowsPerSubgroup >= 1 && Number.isInteger(rowsPerSubgroup) && lanes % rowsPerSubgroup === 0;
-  if (widest > 512 || width % unit !== 0 || valueWidth % unit !== 0 || !sharable) return undefined;
-  const scaled = matrix.input === "f16" && dtypes.some((d: DType) => d !== "f16");
-  const common = { ...matrix, lanes, width, valueWidth, split, rows: (subgroups / split) * matrix.m, scaled, loops: software };
-  for (const [tile, both] of [
-    [32, true],
-    [32, false],
-    [16, true],
-    [16, false],
-    [8, false],
-  ] as const) {
-    const plan = { ...common, keys: tile, both };
-    const whole = tile % matrix.n === 0 && tile % matrix.k === 0 && stagedRows(plan) % matrix.m === 0;
-    if (whole && workgroupBytes(plan) <= traits.workgroupBytes) return plan;
-  }
-  return undefined;
 }
 
 const left = (p: Plan): string => `subgroup_matrix_left<${p.input}, ${p.k}, ${p.m}>`;
 const right = (p: Plan): string => `subgroup_matrix_right<${p.input}, ${p.n}, ${p.k}>`;
 const result = (p: Plan): string => `subgroup_matrix_result<f32, ${p.n}, ${p.m}>`;
+/** Items of workgroup memory are 16 bytes. */
+const itemType = (p: Plan): string => (p.input === "f16" ? "vec4<u32>" : "vec4<f32>");
 
 /** Repeats statements `n` times with an index: as a loop, or written out; `between` stands between the turns. */
 const repeat = (p: Plan, name: string, n: number, body: (i: string) => string, between = ""): string =>
-  p.loops
+  p.loops && n > 1
     ? `for (var ${name} = 0u; ${name} < ${n}u; ${name}++) { ${body(name)} ${between} }`
     : times(n, (i) => `{ ${body(`${i}u`)} }`).join(`\n    ${between}`);
 
 function matrixSpec(p: Plan, traits: DeviceTraits, text: AttentionText): ProgramSpec {
   const { input } = p;
-  const item = input === "f16" ? "vec4<u32>" : "f32";
-  const extra = `var<workgroup> staged: array<${item}, ${(stagedRows(p) * pitchOf(p)) / itemOf(p)}>;
-var<workgroup> scores: array<f32, ${p.rows * p.split * scorePitch(p)}>;
-var<workgroup> weights: array<${input}, ${p.rows * weightPitch(p)}>;
+  const extra = `var<workgroup> staged: array<${itemType(p)}, ${stagedElements(p) / itemOf(p)}>;
+var<workgroup> scores: array<${itemType(p)}, ${(p.rows * p.split * scorePitch(p)) / 4}>;
 var<workgroup> factors: array<f32, ${p.rows}>;
 var<workgroup> grown: atomic<u32>;
-${scaleFunctions(p)}${text.sources.map((s, i) => itemFunction(p, "qkv"[i]!, i, s)).join("")}`;
-  const enable = [
-    ...(input === "f16" ? ["f16"] : []),
-    ...["subgroups", "chromium_experimental_subgroup_matrix", "diagnostic(off, chromium.subgroup_matrix_uniformity)"],
-  ];
-  return attentionSpec(`attention ${p.width} matrix ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p), {
-    enable,
+${input === "f16" ? `${stagingFunctions}${pairFunctions}` : text.sources.map((_, i) => floatItem("qkv"[i]!)).join("")}${scoreFunctions(p)}`;
+  const enable = ["subgroups", "chromium_experimental_subgroup_matrix", "diagnostic(off, chromium.subgroup_matrix_uniformity)"];
+  return attentionSpec(`attention ${p.width} ${p.name} of ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p), {
+    enable: input === "f16" ? ["f16", ...enable] : enable,
     builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
-    workgroup: [subgroups * p.lanes],
-    scaled: p.scaled,
+    workgroup: [p.subgroups * p.lanes],
+    measured: isMeasured(p),
     ...(traits.pinSubgroups ? { subgroupSize: p.lanes } : {}),
   });
 }
 
-/** `down(i)` brings operand i into f16's range by a power of two, `up(i)` takes that back. */
-function scaleFunctions(p: Plan): string {
-  const exponent = p.scaled
-    ? "let e = i32((largest[i] >> 23u) & 0xffu); return select(clamp(e - 141, -120, 120), 0, e == 0 || e == 255);"
-    : "return 0;";
-  return `fn exponent(i: u32) -> i32 { ${exponent} }
-fn down(i: u32) -> f32 { return bitcast<f32>(u32(127 - exponent(i)) << 23u); }
-fn up(i: u32) -> f32 { return bitcast<f32>(u32(127 + exponent(i)) << 23u); }
+const floatItem = (name: string): string => `fn ${name}_item(base: u32, i: u32, c: u32) -> vec4<f32> { return ${name}4(base, i, c); }\n`;
+
+/** Scores lie in memory as f32; weights take their place, in f16 the high parts and then the low parts. */
+function scoreFunctions(p: Plan): string {
+  const half = p.input === "f16";
+  const [from, to] = half ? ["bitcast<vec4<f32>>(scores[i])", "bitcast<vec4<u32>>(v)"] : ["scores[i]", "v"];
+  const low = isSplitPlan(p) ? `scores[row + ${p.keys / 8}u + c] = bits(low_part(a), low_part(b));` : "";
+  const weights = half
+    ? `scores[row + c] = ${low ? "bits(high_part(a), high_part(b))" : "bits(a, b)"}; ${low}`
+    : "scores[row + 2u * c] = a; scores[row + 2u * c + 1u] = b;";
+  // Sums are of the weights that are multiplied.
+  const rounded = (w: string): string => (half && !low ? `high_part(${w})` : w);
+  return `fn score(i: u32) -> vec4<f32> { return ${from}; }
+fn set_score(i: u32, v: vec4<f32>) { scores[i] = ${to}; }
+fn set_weights(row: u32, c: u32, a: vec4<f32>, b: vec4<f32>) { ${weights} }
+fn logit(head: u32, i: u32, j: u32, limit: u32, s: f32) -> f32 {
+  let v = masked(head, i, min(j, p.s - 1u), s);
+  return select(v * 1.44269504, -3.4e38, j >= limit || v <= -2.0e38);
+}
+fn logits(head: u32, i: u32, j: u32, limit: u32, s: vec4<f32>) -> vec4<f32> {
+  return vec4<f32>(${["x", "y", "z", "w"].map((l, n) => `logit(head, i, j + ${n}u, limit, s.${l})`).join(", ")});
+}
+fn weights_of(x: vec4<f32>, best: f32) -> vec4<f32> { return ${rounded(`select(exp2(x - best) * ${lift}.0, vec4<f32>(), x <= vec4<f32>(-3.0e38))`)}; }
 `;
 }
 
-/** `stage_NAME(to, base, row, c)`: puts staging item c (4 or 8 elements) of a row at element `to`. */
-function itemFunction(p: Plan, name: string, i: number, source: HeadSource): string {
-  if (p.input === "f32") {
-    return `fn stage_${name}(to: u32, base: u32, row: u32, c: u32) { let v = ${name}4(base, row, c); ${times(4, (j) => `staged[to + c * 4u + ${j}u] = v[${j}];`).join(" ")} }\n`;
-  }
-  const at = `((p.${name}_o + base + row * p.${name}_step) >> 2u) + 2u * c`;
-  const raw = source.dtype === "f16" && source.quad && !p.scaled;
-  const value = raw
-    ? `let at = ${at}; let v = vec4<u32>(${name}[at], ${name}[at + 1u]);`
-    : `let a = ${name}4(base, row, 2u * c) * down(${i}u); let b = ${name}4(base, row, 2u * c + 1u) * down(${i}u);
-  let v = vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b)));`;
-  return `fn stage_${name}(to: u32, base: u32, row: u32, c: u32) { ${value} staged[to / 8u + c] = v; }\n`;
-}
+/** The power of two that an operand was divided by. */
+const power = (p: Plan, name: "q" | "k" | "v"): string =>
+  p.scaled[name] ? `power(scale_exponent(largest[${"qkv".indexOf(name)}]))` : "1.0";
 
-/** Statements that stage `rows` rows of an operand from row `first`, at staged row `at`; rows beyond `limit` repeat the last. */
-function stageRows(p: Plan, name: string, base: string, rows: number, first: string, limit: string, at: number): string {
-  const items = (name === "v" ? p.valueWidth : p.width) / (p.input === "f16" ? 8 : 4);
-  return `for (var t = lid; t < ${rows * items}u; t += ${subgroups * p.lanes}u) {
-      let r = t / ${items}u; stage_${name}((${at}u + r) * ${pitchOf(p)}u, ${base}, min(${first} + r, ${limit} - 1u), t % ${items}u);
-    }`;
-}
+/** Rows of a subgroup in the softmax, and lanes that share a row. */
+const shareOf = (p: Plan): { readonly own: number; readonly turns: number } => {
+  const own = (p.down * p.m) / p.split;
+  return { own, turns: p.lanes / own };
+};
 
-/** A fragment of staged memory at an element offset. */
-const fragment = (p: Plan, type: string, order: string, at: string): string =>
-  `subgroupMatrixLoad<${type}, ${order}>(&staged, (${at}) / ${itemOf(p)}u, ${pitchOf(p) / itemOf(p)}u)`;
+const fragmentsOf = (p: Plan): { readonly depths: number; readonly columns: number } => ({
+  depths: p.width / p.split / p.k,
+  columns: p.valueWidth / p.split / p.n,
+});
 
 function matrixBody(p: Plan): string {
-  const depths = p.width / p.split / p.k;
-  const columns = p.valueWidth / p.split / p.n;
-  const own = p.m / p.split;
+  const { own, turns } = shareOf(p);
+  const outputs = p.down * fragmentsOf(p).columns;
   return `${locate(p.rows, p.valueWidth)}
   let i0 = (rest / chunks) * ${p.rows}u;
   if (head >= p.total || i0 >= p.l) { return; }
-  let group = (sid / ${p.split}u) * ${p.m}u;
+  let group = (sid / ${p.split}u) * ${p.down * p.m}u;
   let part = sid % ${p.split}u;
-  let row = group + part * ${own}u + lane / ${p.lanes / own}u;
-  let turn = lane % ${p.lanes / own}u;
+  let row = group + part * ${own}u + lane / ${turns}u;
+  let turn = lane % ${turns}u;
   let i = min(i0 + row, p.l - 1u);
   let limit = key_limit(b, i);
-  let scale = p.scale * up(0u) * up(1u);
-  ${loadQueries(p, depths)}
-  var o: array<${result(p)}, ${columns}>;
-  ${repeat(p, "n", columns, (n) => `o[${n}] = ${result(p)}(0.0);`)}
+  let scale = p.scale * ${power(p, "q")} * ${power(p, "k")};
+  ${isSplitPlan(p) ? "let finite = largest[3] == 0u;" : ""}
+  ${loadQueries(p)}
+  var o: array<${result(p)}, ${outputs}>;
+  ${repeat(p, "n", outputs, (n) => `o[${n}] = ${result(p)}(0.0);`)}
   var m = -1e30; var sum = 0.0;
   let last = key_limit(b, min(i0 + ${p.rows - 1}u, p.l - 1u));
-  for (var j0 = 0u; j0 < last; j0 += ${p.keys}u) {
-    workgroupBarrier();
-    ${stageRows(p, "k", "kb", p.keys, "j0", "p.s", 0)}
-    ${p.both ? stageRows(p, "v", "vb", p.keys, "j0", "p.s", p.keys) : ""}
-    if (lid == 0u) { atomicStore(&grown, 0u); }
-    workgroupBarrier();
-    ${scoreStep(p, depths)}
-    workgroupBarrier();
-    ${softmaxStep(p)}
-    workgroupBarrier();
-    if (need != 0u) { ${rescale(p, columns)} }
-    ${repeat(p, "t", p.keys / p.k, (t) => valueStep(p, t, columns))}
-  }
-  ${times(Math.log2(p.lanes / own), (s) => `sum += subgroupShuffleXor(sum, ${2 ** s}u);`).join(" ")}
+  ${walkKeys(p)}
+  ${times(Math.log2(turns), (s) => `sum += subgroupShuffleXor(sum, ${2 ** s}u);`).join(" ")}
   workgroupBarrier();
-  if (turn == 0u) { factors[row] = select(up(2u) / sum, 0.0, sum == 0.0); }
-  ${repeat(p, "n", columns, (n) => storeColumns(p, n), "workgroupBarrier();")}`;
+  if (turn == 0u) { factors[row] = select(${power(p, "v")} / sum, 0.0, sum == 0.0); }
+  ${eachOutput(p, (i, n) => storeColumns(p, i, n))}`;
 }
+
+/** The loop over the keys. */
+function walkKeys(p: Plan): string {
+  const at = p.both ? p.keys : 0;
+  const weigh = `workgroupBarrier();
+    ${valueStep(p)}`;
+  const score = `if (lid == 0u) { atomicStore(&grown, 0u); }
+    ${scoreStep(p)}
+    workgroupBarrier();`;
+  const loop = (body: string): string => `for (var j0 = 0u; j0 < last; j0 += ${p.keys}u) {
+    workgroupBarrier();
+    ${body}
+    ${weigh}
+  }`;
+  if (!p.ahead) {
+    return loop(`${stageKeys(p, "k", 0)}
+    ${p.both ? stageKeys(p, "v", at) : ""}
+    workgroupBarrier();
+    ${score}
+    ${p.both ? "" : stageKeys(p, "v", at)}
+    ${softmaxStep(p)}`);
+  }
+  const start = `${registers(p, "k")} ${registers(p, "v")}
+  ${fetch(p, "k", "0u")}`;
+  // Where k and v share memory, each is put there when the other has been used.
+  if (!p.both) {
+    return `${start}
+  ${loop(`${put(p, "k", 0)}
+    workgroupBarrier();
+    ${fetch(p, "v", "j0")}
+    ${score}
+    ${put(p, "v", 0)}
+    ${fetch(p, "k", `j0 + ${p.keys}u`)}
+    ${softmaxStep(p)}`)}`;
+  }
+  return `${start}
+  ${fetch(p, "v", "0u")}
+  workgroupBarrier();
+  ${put(p, "k", 0)}
+  ${loop(`${put(p, "v", at)}
+    ${fetch(p, "k", `j0 + ${p.keys}u`)}
+    ${score}
+    ${put(p, "k", 0)}
+    ${fetch(p, "v", `j0 + ${p.keys}u`)}
+    ${softmaxStep(p)}`)}`;
+}
+
+/** Items of a staged row of an operand. */
+const itemsOf = (p: Plan, name: "q" | "k" | "v"): number => rowOf(p, name) / itemOf(p);
+
+/** Statements that stage `rows` rows of an operand from row `first`, rows beyond `limit` repeating the last. */
+const stageRows = (p: Plan, name: "q" | "k" | "v", rows: number, first: string, limit: string, pitch: number, at: number): string =>
+  `for (var t = lid; t < ${rows * itemsOf(p, name)}u; t += ${p.subgroups * p.lanes}u) {
+      let r = t / ${itemsOf(p, name)}u; let c = t % ${itemsOf(p, name)}u;
+      staged[(${at}u + r) * ${pitch / itemOf(p)}u + c] = ${name}_item(${name}b, min(${first} + r, ${limit} - 1u), c);
+    }`;
+
+const stageKeys = (p: Plan, name: "k" | "v", at: number): string => stageRows(p, name, p.keys, "j0", "p.s", pitchOf(p), at);
+
+const registersOf = (p: Plan, name: "k" | "v"): number => Math.ceil((p.keys * itemsOf(p, name)) / (p.subgroups * p.lanes));
+
+/** Declarations of the registers that hold a thread's share of the next keys or values. */
+const registers = (p: Plan, name: "k" | "v"): string =>
+  times(registersOf(p, name), (turn) => `var next_${name}${turn} = ${itemType(p)}();`).join(" ");
+
+/** A block per item of this thread, item c of row r; the last may have none. */
+function eachTurn(p: Plan, name: "k" | "v", body: (turn: number) => string): string {
+  const [threads, items] = [p.subgroups * p.lanes, itemsOf(p, name)];
+  return times(registersOf(p, name), (turn) => {
+    const inside = `let t = lid + ${turn * threads}u; let r = t / ${items}u; let c = t % ${items}u; ${body(turn)}`;
+    return (turn + 1) * threads <= p.keys * items ? `{ ${inside} }` : `if (lid + ${turn * threads}u < ${p.keys * items}u) { ${inside} }`;
+  }).join("\n    ");
+}
+
+/** Statements that fetch the rows from `first` on; beyond the last they repeat it. */
+const fetch = (p: Plan, name: "k" | "v", first: string): string =>
+  eachTurn(p, name, (turn) => `next_${name}${turn} = ${name}_item(${name}b, min(${first} + r, p.s - 1u), c);`);
+
+/** Statements that put what was fetched into staging memory, from staged row `at` on. */
+const put = (p: Plan, name: "k" | "v", at: number): string =>
+  eachTurn(p, name, (turn) => `staged[(${at}u + r) * ${pitchOf(p) / itemOf(p)}u + c] = next_${name}${turn};`);
+
+/** A fragment of staged memory at an element of a row. */
+const fragment = (p: Plan, type: string, order: string, row: string, column: string, pitch: number): string =>
+  `subgroupMatrixLoad<${type}, ${order}>(&staged, (${row}) * ${pitch / itemOf(p)}u + (${column}) / ${itemOf(p)}u, ${pitch / itemOf(p)}u)`;
 
 /** q goes through staging memory, as many rows at a time as it holds. */
-function loadQueries(p: Plan, depths: number): string {
-  const rows = Math.min(p.rows, stagedRows(p));
+function loadQueries(p: Plan): string {
+  const rows = queryRows(p);
+  const { depths } = fragmentsOf(p);
+  const load = (i: number, pass: number): string =>
+    times(p.parts.q, (half) =>
+      repeat(p, "t", depths, (t) => {
+        const column = `${half * p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`;
+        const row = `group + ${i * p.m}u - ${pass * rows}u`;
+        return `q_part[${(half * p.down + i) * depths}u + ${t}] = ${fragment(p, left(p), "row_major", row, column, queryPitch(p))};`;
+      }),
+    ).join("\n    ");
   const passes = Math.ceil(p.rows / rows);
-  const load = (pass: number): string =>
-    repeat(
-      p,
-      "t",
-      depths,
-      (t) =>
-        `q_part[${t}] = ${fragment(p, left(p), "row_major", `(group - ${pass * rows}u) * ${pitchOf(p)}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`)};`,
+  return `var q_part: array<${left(p)}, ${p.parts.q * p.down * depths}>;
+  ${times(passes, (pass) => {
+    const loads = times(p.down, (i) =>
+      passes > 1 ? `if ((group + ${i * p.m}u) / ${rows}u == ${pass}u) { ${load(i, pass)} }` : load(i, pass),
     );
-  return `var q_part: array<${left(p)}, ${depths}>;
-  ${times(
-    passes,
-    (pass) => `${pass > 0 ? "workgroupBarrier();" : ""}
-  ${stageRows(p, "q", "qb", rows, `i0 + ${pass * rows}u`, "p.l", 0)}
+    return `${pass > 0 ? "workgroupBarrier();" : ""}
+  ${stageRows(p, "q", rows, `i0 + ${pass * rows}u`, "p.l", queryPitch(p), 0)}
   workgroupBarrier();
-  ${passes > 1 ? `if (group / ${rows}u == ${pass}u) { ${load(pass)} }` : load(pass)}`,
-  ).join("\n  ")}`;
+  ${loads.join("\n    ")}`;
+  }).join("\n  ")}`;
 }
 
-function scoreStep(p: Plan, depths: number): string {
-  return repeat(
-    p,
-    "j",
-    p.keys / p.n,
-    (j) => `var s = ${result(p)}(0.0);
-      ${repeat(p, "t", depths, (t) => `s = subgroupMatrixMultiplyAccumulate(q_part[${t}], ${fragment(p, right(p), "col_major", `(${j} * ${p.n}u) * ${pitchOf(p)}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`)}, s);`)}
-      subgroupMatrixStore<row_major>(&scores, (part * ${p.rows}u + group) * ${scorePitch(p)}u + ${j} * ${p.n}u, s, ${scorePitch(p)}u);`,
-  );
+/** Pairs of parts that are multiplied, of a left operand of `a` parts and a right one of `b`: not the two low ones. */
+const pairsOf = (a: number, b: number): readonly (readonly [number, number])[] =>
+  ([[0, 0], [1, 0], [0, 1]] as const).filter(([i, j]) => i < a && j < b); // biome-ignore format: a table
+
+/**
+ * Statements for all parts, or where there are infinities or NaN for the high parts alone: infinity times a low part of 0 would be NaN.
+ */
+const whereFinite = (p: Plan, text: (highOnly: boolean) => string): string =>
+  isSplitPlan(p) ? `if (finite) { ${text(false)} } else { ${text(true)} }` : text(false);
+
+/** Statements over the products of parts: `right` loads a part of the right operand once for all it is multiplied with. */
+function multiplyParts(a: number, b: number, load: (half: number) => string, add: (left: number) => string): string {
+  const pairs = pairsOf(a, b);
+  return times(b, (half) => {
+    const adds = pairs.filter(([, j]) => j === half).map(([i]) => add(i));
+    return `{ let x = ${load(half)}; ${adds.join(" ")} }`;
+  }).join(" ");
 }
 
-/** Logits in powers of two; the row's maximum over its lanes; weights. Leaves `need`: some row's maximum grew and the output must be rescaled. */
-function softmaxStep(p: Plan): string {
-  const own = p.m / p.split;
-  const lanes = p.lanes / own;
-  const count = Math.ceil(p.keys / lanes);
-  const total = times(p.split, (s) => `scores[(${s * p.rows}u + row) * ${scorePitch(p)}u + c]`).join(" + ");
-  const inside = (body: string, c: number): string =>
-    `{ let c = turn + ${c * lanes}u; ${p.keys % lanes === 0 ? body : `if (c < ${p.keys}u) { ${body} }`} }`;
-  return `var x: array<f32, ${count}>;
-    var best = -3.4e38;
-    ${times(count, (c) =>
-      inside(
-        `let v = masked(head, i, j0 + c, (${total}) * scale); x[${c}] = select(v * 1.44269504, -3.4e38, j0 + c >= limit || v <= -2.0e38); best = max(best, x[${c}]);`,
-        c,
+/** Scores of all keys of a step, in sums that do not wait for each other. */
+function scoreStep(p: Plan): string {
+  const { depths } = fragmentsOf(p);
+  const across = p.keys / p.n;
+  const each = (body: (i: number, j: string) => string): string =>
+    repeat(p, "j", across, (j) => times(p.down, (i) => body(i, j)).join(" "));
+  const at = (i: number, j: string): string => `s[${i * across}u + ${j}]`;
+  const step = (highOnly: boolean): string =>
+    repeat(p, "t", depths, (t) =>
+      repeat(p, "j", across, (j) =>
+        multiplyParts(
+          highOnly ? 1 : p.parts.q,
+          highOnly ? 1 : p.parts.k,
+          (half) =>
+            fragment(
+              p,
+              right(p),
+              "col_major",
+              `${j} * ${p.n}u`,
+              `${half * p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`,
+              pitchOf(p),
+            ),
+          (half) =>
+            times(p.down, (i) => {
+              const query = `q_part[${(half * p.down + i) * depths}u + ${t}]`;
+              return `${at(i, j)} = subgroupMatrixMultiplyAccumulate(${query}, x, ${at(i, j)});`;
+            }).join(" "),
+        ),
       ),
-    ).join("\n    ")}
-    ${times(Math.log2(lanes), (s) => `best = max(best, subgroupShuffleXor(best, ${2 ** s}u));`).join(" ")}
+    );
+  const pitch = scorePitch(p) / 4;
+  return `var s: array<${result(p)}, ${p.down * across}>;
+    ${each((i, j) => `${at(i, j)} = ${result(p)}(0.0);`)}
+    ${whereFinite(p, step)}
+    ${each((i, j) => `subgroupMatrixStore<row_major>(&scores, (part * ${p.rows}u + group + ${i * p.m}u) * ${pitch}u + ${j} * ${p.n / 4}u, ${at(i, j)}, ${pitch}u);`)}`;
+}
+
+/** Logits in powers of two; the row's maximum over its lanes; where some row's maximum grew much, the output is rescaled; weights. */
+function softmaxStep(p: Plan): string {
+  const { turns } = shareOf(p);
+  const items = p.keys / 8;
+  const count = Math.ceil(items / turns);
+  const pitch = scorePitch(p) / 4;
+  const total = (c: string): string => times(p.split, (s) => `score((${s * p.rows}u + row) * ${pitch}u + ${c})`).join(" + ");
+  const inside = (body: string, x: number): string =>
+    `{ let c = turn * ${count}u + ${x}u; ${items === turns * count ? body : `if (c < ${items}u) { ${body} }`} }`;
+  const logits = (name: string, x: number, half: number): string =>
+    `${name}${x} = logits(head, i, j0 + 8u * c + ${4 * half}u, limit, (${total(`2u * c + ${half}u`)}) * scale); most = max(most, ${name}${x});`;
+  return `var most = vec4<f32>(-3.4e38);
+    ${times(count, (x) => `var a${x} = vec4<f32>(-3.4e38); var b${x} = vec4<f32>(-3.4e38);`).join(" ")}
+    ${times(count, (x) => inside(`${logits("a", x, 0)} ${logits("b", x, 1)}`, x)).join("\n    ")}
+    var best = max(max(most.x, most.y), max(most.z, most.w));
+    ${times(Math.log2(turns), (s) => `best = max(best, subgroupShuffleXor(best, ${2 ** s}u));`).join(" ")}
     if (best > m + ${slack}.0) { atomicStore(&grown, 1u); }
-    ${p.both ? "" : `workgroupBarrier();\n    ${stageRows(p, "v", "vb", p.keys, "j0", "p.s", 0)}`}
     let need = workgroupUniformLoad(&grown);
     if (need != 0u) {
       let next = max(m, best); let shrink = exp2(m - next); m = next; sum *= shrink;
       if (turn == 0u) { factors[row] = shrink; }
+      ${eachOutput(p, (i, n) => rescale(p, i, n))}
+      workgroupBarrier();
     }
-    ${times(count, (c) =>
+    ${times(count, (x) =>
       inside(
-        `let w = ${p.input}(select(exp2(x[${c}] - m), 0.0, x[${c}] <= -3.0e38)); sum += f32(w); weights[row * ${weightPitch(p)}u + c] = w;`,
-        c,
+        `let a = weights_of(a${x}, m); let b = weights_of(b${x}, m); sum += dot(a + b, vec4<f32>(1.0)); set_weights(row * ${pitch}u, c, a, b);`,
+        x,
       ),
     ).join("\n    ")}`;
 }
 
-/** Output fragments pass through the score memory, which is free by now. */
-function rescale(p: Plan, columns: number): string {
-  const size = p.m * p.n;
-  return repeat(
-    p,
-    "n",
-    columns,
-    (n) => `subgroupMatrixStore<row_major>(&scores, sid * ${size}u, o[${n}], ${p.n}u);
-      workgroupBarrier();
-      for (var e = lane; e < ${size}u; e += ${p.lanes}u) { scores[sid * ${size}u + e] *= factors[group + e / ${p.n}u]; }
-      workgroupBarrier();
-      o[${n}] = subgroupMatrixLoad<${result(p)}, row_major>(&scores, sid * ${size}u, ${p.n}u);`,
-    "workgroupBarrier();",
+/** Statements for each fragment of the output, which pass through memory of scores one after the other. */
+function eachOutput(p: Plan, body: (i: number, n: string) => string): string {
+  const { columns } = fragmentsOf(p);
+  return times(p.down, (i) => repeat(p, "n", columns, (n) => body(i, n), "workgroupBarrier();")).join(
+    "\n      workgroupBarrier();\n      ",
   );
 }
 
-function valueStep(p: Plan, t: string, columns: number): string {
-  const at = (n: string): string =>
-    `(${p.both ? p.keys : 0}u + ${t} * ${p.k}u) * ${pitchOf(p)}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`;
-  return `let w = subgroupMatrixLoad<${left(p)}, row_major>(&weights, group * ${weightPitch(p)}u + ${t} * ${p.k}u, ${weightPitch(p)}u);
-      ${repeat(p, "n", columns, (n) => `o[${n}] = subgroupMatrixMultiplyAccumulate(w, ${fragment(p, right(p), "row_major", at(n))}, o[${n}]);`)}`;
+function rescale(p: Plan, i: number, n: string): string {
+  const items = (p.m * p.n) / 4;
+  const fragmentName = `o[${i * fragmentsOf(p).columns}u + ${n}]`;
+  return `subgroupMatrixStore<row_major>(&scores, sid * ${items}u, ${fragmentName}, ${p.n / 4}u);
+      workgroupBarrier();
+      for (var e = lane; e < ${items}u; e += ${p.lanes}u) {
+        let at = sid * ${items}u + e; set_score(at, score(at) * factors[group + ${i * p.m}u + e / ${p.n / 4}u]);
+      }
+      workgroupBarrier();
+      ${fragmentName} = subgroupMatrixLoad<${result(p)}, row_major>(&scores, sid * ${items}u, ${p.n / 4}u);`;
 }
 
-function storeColumns(p: Plan, n: string): string {
-  const size = p.m * p.n;
+function valueStep(p: Plan): string {
+  const { columns } = fragmentsOf(p);
+  const first = p.both ? p.keys : 0;
+  const pitch = scorePitch(p) / 4;
+  const weight = (i: number, half: number, t: string): string =>
+    `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${(half * p.keys) / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
+  const step = (highOnly: boolean): string => {
+    const [parts, valueParts] = highOnly ? [1, 1] : [p.parts.weights, p.parts.v];
+    return repeat(p, "t", p.keys / p.k, (t) => {
+      const loads = times(parts, (half) => times(p.down, (i) => `let w${half}_${i} = ${weight(i, half, t)};`)).flat();
+      const adds = repeat(p, "n", columns, (n) =>
+        multiplyParts(
+          parts,
+          valueParts,
+          (half) =>
+            fragment(
+              p,
+              right(p),
+              "row_major",
+              `${first}u + ${t} * ${p.k}u`,
+              `${half * p.valueWidth}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`,
+              pitchOf(p),
+            ),
+          (half) =>
+            times(p.down, (i) => {
+              const out = `o[${i * columns}u + ${n}]`;
+              return `${out} = subgroupMatrixMultiplyAccumulate(w${half}_${i}, x, ${out});`;
+            }).join(" "),
+        ),
+      );
+      return `${loads.join(" ")} ${adds}`;
+    });
+  };
+  return whereFinite(p, step);
+}
+
+function storeColumns(p: Plan, i: number, n: string): string {
+  const items = (p.m * p.n) / 4;
   const quads = p.n / 4;
-  return `subgroupMatrixStore<row_major>(&scores, sid * ${size}u, o[${n}], ${p.n}u);
+  return `subgroupMatrixStore<row_major>(&scores, sid * ${items}u, o[${i * fragmentsOf(p).columns}u + ${n}], ${quads}u);
     workgroupBarrier();
-    for (var e = lane; e < ${size / 4}u; e += ${p.lanes}u) {
-      let r = group + e / ${quads}u; let at = sid * ${size}u + e * 4u;
-      let v = vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]) * factors[r];
+    for (var e = lane; e < ${items}u; e += ${p.lanes}u) {
+      let r = group + ${i * p.m}u + e / ${quads}u;
+      let v = score(sid * ${items}u + e) * factors[r];
       if (i0 + r < p.l) { put4(ob, i0 + r, part * ${p.valueWidth / p.split / 4}u + ${n} * ${quads}u + e % ${quads}u, v); }
     }`;
 }

@@ -170,7 +170,16 @@ export interface AttentionSize {
   readonly keys: number;
   /** Operations. */
   readonly work: number;
+  /** Of q, k and v. */
   readonly dtypes: readonly DType[];
+  readonly elements: readonly number[];
+}
+
+/** What a kernel on f16 is to be given: of q, k and v their parts and whether they are brought into f16's range; whether magnitudes are needed. */
+export interface Halves {
+  readonly parts: readonly number[];
+  readonly scaled: readonly boolean[];
+  readonly measured: boolean;
 }
 
 /** One kernel: queries and value columns per workgroup, and its text. */
@@ -178,8 +187,8 @@ export interface Flash {
   readonly key: string;
   readonly rows: number;
   readonly chunk: number;
-  /** The kernel takes the largest magnitudes of q, k and v as a last binding. */
-  readonly scaled?: boolean;
+  /** The kernel takes its operands as f16, and where they are measured the words of `largestHeads` as a last binding. */
+  readonly halves?: Halves;
   spec(text: AttentionText): ProgramSpec;
 }
 
@@ -191,9 +200,9 @@ export function attentionSpec(
   { sources, target, mask }: AttentionText,
   extra: string,
   body: string,
-  more: Partial<Pick<ProgramSpec, "enable" | "builtins" | "subgroupSize" | "workgroup">> & { readonly scaled?: boolean } = {},
+  more: Partial<Pick<ProgramSpec, "enable" | "builtins" | "subgroupSize" | "workgroup">> & { readonly measured?: boolean } = {},
 ): ProgramSpec {
-  const { scaled, ...rest } = more;
+  const { measured, ...rest } = more;
   const text = `${sources.map((s) => s.text).join("")}${target.text}${mask.text}${extra}`;
   const functions = mathFunctions(text + body);
   return {
@@ -202,7 +211,7 @@ export function attentionSpec(
       ...["q", "k", "v"].map((name, i) => ({ name, type: sources[i]!.type })),
       ...mask.specs,
       { name: "out", type: target.type, write: true },
-      ...(scaled ? [{ name: "largest", type: "array<u32>" }] : []),
+      ...(measured ? [{ name: "largest", type: "array<u32>" }] : []),
     ],
     params: [
       "total",

@@ -39,17 +39,23 @@ export interface Side {
   readonly scaled: boolean;
 }
 
-const fitsHalf: readonly DType[] = ["f16", "f8e4m3", "f8e5m2"];
+/** Dtypes whose values are f16 values. */
+export const fitsHalf: readonly DType[] = ["f16", "f8e4m3", "f8e5m2"];
 
-/** f16 and f8 values are f16 values; bf16 has fewer digits but more range; f32 and blocks have more digits. */
-function partsOf(traits: DeviceTraits, { input }: MatrixConfig, { dtype }: MatrixSource): number {
+/** Parts that values of a dtype go into fragments as. bf16 has fewer digits than f16, but more range; f32 and blocks have more digits. */
+export function partsOf(traits: DeviceTraits, { input }: MatrixConfig, dtype: DType): number {
   const long = dtype === "f32" || isQuantized(dtype);
   return input === "f16" && long && traits.float32MatmulPrecision === "highest" ? 2 : 1;
 }
 
+/** Whether values of one of the dtypes go into fragments as two parts. */
+export const splitsAny = (traits: DeviceTraits, dtypes: readonly DType[]): boolean => {
+  const { tier, matrix } = traits;
+  return tier === "matrix" && matrix !== undefined && dtypes.some((d) => partsOf(traits, matrix, d) > 1);
+};
+
 /** Whether an operand goes into fragments as two parts. */
-export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixSource): boolean =>
-  traits.tier === "matrix" && traits.matrix !== undefined && partsOf(traits, traits.matrix, a) + partsOf(traits, traits.matrix, b) > 2;
+export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixSource): boolean => splitsAny(traits, [a.dtype, b.dtype]);
 
 /** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
 export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined {
@@ -59,7 +65,7 @@ export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSo
   if (!config || threads === 0 || threads > traits.maxInvocations) return undefined;
   const { m, n, k, input } = config;
   const [rows, columns] = [grid.down * down * m, grid.across * across * n];
-  const parts = { a: partsOf(traits, config, a), b: partsOf(traits, config, b) };
+  const parts = { a: partsOf(traits, config, a.dtype), b: partsOf(traits, config, b.dtype) };
   const scaled = { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) };
   const name = variantLabel(variant);
   // Two slices of half the depth need half the barriers of one of the whole.
