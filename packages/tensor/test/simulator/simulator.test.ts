@@ -123,6 +123,20 @@ async function outcome(vendor: VendorName, kind: Kind, rewrite: (code: string) =
   }
 }
 
+/** Relative error of f32 attention when the low parts that `rewrite` finds in some kernels are 0. */
+async function errorWithout(lowParts: "of weights" | "of operands" | "none"): Promise<number> {
+  const text = "return v - high_part(v);";
+  const rewrite = (code: string): string => {
+    const mine = code.includes("subgroupMatrixMultiply") ? "of weights" : "of operands";
+    return mine === lowParts ? code.replace(text, "return vec4<f32>();") : code;
+  };
+  const pair = await Pair.open(simulated("NVIDIA", { rewrite }).options);
+  const heads = (): ReturnType<Pair["tensor"]> => pair.tensor([1, 1, 40, 64]);
+  const attrs = { scale: 1, causal: false };
+  const { cpu, gpu } = await pair.run("attention", pair.output([1, 1, 40, 64], "f32"), { q: heads(), k: heads(), v: heads() }, attrs);
+  return relativeL2(gpu, cpu);
+}
+
 /** The text without its i-th barrier. */
 const withoutBarrier = (code: string, i: number): string => {
   let n = 0;
@@ -141,13 +155,18 @@ describe("mutations of the kernels are found", () => {
     ["product fetched ahead", "1u - slot", "slot"],
     ["attention", "col_major>(&staged", "row_major>(&staged"],
     ["attention of growing scores", "sum *= shrink", "sum *= 1.0"],
-    ["attention of growing scores", "*= factors[group", "*= factors[0u * group"],
+    ["attention of growing scores", "score(at) * factors[group", "score(at) * factors[0u * group"],
   ] as const)("%s: %s becomes %s", async (kind, from, to) => {
     const found = await outcome("NVIDIA", kind, (code) => {
       expect(code).toContain(from);
       return code.replaceAll(from, to);
     });
     expect(typeof found === "string" || found > 0.01, String(found)).toBe(true);
+  });
+
+  it("attention of f32: without its low parts it misses the gate of f32", async () => {
+    expect(await errorWithout("none")).toBeLessThan(4e-6);
+    for (const kind of ["of weights", "of operands"] as const) expect(await errorWithout(kind), kind).toBeGreaterThan(4e-5);
   });
 
   it.each([["product"], ["product fetched ahead"], ["attention", "attention of growing scores"]] as const)(
