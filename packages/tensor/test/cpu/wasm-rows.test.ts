@@ -260,7 +260,7 @@ describe("reductions", () => {
 
 describe("reductions over rows that lie apart", () => {
   it("of every kind and float format, of one dimension and of batches", async () => {
-    for (const kind of ["sum", "mean", "var", "norm", "max", "min"] as const)
+    for (const kind of ["sum", "mean", "var", "norm", "prod", "max", "min"] as const)
       for (const [shape, order, dtype] of [
         [[70, 131], [1, 0], "f32"],
         [[3, 40, 37], [0, 2, 1], "bf16"],
@@ -285,6 +285,30 @@ describe("reductions over rows that lie apart", () => {
           { kind, reduceRank: 1, correction: 0, p: 2 },
         ),
       );
+  });
+});
+
+describe("reductions from copies and into 16 bits", () => {
+  it("of columns, and of dimensions that are apart", async () => {
+    for (const kind of ["sum", "var", "prod", "logSumExp", "argmax", "argmin", "max"] as const)
+      for (const [shape, order, rank, dtype] of [
+        [[70, 131], [1, 0], 1, "f32"],
+        [[6, 40, 5, 7], [1, 0, 2, 3], 3, "f32"],
+        [[70, 131], [1, 0], 1, "bf16"],
+        [[6, 40, 25], [1, 0, 2], 2, "f16"],
+      ] as [number[], number[], number, "f32" | "f16" | "bf16"][]) {
+        const turned = order.map((i) => shape[i]!);
+        const out = kind.startsWith("arg") ? "i32" : dtype;
+        await compare(
+          turned.slice(0, -rank),
+          out,
+          (lab, { reduce }, to) => {
+            const x = { ...lab.random(shape, dtype), layout: permuteLayout(contiguousLayout(shape), order) };
+            reduce(to, { x }, { kind, reduceRank: rank, correction: 1, p: 2 });
+          },
+          out === "i32" ? 0 : storeTolerance[out],
+        );
+      }
   });
 });
 

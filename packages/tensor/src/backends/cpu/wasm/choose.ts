@@ -21,7 +21,7 @@ export function chooseEngine({ fma, shared, reorders }: WasmFeatures, source: Ar
   const plain = { tier: fma ? "wasm-fma" : "wasm", detail: fma ? " with multiply-add" : "" } as const;
   if (!wide) return { engine: narrow(), ...plain };
   const engine = new WasmEngine({ fma, shared, pinned: false, tileRows: 4, tileVectors: 4 }, source, threads);
-  engine.prepare();
+  engine.optimise();
   const fault = kernelFault(wasmKernels(engine, 0), source);
   if (!fault) return { engine, tier: "wasm-wide", detail: " with multiply-add, 256 bits" };
   return { engine: narrow(), ...plain, reason: `256-bit code is wrong here: ${fault}` };

@@ -1,14 +1,23 @@
 // The generated kernels by name, and the emitter of each one's module: a module is made when its kernel is first used.
 import { emitAttention } from "./attention-kernel.ts";
-import { emitReduceColumns } from "./column-kernel.ts";
+import { type ColumnKind, columnKinds, emitReduceColumns } from "./column-kernel.ts";
 import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { emitMove, emitSelect } from "./move-kernel.ts";
-import { emitReduce } from "./reduce-kernel.ts";
+import { emitReduceRows, type RowKind, rowKinds } from "./reduce-kernel.ts";
 import { emitMap, emitNorm, emitQkNormRope, emitRope, emitSoftmax } from "./row-kernels.ts";
 import { emitScan } from "./scan-kernel.ts";
+import type { FloatKind } from "./simd-formats.ts";
+
+type Emit = (module: Module, flavour: Flavour) => void;
+
+const formats = ["f32", "f16", "bf16"] as const;
+const rowReductions = Object.fromEntries(rowKinds.map((kind) => [`rows.${kind}`, emitReduceRows(kind)])) as Record<`rows.${RowKind}`, Emit>;
+const columnReductions = Object.fromEntries(
+  columnKinds.flatMap((kind) => formats.map((format) => [`columns.${kind}.${format}`, emitReduceColumns(kind, format)])),
+) as Record<`columns.${ColumnKind}.${FloatKind}`, Emit>;
 
 /** Each emits the export of its name, (task, args, scratch). */
 const emitters = {
@@ -21,12 +30,12 @@ const emitters = {
   rope: emitRope,
   qkNormRope: emitQkNormRope,
   groupNorm: emitGroupNorm,
-  reduce: emitReduce,
-  reduceColumns: emitReduceColumns,
+  ...rowReductions,
+  ...columnReductions,
   scan: emitScan,
   move: emitMove,
   select: emitSelect,
-} satisfies Record<string, (module: Module, flavour: Flavour) => void>;
+} satisfies Record<string, Emit>;
 
 export type KernelName = keyof typeof emitters;
 /** All kernels; workers know them by their place here. */

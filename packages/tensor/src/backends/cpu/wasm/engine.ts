@@ -37,6 +37,7 @@ export class WasmEngine {
   readonly #moduleBytes: Uint8Array[] = [];
   readonly #args = new Int32Array(maxArgs);
   #pool: Pool | undefined;
+  #optimised = false;
   /** Threads that jobs may use, the calling one included. */
   readonly threads: number;
 
@@ -46,9 +47,9 @@ export class WasmEngine {
     this.threads = threads;
   }
 
-  /** Compiles all kernels ahead of their first use, optimised. */
-  prepare(): void {
-    compileOptimised(() => kernelNames.forEach((name) => void this.#ready(name)));
+  /** From here on, kernels are compiled optimised at once, so that what is tested is what will run. */
+  optimise(): void {
+    this.#optimised = true;
   }
 
   /** Compiles a kernel unless it is. */
@@ -56,7 +57,9 @@ export class WasmEngine {
     if (this.#kernels.has(name)) return;
     const base = builtOn[name];
     if (base) this.#ready(base);
-    this.#add(kernelModule(name, this.flavour));
+    const bytes = kernelModule(name, this.flavour);
+    if (this.#optimised) compileOptimised(() => void this.#add(bytes));
+    else this.#add(bytes);
     this.#kernels.add(name);
   }
 

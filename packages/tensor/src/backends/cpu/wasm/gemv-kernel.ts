@@ -7,7 +7,8 @@ import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadWords, setEnd } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
-import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
+import { type FloatKind, kindBytes } from "./simd-formats.ts";
+import { SimdMath } from "./simd-math.ts";
 
 /** Words of a gemv job: rows of a and lines of b run along k; `c` gets f32 rows `cStep` bytes apart when slot is 0. */
 export const gemvArgs = [

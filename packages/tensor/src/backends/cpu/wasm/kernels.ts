@@ -1,5 +1,4 @@
 // The fast kernels: each takes what the generated code covers and leaves the rest to the plain loops.
-import type { ExprNode } from "../../../ops/expr.ts";
 import type { KernelTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
@@ -7,20 +6,12 @@ import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
+import { fastMap } from "./map.ts";
 import { fastMatmul, stagingBytes } from "./matmul.ts";
 import { fastCopy, fastSelect } from "./move.ts";
-import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { fastReduce, fastScan } from "./reduce.ts";
-import { hasAngles } from "./row-function.ts";
-import { mapArgs } from "./row-kernels.ts";
 import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
 import { type TogetherOptions, together } from "./together.ts";
-
-const place = placesOf(mapArgs);
-/** Elements a task of an elementwise kernel should have. */
-const taskElements = 16_384;
-/** Elements from which waking other threads pays. */
-const threadedElements = 131_072;
 
 /** Kernels that run generated code where they can; outputs smaller than `plainBelow` elements always use the plain loops. */
 export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable {
@@ -78,28 +69,3 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
 const stagesRight: TogetherOptions = { leave: ["b"], spareBytes: stagingBytes };
 /** Whether a product stages its right operand itself when that lies in another memory: one matrix for the whole batch. */
 const sharesRight = ({ layout: { shape } }: View): boolean => shape.slice(0, -2).every((size) => size === 1);
-
-function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], expr: ExprNode): boolean {
-  const views = [out, ...inputs];
-  const arena = commonArena(views);
-  const grid = gridOf(views.map((v) => v.layout));
-  if (!arena || !grid) return false;
-  const finish = planFinish(engine, arena, expr, views, grid.strides, false);
-  if (!finish) return false;
-  const rows = grid.batch * grid.rows;
-  const rowsPerTask = Math.max(1, Math.floor(taskElements / grid.columns));
-  const tasks = rows === 1 ? Math.ceil(grid.columns / taskElements) : Math.ceil(rows / rowsPerTask);
-  const { columns } = grid;
-  const mark = hasAngles(expr) ? new Int32Array(arena.buffer as ArrayBuffer, finish.table - 4, 1) : undefined;
-  if (mark) mark[0] = 0;
-  const w = engine.blankArgs();
-  w[place.slot] = finish.slot;
-  w[place.table] = finish.table;
-  w[place.rows] = rows;
-  w[place.rowsPerBatch] = grid.rows;
-  w[place.columns] = columns;
-  w[place.rowsPerTask] = rowsPerTask;
-  w[place.columnsPerTask] = taskElements;
-  engine.run(arena, "map", w, tasks, engine.shares(rows * columns, threadedElements));
-  return !mark?.[0];
-}

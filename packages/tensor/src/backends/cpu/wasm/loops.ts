@@ -57,7 +57,7 @@ export function overVectors(
 }
 
 /** Combines the four lanes of a vector and spreads the result over all lanes. */
-export function spread(c: Code, v: Local, op: "f32x4.add" | "f32x4.max" | "f32x4.min" | "f32x4.pmax"): void {
+export function spread(c: Code, v: Local, op: "f32x4.add" | "f32x4.pmin" | "f32x4.pmax" | "v128.or"): void {
   c.get(v).get(v).get(v).shuffle(2, 3, 0, 1).op(op).set(v).get(v).get(v).get(v).shuffle(1, 0, 3, 2).op(op).set(v);
 }
 

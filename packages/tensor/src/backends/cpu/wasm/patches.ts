@@ -2,7 +2,8 @@
 // Row k of the matrix is (channel, filter row, filter column), column n is an output pixel; outside the image is 0.
 import { patches } from "./blocking.ts";
 import { type Code, i32, type Local, type Module } from "./encoder.ts";
-import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
+import { type FloatKind, kindBytes } from "./simd-formats.ts";
+import { SimdMath } from "./simd-math.ts";
 
 /** Words that describe an image and a filter, in order. */
 export const imageArgs = [

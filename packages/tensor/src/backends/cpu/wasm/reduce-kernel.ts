@@ -1,7 +1,7 @@
 // Reductions of contiguous stretches. Sums, products and norms count in f64, as the plain loops do; variances are those of chunks that stay in
 // the first-level cache, merged in f64 (Chan, Golub and LeVeque 1979). A task is some of the results.
 import { operandModes, scratch } from "./blocking.ts";
-import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { type Code, f32, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadLanes, loadWords, overLockstep, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
@@ -9,35 +9,38 @@ import { chunkMoments } from "./moments.ts";
 import { combine, fillAll } from "./row-kernels.ts";
 import { SimdMath } from "./simd-math.ts";
 
-/** Words of a reduce job: each result is of `length` values; `divisor` of sums and variances is whole. Results are f32 in a row. */
+/** Words of a job: each result is of `length` values; `divisor` of sums and variances is whole. Results are f32 in a row, places i32. */
 export const reduceArgs = [
-  ...(["kind", "x", "xBatch", "xRow", "xMode", "xBytes", "rows", "rowsPerBatch", "rowsPerTask", "length", "divisor", "out"] as const),
+  ...(["x", "xBatch", "xRow", "xMode", "xBytes", "rows", "rowsPerBatch", "rowsPerTask", "length", "divisor", "out"] as const),
 ] as const;
 
-/** What a job computes; the arg kinds store integers. */
-export const reduceKinds = { sum: 0, norm: 1, var: 2, prod: 3, logSumExp: 4, max: 5, min: 6, argmax: 7, argmin: 8 } as const;
+/** What may be computed. */
+export const rowKinds = ["sum", "norm", "var", "prod", "logSumExp", "max", "min", "argmax", "argmin"] as const;
+export type RowKind = (typeof rowKinds)[number];
 
 /** Values worked on at a time. */
 const chunk = 4096;
 
-/** Emits the export `reduce`. */
-export function emitReduce(module: Module, { fma }: Flavour): void {
-  const expand = emitExpand(module, fma);
-  const c = module.func("reduce", [i32, i32, i32]).keepConstants();
-  const w = loadWords(c, reduceArgs);
-  const [row, end, base] = c.locals(i32, 3) as [Local, Local, Local];
-  const row1 = new Reduction(c, new SimdMath(c, fma), expand, w, base);
-  c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
-  setEnd(c, row, w.rowsPerTask, w.rows, end);
-  const each = () => {
-    c.get(w.x).get(row).get(w.rowsPerBatch).op("i32.div_u").get(w.xBatch).op("i32.mul").op("i32.add");
-    c.get(row).get(w.rowsPerBatch).op("i32.rem_u").get(w.xRow).op("i32.mul").op("i32.add").set(base);
-    c.get(w.out).get(row).int(2).op("i32.shl").op("i32.add");
-    row1.emit();
-    c.memory("f32.store");
+/** The emitter of the export `rows.<kind>`. */
+export const emitReduceRows =
+  (kind: RowKind) =>
+  (module: Module, { fma }: Flavour): void => {
+    const expand = emitExpand(module, fma);
+    const c = module.func(`rows.${kind}`, [i32, i32, i32]).keepConstants();
+    const w = loadWords(c, reduceArgs);
+    const [row, end, base] = c.locals(i32, 3) as [Local, Local, Local];
+    const reduction = new Reduction(c, new SimdMath(c, fma), expand, w, base);
+    c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
+    setEnd(c, row, w.rowsPerTask, w.rows, end);
+    const each = () => {
+      c.get(w.x).get(row).get(w.rowsPerBatch).op("i32.div_u").get(w.xBatch).op("i32.mul").op("i32.add");
+      c.get(row).get(w.rowsPerBatch).op("i32.rem_u").get(w.xRow).op("i32.mul").op("i32.add").set(base);
+      c.get(w.out).get(row).int(2).op("i32.shl").op("i32.add");
+      reduction.emit(kind);
+      c.memory("f32.store");
+    };
+    c.forLess(row, end, 1, each, "here");
   };
-  c.forLess(row, end, 1, each, "here");
-}
 
 class Reduction {
   readonly #c: Code;
@@ -46,6 +49,7 @@ class Reduction {
   readonly #w: Record<(typeof reduceArgs)[number], Local>;
   readonly #base: Local;
   readonly #zero: Local;
+  readonly #candidate: Local;
 
   constructor(c: Code, math: SimdMath, expand: Code, w: Record<(typeof reduceArgs)[number], Local>, base: Local) {
     this.#c = c;
@@ -54,31 +58,23 @@ class Reduction {
     this.#w = w;
     this.#base = base;
     this.#zero = c.local(i32);
+    this.#candidate = c.local(v128);
   }
 
   /** Leaves the result as f32 (of integers, their bits). */
-  emit(): void {
-    const c = this.#c;
-    const kinds: readonly [readonly (keyof typeof reduceKinds)[], () => void][] = [
-      [["sum", "norm"], () => this.#sums()],
-      [["var"], () => this.#variance()],
-      [["prod"], () => this.#product()],
-      [["logSumExp"], () => this.#logSumExp()],
-      [["argmax"], () => this.#place("max")],
-      [["argmin"], () => this.#place("min")],
-      [["max"], () => this.#extreme("max")],
-    ];
-    for (const [names, part] of kinds) {
-      names.forEach((name, i) => {
-        c.get(this.#w.kind).int(reduceKinds[name]).op("i32.eq");
-        if (i > 0) c.op("i32.or");
-      });
-      c.ifFloat();
-      part();
-      c.else();
-    }
-    this.#extreme("min");
-    for (const _ of kinds) c.end();
+  emit(kind: RowKind): void {
+    const kinds: Record<RowKind, () => void> = {
+      sum: () => this.#sums(),
+      norm: () => this.#norm(),
+      var: () => this.#variance(),
+      prod: () => this.#product(),
+      logSumExp: () => this.#logSumExp(),
+      max: () => this.#extreme("max"),
+      min: () => this.#extreme("min"),
+      argmax: () => this.#place("max"),
+      argmin: () => this.#place("min"),
+    };
+    kinds[kind]();
   }
 
   /** A loop over chunks of a result's values: `visit` sees the address of a chunk in f32, its size and the values before it. */
@@ -116,17 +112,20 @@ class Reduction {
     });
   }
 
-  /** The sum or 2-norm. */
+  /** The sum over the divisor. */
   #sums(): void {
-    const c = this.#c;
-    const [total, mean] = c.locals(f64, 2) as [Local, Local];
-    c.get(this.#w.kind).int(reduceKinds.norm).op("i32.eq").ifFloat();
-    this.#count(this.#zero).set(mean);
-    this.#sum(total, mean);
-    c.get(total).op("f64.sqrt").op("f32.demote_f64").else();
+    const total = this.#c.local(f64);
     this.#sum(total);
-    c.get(total);
-    this.#count(this.#w.divisor).op("f64.div").op("f32.demote_f64").end();
+    this.#c.get(total);
+    this.#count(this.#w.divisor).op("f64.div").op("f32.demote_f64");
+  }
+
+  /** The 2-norm: squares of distances from 0. */
+  #norm(): void {
+    const [total, origin] = this.#c.locals(f64, 2) as [Local, Local];
+    this.#count(this.#zero).set(origin);
+    this.#sum(total, origin);
+    this.#c.get(total).op("f64.sqrt").op("f32.demote_f64");
   }
 
   /** Pushes a whole number as f64. */
@@ -213,20 +212,22 @@ class Reduction {
     this.#count(divisor).op("f64.div").op("f32.demote_f64");
   }
 
-  /** The largest value or the logarithm of the sum of exponentials relative to it. */
+  /** The largest value and the logarithm of the sum of exponentials relative to it. */
   #logSumExp(): void {
     const c = this.#c;
     const [shift, all, exact, sums] = [c.local(v128), c.local(v128), c.local(f64), c.locals(v128, 4)];
+    const top = c.local(f32);
     this.#extreme("max");
-    c.op("f32x4.splat").set(shift);
-    c.floats(0).get(shift).get(shift).op("f32x4.abs").floats(Number.POSITIVE_INFINITY).op("f32x4.eq").op("v128.bitselect").set(shift);
+    c.set(top).get(top).op("f32x4.splat").set(shift);
+    // Infinity less itself is no number: what has an infinite maximum, or none, is that maximum.
+    c.get(top).op("f32.abs").float(Number.POSITIVE_INFINITY).op("f32.lt").ifFloat();
     this.#count(this.#zero).set(exact);
     this.#chunks((from, count) => {
       const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
         const math = code === c ? this.#math : new SimdMath(code, this.#math.fma);
         loadLanes(code, math, from, offset, lanes, Number.NEGATIVE_INFINITY, at);
         code.get(shift).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
-        math.power();
+        math.weight();
       };
       fillAll(c, sums, 0);
       overLockstep(c, count, compute, (value, _lanes, _offset, _at, v) => void c.get(sums[v]!).get(value).op("f32x4.add").set(sums[v]!));
@@ -240,43 +241,59 @@ class Reduction {
     c.get(exact).op("f32.demote_f64").op("f32x4.splat");
     this.#math.log();
     c.get(shift).op("f32x4.add").set(all).get(all).extract("f32x4.extract_lane", 0);
+    c.else().get(top).end();
   }
 
   /** The largest or smallest value, NaN if there is one. */
   #extreme(kind: "max" | "min"): void {
     const c = this.#c;
-    const bests = c.locals(v128, 4);
-    const { op, start } = extremes[kind];
-    bests.forEach((s) => void c.floats(start).set(s));
+    const [bests, strange] = [c.locals(v128, 4), c.local(v128)];
+    this.#clear(kind, bests, strange);
     this.#values(4, (lanes, from, v) => {
-      c.get(bests[v]!);
-      loadLanes(c, this.#math, from, this.#zero, lanes, start);
-      c.op(op).set(bests[v]!);
+      const load = () => loadLanes(c, this.#math, from, this.#zero, lanes, extremes[kind].start);
+      this.#better(kind, bests[v]!, strange, load);
     });
-    this.#joinBests(bests, op);
+    this.#joinBests(kind, bests, strange);
     c.get(bests[0]!).extract("f32x4.extract_lane", 0);
   }
 
-  #joinBests([first, ...others]: readonly Local[], op: "f32x4.max" | "f32x4.min"): void {
-    for (const other of others) this.#c.get(first!).get(other).op(op).set(first!);
-    spread(this.#c, first!, op);
+  #clear(kind: "max" | "min", bests: readonly Local[], strange: Local): void {
+    for (const best of bests) this.#c.floats(extremes[kind].start).set(best);
+    this.#c.floats(0).set(strange);
+  }
+
+  /** best = the better of it and what `load` pushes; `strange` marks what is no number, which the pseudo-extremes skip. */
+  #better(kind: "max" | "min", best: Local, strange: Local, load: () => void): void {
+    const c = this.#c;
+    const x = this.#candidate;
+    load();
+    c.set(x).get(best).get(x).op(extremes[kind].op).set(best);
+    c.get(strange).get(x).get(x).op("f32x4.ne").op("v128.or").set(strange);
+  }
+
+  /** Leaves the best of all in every lane of the first, NaN (all bits set) if there was one. */
+  #joinBests(kind: "max" | "min", [first, ...others]: readonly Local[], strange: Local): void {
+    const c = this.#c;
+    const { op } = extremes[kind];
+    for (const other of others) c.get(first!).get(other).op(op).set(first!);
+    spread(c, first!, op);
+    spread(c, strange, "v128.or");
+    c.get(first!).get(strange).op("v128.or").set(first!);
   }
 
   /** The place of the first largest or smallest value, or NaN: a chunk that holds a better one is searched for it. */
   #place(kind: "max" | "min"): void {
     const c = this.#c;
-    const { op, start } = extremes[kind];
-    const [bests, best] = [c.locals(v128, 4), c.local(v128)];
+    const { start } = extremes[kind];
+    const [bests, strange, best] = [c.locals(v128, 4), c.local(v128), c.local(v128)];
     const [place, at] = c.locals(i32, 2) as [Local, Local];
     c.int(-1).set(place).floats(start).set(best);
     this.#chunks((from, count, done) => {
-      bests.forEach((s) => void c.floats(start).set(s));
+      this.#clear(kind, bests, strange);
       overVectors(c, count, 4, (lanes, offset, more, v) => {
-        c.get(bests[v]!);
-        loadLanes(c, this.#math, from, offset, lanes, start, more);
-        c.op(op).set(bests[v]!);
+        this.#better(kind, bests[v]!, strange, () => loadLanes(c, this.#math, from, offset, lanes, start, more));
       });
-      this.#joinBests(bests, op);
+      this.#joinBests(kind, bests, strange);
       // A better value, or the first one that is no number.
       c.get(bests[0]!)
         .get(best)
@@ -307,6 +324,6 @@ class Reduction {
 }
 
 const extremes = {
-  max: { op: "f32x4.max", start: Number.NEGATIVE_INFINITY },
-  min: { op: "f32x4.min", start: Number.POSITIVE_INFINITY },
+  max: { op: "f32x4.pmax", start: Number.NEGATIVE_INFINITY },
+  min: { op: "f32x4.pmin", start: Number.POSITIVE_INFINITY },
 } as const;

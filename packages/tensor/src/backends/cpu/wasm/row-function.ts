@@ -7,7 +7,8 @@ import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
 import { whileLeft } from "./loops.ts";
 import { Lockstep, Recording } from "./recording.ts";
 import { boolBinary, Expression } from "./row-expression.ts";
-import { type FloatKind, kindBytes, SimdMath } from "./simd-math.ts";
+import { type FloatKind, kindBytes } from "./simd-formats.ts";
+import { SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */
 export interface RowOperand {

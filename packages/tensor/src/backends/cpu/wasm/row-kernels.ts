@@ -149,12 +149,14 @@ const softmaxRow =
       c.op("f32x4.pmax").set(tops[v]!);
     });
     const top = combine(c, tops, "f32x4.pmax");
-    const weights = (visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void) => {
+    /** The sum of all weights; `visit` sees them (then small ones must become 0). */
+    const weights = (sumOnly: boolean, visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void = () => {}) => {
       const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
         const own = code === c ? math : new SimdMath(code, fma);
         loadLanes(code, own, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
         code.get(top).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
-        own.power(false);
+        if (sumOnly) own.weight();
+        else own.power(false);
       };
       fillAll(c, sums, 0);
       overLockstep(c, columns, compute, (weight, lanes, offset, at, v) => {
@@ -172,13 +174,13 @@ const softmaxRow =
         math.store("f32", lanes, at);
       });
     c.get(layer).if();
-    const all = weights(() => {});
+    const all = weights(true);
     c.get(all);
     math.log();
     c.set(all);
     each(row, () => void c.get(top).op("f32x4.sub").get(all).op("f32x4.sub"));
     c.else();
-    const sum = weights((weight, lanes, offset, at) => {
+    const sum = weights(false, (weight, lanes, offset, at) => {
       address(c, to, offset).get(weight);
       math.store("f32", lanes, at);
     });

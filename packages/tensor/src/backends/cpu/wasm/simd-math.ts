@@ -1,12 +1,7 @@
-// Four-lane float functions and number-format conversions, emitted in stack order: operands on the stack, result on the stack.
+// Four-lane float functions, emitted in stack order: operands on the stack, result on the stack.
 // exp and log: our own minimax coefficients (tools/reference/simd_polynomials.py); tanh and erf: the rational approximations of Eigen (MathFunctionsImpl.h), within a few units in the last place.
 import { type Code, type Local, v128 } from "./encoder.ts";
-
-/** Float formats that kernels load and store. */
-export type FloatKind = "f32" | "f16" | "bf16";
-
-/** Bytes per element. */
-export const kindBytes = { f32: 4, f16: 2, bf16: 2 } as const;
+import { SimdFormats } from "./simd-formats.ts";
 
 /** Adding it to a small number leaves the nearest integer in the low bits. */
 const roundingShift = 1.5 * 2 ** 23;
@@ -41,10 +36,8 @@ const erfTop = [
 const erfBottom = [-1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2];
 
 /** Emits float functions into one function body; keeps a few scratch locals there. */
-export class SimdMath {
-  readonly #c: Code;
+export class SimdMath extends SimdFormats {
   readonly fma: boolean;
-  readonly #temps: Local[];
   readonly #kept: Local;
   /** Whether functions may leave seldom arguments out; then `doubtful` tells where they did. */
   readonly doubts: boolean;
@@ -53,9 +46,8 @@ export class SimdMath {
 
   /** `fma`: relaxed multiply-add is available. */
   constructor(c: Code, fma: boolean, doubts = false) {
-    this.#c = c;
+    super(c);
     this.fma = fma;
-    this.#temps = c.locals(v128, 5);
     this.#kept = c.local(v128);
     this.doubts = doubts;
   }
@@ -63,27 +55,27 @@ export class SimdMath {
   /** Takes integers from the stack: results are wrong in lanes where one is above `limit`. */
   suspect(limit: number): void {
     const known = this.doubtful.get(limit);
-    if (known !== undefined) this.#c.get(known).op("i32x4.max_s");
-    const worst = known ?? this.#c.local(v128);
+    if (known !== undefined) this.c.get(known).op("i32x4.max_s");
+    const worst = known ?? this.c.local(v128);
     this.doubtful.set(limit, worst);
-    this.#c.set(worst);
+    this.c.set(worst);
   }
 
   /** a, b, c on the stack → a · b + c. */
   madd(): void {
     if (this.fma) {
-      this.#c.op("f32x4.relaxed_madd");
+      this.c.op("f32x4.relaxed_madd");
       return;
     }
-    const sum = this.#temps[4]!;
-    this.#c.set(sum).op("f32x4.mul").get(sum).op("f32x4.add");
+    const sum = this.temps[4]!;
+    this.c.set(sum).op("f32x4.mul").get(sum).op("f32x4.add");
   }
 
   /** x → coefficients evaluated in the variable `by`, highest power first. */
   polynomial(coefficients: readonly number[], by: Local): void {
-    this.#c.floats(coefficients[0]!);
+    this.c.floats(coefficients[0]!);
     for (const k of coefficients.slice(1)) {
-      this.#c.get(by).floats(k);
+      this.c.get(by).floats(k);
       this.madd();
     }
   }
@@ -93,8 +85,8 @@ export class SimdMath {
    * The factor 2 lets the scale stay finite where the result just does.
    */
   #expParts(): void {
-    const c = this.#c;
-    const [x, t, n] = this.#temps as [Local, Local, Local];
+    const c = this.c;
+    const [x, t, n] = this.temps as [Local, Local, Local];
     c.set(x)
       .get(x)
       .floats(Math.LOG2E)
@@ -114,7 +106,7 @@ export class SimdMath {
 
   /** The polynomial of #expParts by powers of two of r: half the depth of Horner's rule, which would keep the processor waiting. */
   #expPolynomial(r: Local, square: Local): void {
-    const c = this.#c;
+    const c = this.c;
     const [c6, c5, c4, c3, c2, c1, c0] = expTwice as [number, number, number, number, number, number, number];
     const pair = (high: number, low: number) => {
       c.get(r).floats(high).floats(low);
@@ -134,11 +126,11 @@ export class SimdMath {
 
   /** x → eˣ, where results below 2⁻¹²⁵ become 0; NaN stays, overflow is infinity. */
   expFlushed(): void {
-    const c = this.#c;
+    const c = this.c;
     // The pseudo-minimum keeps NaN when it comes first.
     c.floats(89).op("f32x4.pmin").floats(-87.3).op("f32x4.pmax");
     this.#expParts();
-    c.get(this.#temps[1]!).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+    c.get(this.temps[1]!).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
   }
 
   /**
@@ -146,8 +138,8 @@ export class SimdMath {
    * The product of y and its rounding to a whole number lose |y| · 2⁻²⁵ of the result's precision.
    */
   power(most = true): void {
-    const c = this.#c;
-    const [y, t, f] = this.#temps as [Local, Local, Local];
+    const c = this.c;
+    const [y, t, f] = this.temps as [Local, Local, Local];
     // The pseudo-minimum keeps NaN when it comes first.
     if (most) c.floats(128).op("f32x4.pmin");
     c.floats(-127).op("f32x4.pmax").tee(y).floats(roundingShift).op("f32x4.add").set(t);
@@ -156,10 +148,20 @@ export class SimdMath {
     c.get(t).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
   }
 
+  /** y ≤ 0 → 2ʸ, at least 2⁻¹²⁶, which a sum with a 1 in it does not see; NaN stays. */
+  weight(): void {
+    const c = this.c;
+    const [y, t, f] = this.temps as [Local, Local, Local];
+    c.floats(-126).op("f32x4.pmax").tee(y).floats(roundingShift).op("f32x4.add").set(t);
+    c.get(y).get(t).floats(roundingShift).op("f32x4.sub").op("f32x4.sub").set(f);
+    this.polynomial([...powerTail, 1], f);
+    c.get(t).int(23).op("i32x4.shl").op("i32x4.add");
+  }
+
   /** x → eˣ where neither it nor its exponent leave the normal numbers. */
   #fastExp(): void {
-    const c = this.#c;
-    const [x, t, n] = this.#temps as [Local, Local, Local];
+    const c = this.c;
+    const [x, t, n] = this.temps as [Local, Local, Local];
     c.tee(x).ints(0x7fffffff).op("v128.and");
     this.suspect(0x42ae999a);
     c.get(x).floats(Math.LOG2E).floats(roundingShift);
@@ -176,12 +178,12 @@ export class SimdMath {
 
   /** x → eˣ, over the whole range: NaN stays, overflow is infinity, underflow gradual. */
   exp(): void {
-    const c = this.#c;
+    const c = this.c;
     if (this.doubts) {
       this.#fastExp();
       return;
     }
-    const [half, t] = this.#temps as [Local, Local];
+    const [half, t] = this.temps as [Local, Local];
     c.floats(89).op("f32x4.pmin").floats(-104.5).op("f32x4.pmax");
     this.#expParts();
     // 2ⁿ in two halves, so that n may leave the exponent range of one float.
@@ -192,11 +194,11 @@ export class SimdMath {
 
   /** x → ln x: NaN below 0, -inf at 0, over subnormal numbers too. */
   log(): void {
-    const c = this.#c;
+    const c = this.c;
     if (this.doubts) {
       this.#fastLogParts();
-      const [f, e] = this.#temps as [Local, Local];
-      const less = this.#temps[2]!;
+      const [f, e] = this.temps as [Local, Local];
+      const less = this.temps[2]!;
       c.set(less)
         .get(e)
         .floats(Math.LN2 / exponentUnit)
@@ -207,21 +209,21 @@ export class SimdMath {
       return;
     }
     this.#logParts();
-    const [, e] = this.#temps as [Local, Local];
+    const [, e] = this.temps as [Local, Local];
     // e ln 2 in two parts, the small one first.
-    c.get(e).floats(-2.1219444e-4).op("f32x4.mul").op("f32x4.add").get(this.#temps[0]!).op("f32x4.add");
+    c.get(e).floats(-2.1219444e-4).op("f32x4.mul").op("f32x4.add").get(this.temps[0]!).op("f32x4.add");
     c.get(e).floats(0.693359375).op("f32x4.mul").op("f32x4.add");
     this.#logEnds();
   }
 
   /** x → log₂ x. */
   log2(): void {
-    const c = this.#c;
+    const c = this.c;
     if (this.doubts) {
       this.#fastLogParts();
       c.op("f32x4.neg");
     } else this.#logParts();
-    const [f, e, y] = this.#temps as [Local, Local, Local];
+    const [f, e, y] = this.temps as [Local, Local, Local];
     c.set(y);
     // log2(e) - 1 is multiplied apart from 1: the sum keeps the bits that a product would round away.
     const more = Math.LOG2E - 1;
@@ -244,8 +246,8 @@ export class SimdMath {
    * The exponents of what is not a positive normal number come out beyond ± 125.
    */
   #fastLogParts(): void {
-    const c = this.#c;
-    const [f, e, s, square, x] = this.#temps as [Local, Local, Local, Local, Local];
+    const c = this.c;
+    const [f, e, s, square, x] = this.temps as [Local, Local, Local, Local, Local];
     c.tee(x).ints(0x3f3504f3).op("i32x4.sub").ints(0xff800000).op("v128.and").tee(e).op("i32x4.abs");
     this.suspect(125 * exponentUnit);
     c.get(x).get(e).op("i32x4.sub").floats(1).op("f32x4.sub").set(f).get(e).op("f32x4.convert_i32x4_s").set(e);
@@ -257,8 +259,8 @@ export class SimdMath {
 
   /** x → (ln(1 + f) - f), with x = 2ᵉ (1 + f), 1 + f in √½ … √2; f, e and x stay in scratch 0, 1 and 3. */
   #logParts(): void {
-    const c = this.#c;
-    const [f, e, z, x] = this.#temps as [Local, Local, Local, Local];
+    const c = this.c;
+    const [f, e, z, x] = this.temps as [Local, Local, Local, Local];
     c.set(x);
     // Subnormal numbers are scaled up by 2²³ first.
     c.get(x)
@@ -280,8 +282,8 @@ export class SimdMath {
 
   /** Replaces results for 0, negative numbers, infinity and NaN of the x kept by #logParts. */
   #logEnds(): void {
-    const c = this.#c;
-    const [y, , , x] = this.#temps as [Local, Local, Local, Local];
+    const c = this.c;
+    const [y, , , x] = this.temps as [Local, Local, Local, Local];
     c.set(y).get(y).get(x).get(x).floats(Number.POSITIVE_INFINITY).op("f32x4.lt").op("v128.bitselect").set(y);
     c.floats(Number.NEGATIVE_INFINITY).get(y).get(x).floats(0).op("f32x4.eq").op("v128.bitselect").set(y);
     // All bits set are NaN.
@@ -290,8 +292,8 @@ export class SimdMath {
 
   /** x → 1 / (1 + e⁻ˣ). */
   sigmoid(): void {
-    const c = this.#c;
-    const x = this.#temps[3]!;
+    const c = this.c;
+    const x = this.temps[3]!;
     c.floats(-Math.LOG2E).op("f32x4.mul");
     this.power();
     c.floats(1).op("f32x4.add").set(x).floats(1).get(x).op("f32x4.div");
@@ -299,8 +301,8 @@ export class SimdMath {
 
   /** y, x on the stack → x / (1 + 2ʸ). */
   gate(): void {
-    const c = this.#c;
-    const [x, sum] = [this.#kept, this.#temps[4]!];
+    const c = this.c;
+    const [x, sum] = [this.#kept, this.temps[4]!];
     c.set(x);
     this.power();
     c.floats(1).op("f32x4.add").set(sum).get(x).get(sum).op("f32x4.div");
@@ -308,8 +310,8 @@ export class SimdMath {
 
   /** Odd rational function x · top(x²) / bottom(x²) after clamping to ± limit. */
   #rational(top: readonly number[], bottom: readonly number[], limit: number): void {
-    const c = this.#c;
-    const [x, square] = this.#temps as [Local, Local];
+    const c = this.c;
+    const [x, square] = this.temps as [Local, Local];
     c.floats(limit).op("f32x4.pmin").floats(-limit).op("f32x4.pmax").tee(x).get(x).op("f32x4.mul").set(square);
     this.polynomial(top, square);
     c.get(x).op("f32x4.mul");
@@ -325,81 +327,5 @@ export class SimdMath {
   /** x → erf x. */
   erf(): void {
     this.#rational(erfTop, erfBottom, 4);
-  }
-
-  /** Four 16-bit patterns in 32-bit lanes → their f32 values. */
-  widen(kind: "f16" | "bf16"): void {
-    const c = this.#c;
-    if (kind === "bf16") {
-      c.int(16).op("i32x4.shl");
-      return;
-    }
-    const [h, m, e] = this.#temps as [Local, Local, Local];
-    c.tee(h).ints(0x7fff).op("v128.and").int(13).op("i32x4.shl").tee(m).ints(0x38000000).op("i32x4.add");
-    // Infinity and NaN: raise the exponent once more.
-    c.get(m).ints(0x0f800000).op("v128.and").tee(e).ints(0x0f800000).op("i32x4.eq").ints(0x38000000).op("v128.and").op("i32x4.add").set(m);
-    // Subnormals: the bits become the mantissa of 2^-14 + value, exactly representable.
-    c.get(m)
-      .ints(0x00800000)
-      .op("i32x4.add")
-      .floats(2 ** -14)
-      .op("f32x4.sub")
-      .get(m)
-      .get(e)
-      .ints(0)
-      .op("i32x4.eq")
-      .op("v128.bitselect");
-    c.get(h).ints(0x8000).op("v128.and").int(16).op("i32x4.shl").op("v128.or");
-  }
-
-  /** f32 values → 16-bit patterns in 32-bit lanes, rounded to nearest even. */
-  narrow(kind: "f16" | "bf16"): void {
-    if (kind === "bf16") this.#narrowBf16();
-    else this.#narrowF16();
-  }
-
-  #narrowBf16(): void {
-    const c = this.#c;
-    const u = this.#temps[0]!;
-    c.tee(u).ints(0x7fff).op("i32x4.add").get(u).int(16).op("i32x4.shr_u").ints(1).op("v128.and").op("i32x4.add").int(16).op("i32x4.shr_u");
-    c.ints(0x7fc0).get(u).get(u).op("f32x4.eq").op("v128.bitselect");
-  }
-
-  #narrowF16(): void {
-    const c = this.#c;
-    const [u, a, r] = this.#temps as [Local, Local, Local];
-    c.tee(u).ints(0x7fffffff).op("v128.and").set(a);
-    c.get(a).floats(0.5).op("f32x4.add").ints(0x3f000000).op("i32x4.sub").set(r);
-    c.get(r).get(a).ints(0x37fff001).op("i32x4.sub").get(a).int(13).op("i32x4.shr_u").ints(1).op("v128.and").op("i32x4.add");
-    c.int(13).op("i32x4.shr_u").get(a).ints(0x38800000).op("i32x4.lt_s").op("v128.bitselect").set(r);
-    c.ints(0x7c00).get(r).get(a).ints(0x477fffff).op("i32x4.gt_s").op("v128.bitselect").set(r);
-    c.ints(0x7e00).get(r).get(a).ints(0x7f800000).op("i32x4.gt_s").op("v128.bitselect");
-    c.get(u).int(16).op("i32x4.shr_u").ints(0x8000).op("v128.and").op("v128.or");
-  }
-
-  /** Address on the stack → four elements (or one, in lane 0) as f32. */
-  load(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
-    const c = this.#c;
-    if (kind === "f32") c.memory(lanes === 4 ? "v128.load" : "v128.load32_zero", offset);
-    else if (lanes === 4) c.memory("v128.load16x4_u", offset);
-    else c.memory("i32.load16_u", offset).op("i32x4.splat");
-    if (kind !== "f32") this.widen(kind);
-  }
-
-  /** Address and f32 values on the stack → stored as four elements (or one, of lane 0). */
-  store(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
-    const c = this.#c;
-    if (kind === "f32") {
-      if (lanes === 4) c.memory("v128.store", offset);
-      else c.storeLane("v128.store32_lane", 0, offset);
-      return;
-    }
-    this.narrow(kind);
-    if (lanes === 1) {
-      c.storeLane("v128.store16_lane", 0, offset);
-      return;
-    }
-    const bits = this.#temps[0]!;
-    c.set(bits).get(bits).get(bits).op("i16x8.narrow_i32x4_u").storeLane("v128.store64_lane", 0, offset);
   }
 }
