@@ -45,6 +45,7 @@ const isOurs = (error: Error): boolean => typeof (error as { op?: unknown }).op 
 /** The message with the libraries' option as the command line calls it. */
 function inOptions(error: Error): string {
   const { needsBytes } = error as { needsBytes?: number };
+  if (usageErrors.has(error.name)) return error.message.replace("negativePrompt", "--negative").replace(/\btrueCfg\b/, "--true-cfg");
   if (needsBytes === undefined) return error.message;
   return error.message
     .replace("maxGpuBytes is", "--max-memory is")

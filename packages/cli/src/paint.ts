@@ -84,7 +84,7 @@ async function recordOf(model: OpenedModel, device: Device, request: PaintReques
     negativePrompt: request.negativePrompt,
     width: request.width ?? defaults.width,
     height: request.height ?? defaults.height,
-    steps: request.sigmas ? request.sigmas.length - 1 : (request.steps ?? defaults.steps),
+    steps: request.sigmas ? stepsOf(request.sigmas) : (request.steps ?? defaults.steps),
     guidance: request.guidance ?? defaults.guidance,
     seed: String(request.seed ?? 0),
     rng: request.rng ?? "torch-cpu",
@@ -99,6 +99,9 @@ async function recordOf(model: OpenedModel, device: Device, request: PaintReques
     versions: { wick: version, node: process.versions.node },
   };
 }
+
+/** A schedule ends in 0, also where that was left out. */
+const stepsOf = (sigmas: readonly number[]): number => (sigmas.at(-1) === 0 ? sigmas.length - 1 : sigmas.length);
 
 /** A picture as PNG with its record. */
 export const paintingPng = (image: Image, record: PictureRecord): Uint8Array => encodePng(image, { text: recordTexts(record) });

@@ -114,6 +114,47 @@ test("completion scripts for zsh and fish name every command", async () => {
   expect(fish.stdout).toMatch(/-s o -l out -d '[^\n]*' -r\n/);
 });
 
+/** Zeros under these names, as a trainer might write them. */
+async function writeZeros(file: string, shapes: Readonly<Record<string, readonly number[]>>): Promise<void> {
+  const sink = memorySink();
+  const zeros = (shape: readonly number[]) => () => [new Uint8Array(4 * shape.reduce((a, b) => a * b, 1))];
+  await writeSafetensors(
+    sink,
+    Object.entries(shapes).map(([name, shape]) => ({ name, dtype: "f32" as const, shape, bytes: zeros(shape) })),
+  );
+  writeFileSync(join(cwd, file), sink.bytes());
+}
+
+describe("inspect, of adapters as trainers write them", () => {
+  const kohya = "lora_unet_double_blocks_3_img_attn_qkv";
+  test.each([
+    [
+      "kohya's for FLUX.1",
+      { [`${kohya}.lora_down.weight`]: [4, 3072], [`${kohya}.lora_up.weight`]: [9216, 4], [`${kohya}.alpha`]: [], lora_te1_x: [1] },
+      { kinds: ["LoRA"], ranks: [4], model: "FLUX.1", targets: 1, unused: 1 },
+    ],
+    [
+      "PEFT's for Z-Image",
+      { "transformer.layers.2.attention.to_q.lora_A.weight": [8, 3840], "transformer.layers.2.attention.to_q.lora_B.weight": [3840, 8] },
+      { kinds: ["LoRA"], ranks: [8], model: "Z-Image", targets: 1, unused: 0 },
+    ],
+    [
+      "LoHa",
+      { "lora_unet_x.hada_w1_a": [8, 4], "lora_unet_x.hada_w1_b": [4, 8] },
+      { kinds: ["LoHa"], ranks: [4], model: undefined, targets: 0, unused: 2 },
+    ],
+  ] as const)("%s", async (_, shapes, adapter) => {
+    await writeZeros("adapter.safetensors", shapes);
+    const { stdout } = await wick(["inspect", "adapter.safetensors", "--json"], { cwd });
+    const facts = JSON.parse(stdout);
+    // A header of 384 bytes begins with the 0x80 of a pickle.
+    expect([facts.format, facts.architecture]).toEqual(["safetensors", "adapter (LoRA)"]);
+    expect(facts.adapter).toEqual(JSON.parse(JSON.stringify(adapter)));
+    const text = (await wick(["inspect", "adapter.safetensors"], { cwd })).stdout;
+    expect(text).toMatch(adapter.model ? new RegExp(`made for +${adapter.model}: 1 weights`) : /LoHa, rank 4; LoHa is not read/);
+  });
+});
+
 describe("inspect", () => {
   test("a checkpoint: format, architecture, parameters, memory", async () => {
     const { code, stdout } = await wick(["inspect", transformer, "--json", "--tensors", "layers.0.attention.to_*"], { cwd });

@@ -60,7 +60,7 @@ describe("a picture", () => {
     writeFileSync(join(cwd, "a-fox-seed-0-1.png"), "mine");
     const { code, stdout } = await wick(["generate", "A fox!", ...quick, "--count", "2"], { cwd });
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^a-fox-seed-0-1-2\.png\na-fox-seed-0-2\.png\n64 x 64, 1 steps, seed 0, embedded on cpu/);
+    expect(stdout).toMatch(/^a-fox-seed-0-1-2\.png\na-fox-seed-0-2\.png\n64 x 64, 1 step, seed 0, embedded on cpu/);
     expect(readFileSync(join(cwd, "a-fox-seed-0-1.png"), "utf8")).toBe("mine");
     expect(sha256(join(cwd, "a-fox-seed-0-1-2.png"))).not.toBe(sha256(join(cwd, "a-fox-seed-0-2.png")));
   });

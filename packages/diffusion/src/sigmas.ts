@@ -1,6 +1,7 @@
 // Noise levels of rectified-flow models as plain numbers: 1 is pure noise, 0 is data. Pure functions.
 // Order of operations and rounding after huggingface/diffusers src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py.
 import { ShapeError } from "@wick/tensor";
+import { RequestError } from "./request.ts";
 
 /** How a schedule moves the even grid towards noise. */
 export type Shift =
@@ -133,7 +134,7 @@ function stretchTo(sigmas: readonly number[], terminal: number): number[] {
 export function userSigmas(sigmas: readonly number[]): number[] {
   const all = sigmas.at(-1) === 0 ? [...sigmas] : [...sigmas, 0];
   const fine = all.length > 1 && all.every((s, i) => s >= 0 && s <= 1 && (i === 0 || s < all[i - 1]!));
-  if (!fine) throw new ShapeError("userSigmas", `sigmas decrease within 1…0: [${sigmas.join(", ")}]`);
+  if (!fine) throw new RequestError("generate", `sigmas decrease within 1…0, got [${sigmas.join(", ")}]`);
   return all.map(Math.fround);
 }
 

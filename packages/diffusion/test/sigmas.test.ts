@@ -77,9 +77,9 @@ describe("bad input", () => {
       `[ShapeError: flowSigmas: steps is a whole number of at least 1, got 0]`,
     );
     expect(() => userSigmas([0.5, 0.9, 0])).toThrowErrorMatchingInlineSnapshot(
-      `[ShapeError: userSigmas: sigmas decrease within 1…0: [0.5, 0.9, 0]]`,
+      `[RequestError: generate: sigmas decrease within 1…0, got [0.5, 0.9, 0]]`,
     );
-    expect(() => userSigmas([])).toThrowErrorMatchingInlineSnapshot(`[ShapeError: userSigmas: sigmas decrease within 1…0: []]`);
+    expect(() => userSigmas([])).toThrowErrorMatchingInlineSnapshot(`[RequestError: generate: sigmas decrease within 1…0, got []]`);
     expect(() => truncatedSigmas([1, 0], 0)).toThrowErrorMatchingInlineSnapshot(
       `[ShapeError: truncatedSigmas: strength lies in 0…1 (0 excluded), got 0]`,
     );

@@ -70,7 +70,7 @@ describe("wrong requests are refused before anything is computed", () => {
       `[RequestError: generate: count is a whole number in 1…64, got 0]`,
     );
     await expect(refused({ sigmas: [0.5, 0.9] })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[ShapeError: userSigmas: sigmas decrease within 1…0: [0.5, 0.9]]`,
+      `[RequestError: generate: sigmas decrease within 1…0, got [0.5, 0.9]]`,
     );
     await expect(refused({ solver: "ddim" })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: unknown solver "ddim"; known are euler, heun, dpmpp-2m, dpmpp-2m-k, euler-a, euler-stochastic]`,

@@ -97,11 +97,13 @@ describe("requests", () => {
       `"RequestError: generate: unknown solver "ddim"; known are euler, heun, dpmpp-2m, dpmpp-2m-k, euler-a, euler-stochastic"`,
     );
     expect(await message({ cfg: 3 })).toMatchInlineSnapshot(
-      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, promptEmbeds, negativePromptEmbeds, width, height, steps, guidance, guidanceTruncation, guidanceNormalization, image, strength, mask, posterior, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress"`,
+      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, promptEmbeds, negativePromptEmbeds, width, height, steps, guidance, guidanceTruncation, guidanceNormalization, guidanceRule, image, strength, mask, posterior, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress"`,
     );
-    expect(await message({ sigmas: [0.2, 0.9] })).toMatchInlineSnapshot(`"ShapeError: userSigmas: sigmas decrease within 1…0: [0.2, 0.9]"`);
+    expect(await message({ sigmas: [0.2, 0.9] })).toMatchInlineSnapshot(
+      `"RequestError: generate: sigmas decrease within 1…0, got [0.2, 0.9]"`,
+    );
     expect(await message({ width: 4096 })).toMatchInlineSnapshot(
-      `"ShapeError: ZImage.context: position axis 2 has room for 64, needs 256; use a shorter prompt or a smaller image"`,
+      `"ShapeError: ZImage.context: the model has positions for 64 columns of image tokens, 256 are needed; use a narrower picture"`,
     );
     expect(await message({ prompt: "fox ".repeat(600) })).toMatchInlineSnapshot(
       `"RequestError: generate: the prompt has 1209 tokens, 512 at most; shorten it"`,

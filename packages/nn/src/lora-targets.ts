@@ -150,7 +150,7 @@ function checkShapes(weights: ReadonlyMap<string, Shape>, parts: ReadonlyMap<str
   const more = wrong.length > 3 ? `, and ${wrong.length - 3} more` : "";
   throw new WeightsError(
     "lora",
-    `${wrong.length} tensors have another shape than the weights they change: ${wrong.slice(0, 3).join("; ")}${more}`,
+    `${wrong.length === 1 ? "a change has" : `${wrong.length} changes have`} another shape than the weight: ${wrong.slice(0, 3).join("; ")}${more}`,
   );
 }
 

@@ -193,7 +193,7 @@ test("an adapter that changes nothing is refused with what was found", async () 
   await expect(
     plan({ "proj.lora_A.weight": ramp([3, 10]), "proj.lora_B.weight": ramp([8, 3]) }),
   ).rejects.toThrowErrorMatchingInlineSnapshot(
-    `[WeightsError: lora: 1 tensors have another shape than the weights they change: proj.lora_A.weight [3, 10], proj.lora_B.weight [8, 3] for proj.weight [7, 10]]`,
+    `[WeightsError: lora: a change has another shape than the weight: proj.lora_A.weight [3, 10], proj.lora_B.weight [8, 3] for proj.weight [7, 10]]`,
   );
   await expect(plan({ "proj.lora_A.weight": ramp([3, 9]), "proj.lora_B.weight": ramp([7, 3]) })).rejects.toThrow("another shape");
 });

@@ -3,6 +3,7 @@ import { extname } from "node:path";
 import type { RngKind } from "@wick/diffusion";
 import type { DType } from "@wick/tensor";
 import { UsageError } from "../cli-error.ts";
+import { reportAdapter } from "../models/adapter-report.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { stampFile } from "../models/used-files.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
@@ -65,7 +66,10 @@ export async function generate(words: readonly string[], options: GenerateOption
     signal,
     onDownload: progress.download,
     onNotice: (text) => reporter.note(text),
+    onAdapter: (path, coverage) => reportAdapter(reporter, path, coverage),
   });
+  if (options.trueCfg !== undefined && !model.pipeline.startsWith("Flux"))
+    throw new UsageError(`--true-cfg is for FLUX; guidance of a ${model.pipeline} is --guidance`);
   if (model.isEmbedded) await warnAboutPrompt(prompt, reporter);
   const preview = new Preview(reporter, progress, options.preview);
   // Released models take a start picture's size; the embedded one was made for a single size.
@@ -134,8 +138,9 @@ async function warnAboutPrompt(prompt: string, reporter: Reporter): Promise<void
   if (isTrainedPrompt(prompt)) return;
   const near = nearestNames(prompt);
   const hint = near.length > 0 ? `the nearest are ${near.map((name) => `"${name}"`).join(", ")}` : "nothing in its list is near";
+  const named = prompt.length > 60 ? `${prompt.slice(0, 57)}…` : prompt;
   reporter.warn(
-    `the embedded model draws ${tinyZImage.names.length} emoji and "${prompt}" is not one of them; ${hint} (wick generate --list shows all)`,
+    `the embedded model draws ${tinyZImage.names.length} emoji and "${named}" is not one of them; ${hint} (wick generate --list shows all)`,
   );
 }
 
@@ -145,6 +150,6 @@ function report(reporter: Reporter, options: GenerateOptions, names: readonly st
   const document = { pictures, stepMillis: painting.stepMillis, totalMillis: painting.totalMillis };
   const shown = reporter.isInteractive && !reporter.json && options.preview !== "off";
   if (shown) for (const image of painting.images) reporter.note(finalPicture(image, reporter, options.preview));
-  const facts = `${width} x ${height}, ${steps} steps, seed ${seed}, ${model.name} on ${device.description}, ${formatDuration(painting.totalMillis)}`;
+  const facts = `${width} x ${height}, ${steps} ${steps === 1 ? "step" : "steps"}, seed ${seed}, ${model.name} on ${device.description}, ${formatDuration(painting.totalMillis)}`;
   reporter.result(`${names.join("\n")}\n${facts}`, document);
 }

@@ -1,10 +1,13 @@
 // wick inspect: what a checkpoint, a folder or a repository holds, from headers alone, and the memory it needs.
 import { stat } from "node:fs/promises";
 import { type ModelFiles, modelFiles } from "@wick/hub";
+import { flux1LoraNames } from "@wick/models-flux";
+import { zImageLoraNames } from "@wick/models-zimage";
 import { bytesOf, type DType, dtypeInfo, openSafetensors, type WeightEntry, type WeightSource } from "@wick/tensor";
 import { CliError } from "../cli-error.ts";
+import { type AdapterFacts, adapterFacts } from "../models/adapter-facts.ts";
 import { type Checkpoint, openCheckpoint } from "../models/open-checkpoint.ts";
-import { recognise } from "../models/recognise.ts";
+import { adapterName, recognise } from "../models/recognise.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatCount, formatTable } from "../units.ts";
 
@@ -31,6 +34,8 @@ export interface WeightsFacts {
   readonly dialect: string | undefined;
   /** Bytes on a device by format; norms, biases and small weights stay as stored. */
   readonly memory: Readonly<Record<string, number>>;
+  /** Of an adapter: what kind it is and what it is for. */
+  readonly adapter?: AdapterFacts;
 }
 
 /** Prints what `target` is: a local file or folder, or a repository. */
@@ -108,6 +113,7 @@ function factsOf({ source, format }: Pick<Checkpoint, "source" | "format">): Wei
     dtypes,
     architecture: found?.architecture,
     dialect: found?.dialect,
+    ...(found?.architecture === adapterName ? { adapter: adapterFacts(source, { flux: flux1LoraNames, zImage: zImageLoraNames }) } : {}),
     memory: Object.fromEntries(plannedFormats.map((dtype) => [dtype, entries.reduce((sum, e) => sum + plannedBytes(e, dtype), 0)])),
   };
 }
@@ -124,7 +130,8 @@ function plannedBytes(entry: WeightEntry, dtype: DType): number {
 
 function factRows(facts: WeightsFacts): string[][] {
   const layout = facts.dialect === undefined ? "" : ` (${facts.dialect} layout)`;
-  const memory = plannedFormats.map((dtype) => `${formatBytes(facts.memory[dtype]!)} as ${dtype}`);
+  const formats = facts.adapter ? [] : plannedFormats;
+  const memory = formats.map((dtype) => `${formatBytes(facts.memory[dtype]!)} as ${dtype}`);
   return [
     ["format", facts.format],
     ["model", facts.architecture === undefined ? "not recognised" : `${facts.architecture}${layout}`],
@@ -134,8 +141,21 @@ function factRows(facts: WeightsFacts): string[][] {
         .map(([dtype, n]) => `${n} ${dtype}`)
         .join(", ")})`,
     ],
+    ...(facts.adapter ? adapterRows(facts.adapter) : []),
     ["parameters", formatCount(facts.parameters)],
     ["memory", [`${formatBytes(facts.bytes)} as stored`, ...memory].join(", ")],
+  ];
+}
+
+function adapterRows({ kinds, ranks, model, targets, unused }: AdapterFacts): string[][] {
+  const unread = kinds.filter((kind) => kind !== "LoRA");
+  const kind = `${kinds.join(" and ")}${ranks.length > 0 ? `, rank ${ranks.join(", ")}` : ""}${unread.length > 0 ? `; ${unread.join(" and ")} is not read` : ""}`;
+  const place = model
+    ? `${model}: ${targets} weights${unused > 0 ? `, ${unused} tensors without a place` : ""}`
+    : "no model that is known here at its released size";
+  return [
+    ["kind", kind],
+    ["made for", place],
   ];
 }
 

@@ -51,6 +51,8 @@ async function formatOf(path: string): Promise<string> {
     if (text.startsWith("GGUF")) return "GGUF";
     if (text.startsWith("\x93NUMPY")) return "npy";
     if (text.startsWith("PK")) return /\.npz$/i.test(path) ? "npz" : "PyTorch";
+    // The length before the header of safetensors may begin with any byte.
+    if (first[8] === 0x7b) return "safetensors";
     if (first[0] === 0x80) return "PyTorch (before 1.6)";
     return text.startsWith("{") ? "safetensors, by its index" : "safetensors";
   } finally {

@@ -26,9 +26,12 @@ export const knownFamilies: readonly KnownFamily[] = [
   { names: autoencoderKlNames, loraNames: [] },
 ];
 
+/** What an adapter is called. */
+export const adapterName = "adapter (LoRA)";
+
 /** Models of one layout, by a tensor that only they have. */
 const byTensor: readonly (readonly [RegExp, string])[] = [
-  [/(^|\.)lora_(A|B|up|down)\b|\.lora_unet_|^lora_/, "adapter (LoRA)"],
+  [/(^|\.)lora_(A|B|up|down)\b|\.lora_unet_|^lora_|\.lora\.(down|up)\b|\.(hada|lokr)_w1/, adapterName],
   [/^(model\.)?layers\.0\.self_attn\.q_norm\.weight$/, "Qwen3 text encoder"],
   [/^encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight$/, "T5 text encoder"],
   [/^text_model\.encoder\.layers\.0\.self_attn\.q_proj\.weight$/, "CLIP text encoder"],

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { BaseRequest } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { Image } from "@wick/image";
-import type { Module } from "@wick/nn";
+import type { LoraCoverage, LoraWeightSource, Module } from "@wick/nn";
 import type { Device, DType, NameRules, Tensor, WeightSource } from "@wick/tensor";
 import { CliError, UsageError } from "../cli-error.ts";
 import type { ScaledFile } from "../option-types.ts";
@@ -66,6 +66,8 @@ export interface OpenModelOptions {
   readonly signal: AbortSignal;
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
   readonly onNotice?: ((text: string) => void) | undefined;
+  /** Called once for each adapter, with what of it is used. */
+  readonly onAdapter?: ((path: string, coverage: LoraCoverage) => void) | undefined;
 }
 
 /** A model found and understood; weights are read when they are needed. */
@@ -141,8 +143,9 @@ export const families: Readonly<Record<string, Family>> = {
 };
 
 /** Merges the adapters of --lora, in order, as the weights are read. */
-function adapting({ loras = [], signal }: OpenModelOptions, names: readonly NameRules[]) {
+function adapting({ loras = [], signal, onAdapter }: OpenModelOptions, names: readonly NameRules[]) {
   if (loras.length === 0) return undefined;
+  const reported = new Set<string>();
   return async (base: WeightSource): Promise<WeightSource> => {
     const [{ openWeights }, { withLora }] = await Promise.all([import("@wick/tensor"), import("@wick/nn")]);
     let source = base;
@@ -150,7 +153,10 @@ function adapting({ loras = [], signal }: OpenModelOptions, names: readonly Name
     try {
       for (const { path, scale } of loras) {
         opened.push(await openWeights(path, { signal }));
-        source = withLora(source, opened.at(-1)!, scale, { names });
+        const adapted = merged(withLora, source, opened.at(-1)!, { path, scale, names });
+        if (!reported.has(path)) onAdapter?.(path, adapted.coverage);
+        reported.add(path);
+        source = adapted;
       }
       return source;
     } catch (error) {
@@ -158,6 +164,20 @@ function adapting({ loras = [], signal }: OpenModelOptions, names: readonly Name
       throw error;
     }
   };
+}
+
+/** `withLora`, whose complaints name the file. */
+function merged(
+  withLora: typeof import("@wick/nn")["withLora"],
+  base: WeightSource,
+  lora: WeightSource,
+  { path, scale, names }: { readonly path: string; readonly scale: number; readonly names: readonly NameRules[] },
+): LoraWeightSource {
+  try {
+    return withLora(base, lora, scale, { names });
+  } catch (error) {
+    throw new CliError(`${path}: ${(error as Error).message.replace(/^lora: /, "")}`, 1, { cause: error });
+  }
 }
 
 /** Opens the embedded model, a repository or a folder. */

@@ -160,6 +160,7 @@ export function planJob(request: ZImageRequest, context: ZImageJobContext): ZIma
   const scale = request.guidance ?? defaults.guidance;
   if (!(scale >= 0 && Number.isFinite(scale))) refuse(`guidance is a number of at least 0, got ${scale}`);
   const positive = captionsOf("prompt", request.prompt, request.promptEmbeds, context);
+  if (scale === 0 && request.negativePrompt?.length) refuse("negativePrompt needs guidance above 0");
   const negative = scale > 0 ? negativeOf(request, positive.lengths.length, context) : undefined;
   const [rows, columns] = [h / config.patch, w / config.patch];
   checkZImagePositions(config, Math.max(...positive.lengths, ...(negative?.lengths ?? [])), rows, columns);
