@@ -62,7 +62,9 @@ describe("--lora", () => {
     const wrong = await wick(["generate", "a fox", ...quick, "--lora", "style.safetensors", "--lora", other, "-o", "no.png"], { cwd });
     expect(wrong).toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/^(.*\n){0,2}wick: .*vae\/diffusion_pytorch_model\.safetensors: none of \d+ tensors .*; is it for .*\n$/),
+      stderr: expect.stringMatching(
+        /^(.*\n){0,2}wick: .*vae\/diffusion_pytorch_model\.safetensors: none of \d+ tensors .*; is it for .*\n$/,
+      ),
     });
     const missing = await wick(["generate", "a fox", ...quick, "--lora", "no.safetensors", "-o", "no.png"], { cwd });
     expect(missing).toMatchObject({ code: 1, stderr: "wick: no.safetensors: no such file or folder; check the path\n" });
