@@ -112,7 +112,7 @@ async function openDevice(): Promise<Device> {
 }
 
 /** Rate of plain writes of the same amount: what the adapter allows. */
-async function plainUploadGBs(device: Device): Promise<number> {
+async function plainUploadGBsOf(device: Device): Promise<number> {
   const [piece, count] = [new Uint8Array(64 * 2 ** 20).fill(1), 8];
   const start = performance.now();
   for (let i = 0; i < count; i++) {
@@ -137,21 +137,23 @@ async function timed(step: () => Tensor): Promise<{ ms: number; meanAbs: number 
   return { ms, meanAbs: Number((await few.toArray())[0]) };
 }
 
-async function main(): Promise<void> {
-  const subject = flags.model === "flux1-dev" ? fluxSubject() : flags.model === "z-image" ? zImageSubject() : undefined;
-  if (!subject) throw new Error(`--model is flux1-dev or z-image, got ${flags.model}`);
-  const device = await openDevice();
-  const { model, tokens, flops } = subject;
+/** Loads the weights; what that took beside plain writes. */
+async function loadWeights(
+  model: Module,
+  device: Device,
+): Promise<{ weightBytes: number; loadMs: number; loadGBs: number; plainUploadGBs: number }> {
   const weights = syntheticWeights(model, flags.dtype as DType);
   const weightBytes = [...weights.entries.values()].reduce((sum, e) => sum + e.byteLength, 0);
-  const plainGBs = await plainUploadGBs(device);
+  const plainUploadGBs = await plainUploadGBsOf(device);
   const start = performance.now();
   await load(model, weights, device);
   await device.idle();
   const loadMs = performance.now() - start;
-  device.resetPeak();
-  const step = subject.prepare(device);
-  await device.idle();
+  return { weightBytes, loadMs, loadGBs: weightBytes / loadMs / 1e6, plainUploadGBs };
+}
+
+/** Times of a cold step and of the others, memory, and where the time goes. */
+async function measureSteps(step: () => Tensor, device: Device, flops: number) {
   const cold = await timed(step);
   const runs = [];
   for (let i = 0; i < Number(flags.steps); i++) runs.push(await timed(step));
@@ -161,44 +163,46 @@ async function main(): Promise<void> {
   const medianMs = times[Math.floor((times.length - 1) / 2)]!;
   if (!runs.every((r) => Number.isFinite(r.meanAbs) && r.meanAbs > 0))
     throw new Error(`the result is not finite: ${runs.map((r) => r.meanAbs)}`);
-  const result = {
-    benchmark: "step",
-    library: "wick",
-    date: new Date().toISOString(),
-    commit: commit(),
-    machine: machine(),
-    device: device.description,
-    tier: device.capabilities.tier,
-    precision: device.capabilities.float32MatmulPrecision,
-    model: flags.model,
-    blocks: flags.blocks === undefined ? "all" : limit,
-    size,
-    tokens,
-    dtype: flags.dtype,
-    weightBytes,
-    loadMs,
-    loadGBs: weightBytes / loadMs / 1e6,
-    plainUploadGBs: plainGBs,
-    coldMs: cold.ms,
-    medianMs,
-    lowMs: times[0],
-    highMs: times.at(-1),
-    tflops: flops / medianMs / 1e9,
-    peakDeviceBytes: device.memory().peakBytes,
-    usedMegabytes,
-    meanAbs: runs[0]?.meanAbs,
+  return {
+    ...{ coldMs: cold.ms, medianMs, lowMs: times[0], highMs: times.at(-1), tflops: flops / medianMs / 1e9 },
+    ...{ peakDeviceBytes: device.memory().peakBytes, usedMegabytes, meanAbs: runs[0]?.meanAbs },
     ops: summarizeProfile(profile).slice(0, 12),
   };
-  const title = `wick ${flags.model} ${size}x${size}, ${tokens} tokens, ${flags.dtype}, ${result.blocks} blocks, ${device} (${result.tier}, ${result.precision})`;
-  const memory = `${(result.peakDeviceBytes / 1e9).toFixed(1)} GB peak`;
-  write(
-    `${title}: step ${medianMs.toFixed(0)} ms (${result.tflops.toFixed(2)} TFLOP/s), cold ${cold.ms.toFixed(0)} ms, ${memory}, load ${result.loadGBs.toFixed(2)} GB/s of ${plainGBs.toFixed(2)}`,
-  );
-  for (const op of result.ops.slice(0, 6))
+}
+
+async function main(): Promise<void> {
+  const subject = flags.model === "flux1-dev" ? fluxSubject() : flags.model === "z-image" ? zImageSubject() : undefined;
+  if (!subject) throw new Error(`--model is flux1-dev or z-image, got ${flags.model}`);
+  using device = await openDevice();
+  const { tier, float32MatmulPrecision: precision } = device.capabilities;
+  if (precision !== flags.precision) {
+    write(
+      JSON.stringify({ benchmark: "step", model: flags.model, tier, absent: `${tier} kernels have one precision, not ${flags.precision}` }),
+    );
+    return;
+  }
+  const { model, tokens, flops } = subject;
+  const loaded = await loadWeights(model, device);
+  device.resetPeak();
+  const step = subject.prepare(device);
+  await device.idle();
+  const measured = await measureSteps(step, device, flops);
+  const blocks = flags.blocks === undefined ? "all" : limit;
+  const { description } = device;
+  const result = {
+    ...{ benchmark: "step", library: "wick", date: new Date().toISOString(), commit: commit(), machine: machine() },
+    ...{ device: description, tier, precision, model: flags.model, blocks, size, tokens, dtype: flags.dtype },
+    ...loaded,
+    ...measured,
+  };
+  const title = `wick ${flags.model} ${size}x${size}, ${tokens} tokens, ${flags.dtype}, ${blocks} blocks, ${description} (${tier}, ${precision})`;
+  const times = `step ${measured.medianMs.toFixed(0)} ms (${measured.tflops.toFixed(2)} TFLOP/s), cold ${measured.coldMs.toFixed(0)} ms`;
+  const memory = `${(measured.peakDeviceBytes / 1e9).toFixed(1)} GB peak`;
+  write(`${title}: ${times}, ${memory}, load ${loaded.loadGBs.toFixed(2)} GB/s of ${loaded.plainUploadGBs.toFixed(2)}`);
+  for (const op of measured.ops.slice(0, 6))
     write(`  ${op.op.padEnd(16)} ${op.count}x ${op.elapsedMs.toFixed(1)} ms, ${op.gflopsPerSecond.toFixed(0)} GFLOP/s`);
   write(JSON.stringify(result));
   model.unload();
-  device.destroy();
 }
 
 await main();

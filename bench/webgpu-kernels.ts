@@ -48,7 +48,12 @@ function product(m: number, k: number, n: number, dtype: DType, weights: DType):
     isRounded: isLong(dtype) || isLong(weights),
     prepare: (kernels, make) => {
       const [a, b, out] = [make([m, k], dtype), make([n, k], weights, (l) => permuteLayout(l, [1, 0])), make([m, n], dtype)];
-      return () => kernels.matmul(out, { a, b }, {});
+      const one = { ...a, layout: { shape: [1], strides: [1], offset: 0 } };
+      return () => {
+        // In a model activations are new to every product, so that it must measure them; weights are not.
+        kernels.fill(one, {}, { value: 1 });
+        kernels.matmul(out, { a, b }, {});
+      };
     },
   };
 }

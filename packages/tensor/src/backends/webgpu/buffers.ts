@@ -2,6 +2,7 @@
 // binding one buffer for reading and for writing in the same dispatch even when the ranges are apart.
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import type { DeviceBuffer, MemoryReport } from "../backend.ts";
+import type { DerivedOfStore } from "./derived.ts";
 
 /** A GPUBuffer with what the recorder needs to know about it. */
 export interface Store {
@@ -10,6 +11,10 @@ export interface Store {
   readonly sizeBytes: number;
   /** Number of the submission that last used it; equal to the recorder's current one while its use is only recorded. */
   epoch: number;
+  /** Grows with every recorded write. */
+  version: number;
+  /** What is known of its contents. */
+  derived: DerivedOfStore | undefined;
   /** The driver could not allocate it after all; it must not be handed out again. */
   failed: boolean;
 }
@@ -101,7 +106,10 @@ export class BufferPool {
 
   /** Destroys buffers that were waiting for a submission. */
   sweep(): boolean {
-    for (const store of this.doomed) store.gpu.destroy();
+    for (const { gpu, derived } of this.doomed) {
+      gpu.destroy();
+      for (const { buffer } of derived?.byKey.values() ?? []) buffer.store?.gpu.destroy();
+    }
     return this.doomed.splice(0).length > 0;
   }
 
@@ -158,9 +166,18 @@ export class BufferPool {
     const big = size >= 1 << 20;
     if (big) this.device.pushErrorScope("out-of-memory");
     const gpu = this.createGpuBuffer(size, byteLength, label);
-    const store: Store = { id: this.nextId++, gpu, sizeBytes: size, epoch: 0, failed: false };
+    const store = this.storeOn(gpu, size);
     if (big) this.watch(store, label, byteLength);
     return store;
+  }
+
+  private storeOn(gpu: GPUBuffer, sizeBytes: number): Store {
+    return { id: this.nextId++, gpu, sizeBytes, epoch: 0, version: 0, derived: undefined, failed: false };
+  }
+
+  /** A small buffer for the backend's own words; in no report. */
+  createUncounted(byteLength: number, label: string): Store {
+    return this.storeOn(this.createGpuBuffer(byteLength, byteLength, label), byteLength);
   }
 
   private createGpuBuffer(size: number, byteLength: number, label: string): GPUBuffer {

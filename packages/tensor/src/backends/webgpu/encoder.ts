@@ -92,6 +92,7 @@ export class Recorder {
   run(launch: Launch, stores: readonly Store[]): void {
     const { program, windows, grid, words } = launch;
     for (let i = 0; i < stores.length; i++) stores[i]!.epoch = this.epoch;
+    for (let i = 0; i < program.writes.length; i++) stores[program.writes[i]!]!.version++;
     const group = this.cache.bindGroup(program, stores, windows);
     const ringOffset = program.immediates || words.length === 0 ? -1 : this.fillRing(words);
     // A full ring has submitted what came before.

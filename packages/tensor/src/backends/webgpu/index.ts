@@ -4,6 +4,7 @@ import { contiguousLayout } from "../../layout.ts";
 import type { KernelTable } from "../../ops/table.ts";
 import type { Backend, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
 import { BufferPool, type GpuBuffer, storeOf } from "./buffers.ts";
+import { DerivedWords, derivedBytes } from "./derived.ts";
 import { type Dispatch, Recorder } from "./encoder.ts";
 import type { KernelContext } from "./kernels/context.ts";
 import { makeKernels } from "./kernels/index.ts";
@@ -44,6 +45,7 @@ export class WebGpuBackend implements Backend {
   private readonly recorder: Recorder;
   private readonly readback: Readback;
   private readonly plans: LaunchPlans;
+  private readonly derived: DerivedWords;
   private lost: DeviceError | undefined;
   private failure: Error | undefined;
 
@@ -60,11 +62,13 @@ export class WebGpuBackend implements Backend {
     this.cache = new PipelineCache(device, traits.immediates);
     this.recorder = new Recorder(device, this.cache, traits, () => this.sweep());
     this.readback = new Readback(device);
+    this.derived = new DerivedWords(() => this.pool.createUncounted(derivedBytes, "derived"));
     this.plans = new LaunchPlans({
       checkAlive: (op) => this.checkAlive(op),
       run: (launch, stores) => this.recorder.run(launch, stores),
       scratch: (byteLength, label) => this.pool.allocate(byteLength, label),
       drop: (buffer) => this.pool.release(buffer),
+      derived: (store, key) => this.derived.of(store, key),
     });
     this.kernels = this.plans.wrap(this.rawKernels());
     this.listen();
@@ -85,6 +89,7 @@ export class WebGpuBackend implements Backend {
         plans.dropped(buffer);
         this.pool.release(buffer);
       },
+      derived: (of, key, compute) => plans.derive(storeOf(of.buffer), key, compute),
       get kernels(): KernelTable {
         return kernels;
       },

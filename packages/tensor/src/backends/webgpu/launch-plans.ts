@@ -3,14 +3,23 @@
 // Kernels must therefore decide from layouts, dtypes, attributes and the device's traits alone, never from buffers or counters.
 import type { Kernel, KernelTable, OpName } from "../../ops/table.ts";
 import type { GpuBuffer, Store } from "./buffers.ts";
+import type { Derived } from "./derived.ts";
 import type { Binding, Launch } from "./encoder.ts";
 import { LaunchSignature } from "./launch-signature.ts";
 
 /** What a call did, with operands and scratch memory by number. */
 type Step =
-  | { readonly kind: "launch"; readonly launch: Launch; readonly slots: readonly number[] }
+  | LaunchStep
   | { readonly kind: "scratch"; readonly slot: number; readonly byteLength: number; readonly label: string }
-  | { readonly kind: "drop"; readonly slot: number };
+  | { readonly kind: "drop"; readonly slot: number }
+  /** Words derived from the operand in slot `of`, and the launches that compute them. */
+  | { readonly kind: "derived"; readonly slot: number; readonly of: number; readonly key: string; readonly steps: readonly LaunchStep[] };
+
+interface LaunchStep {
+  readonly kind: "launch";
+  readonly launch: Launch;
+  readonly slots: readonly number[];
+}
 
 interface Plan {
   readonly signature: Float64Array;
@@ -25,6 +34,7 @@ export interface LaunchHost {
   run(launch: Launch, stores: readonly Store[]): void;
   scratch(byteLength: number, label: string): GpuBuffer;
   drop(buffer: GpuBuffer): void;
+  derived(store: Store, key: string): Derived;
 }
 
 const maxPlans = 8192;
@@ -93,7 +103,8 @@ export class LaunchPlans {
           if (held === none) held = [];
           held[step.slot] = buffer;
           stores[step.slot] = buffer.store!;
-        } else {
+        } else if (step.kind === "derived") this.replayDerived(step, stores);
+        else {
           this.host.drop(held[step.slot]!);
           held[step.slot] = undefined;
         }
@@ -102,6 +113,29 @@ export class LaunchPlans {
       for (const buffer of held) if (buffer) this.host.drop(buffer);
       throw error;
     }
+  }
+
+  private replayDerived({ of, key, slot, steps }: Extract<Step, { kind: "derived" }>, stores: Store[]): void {
+    const derived = this.host.derived(stores[of]!, key);
+    stores[slot] = derived.buffer.store!;
+    if (derived.isKnown) return;
+    for (const { launch, slots } of steps) this.host.run(launch, this.pick(stores, slots));
+    derived.isKnown = true;
+  }
+
+  /**
+   * What a kernel derives from an operand's contents. While a call is remembered it is computed even where it is known, because later calls on other
+   * operands will need the launches.
+   */
+  derive(of: Store, key: string, compute: (memory: GpuBuffer) => void): GpuBuffer {
+    const derived = this.host.derived(of, key);
+    if (derived.isKnown && (!this.recording || this.recording.has(derived.buffer))) return derived.buffer;
+    derived.isKnown = false;
+    const done = this.recording?.deriving(of, key, derived.buffer);
+    compute(derived.buffer);
+    done?.();
+    derived.isKnown = true;
+    return derived.buffer;
   }
 
   /** The stores in `slots`, valid until the next call: nobody keeps them. */
@@ -140,6 +174,8 @@ class Recording {
   private readonly slotOfStore: Map<Store, number>;
   private readonly slotOfScratch = new Map<GpuBuffer, number>();
   private slots: number;
+  /** Where launches go: the call's steps, or those of what is being derived. */
+  private into: Step[] = this.steps;
 
   constructor(operands: readonly Store[]) {
     this.slotOfStore = new Map(operands.map((s, i) => [s, i]));
@@ -149,7 +185,26 @@ class Recording {
   launched(launch: Launch, bindings: readonly Binding[]): void {
     const slots = bindings.map((b) => this.slotOfStore.get(b.store) ?? -1);
     if (slots.includes(-1)) this.repeatable = false;
-    this.steps.push({ kind: "launch", launch, slots });
+    this.into.push({ kind: "launch", launch, slots });
+  }
+
+  /** Whether this call has derived these words already. */
+  has({ store }: GpuBuffer): boolean {
+    return this.slotOfStore.has(store!);
+  }
+
+  /** Launches belong to the derived words until the returned function is called. */
+  deriving(of: Store, key: string, { store }: GpuBuffer): () => void {
+    const slot = this.slots++;
+    const owner = this.slotOfStore.get(of);
+    if (owner === undefined) this.repeatable = false;
+    this.slotOfStore.set(store!, slot);
+    const steps: LaunchStep[] = [];
+    this.steps.push({ kind: "derived", slot, of: owner ?? -1, key, steps });
+    this.into = steps as Step[];
+    return () => {
+      this.into = this.steps;
+    };
   }
 
   /** Scratch memory not dropped yet. */
@@ -159,6 +214,7 @@ class Recording {
 
   scratched(buffer: GpuBuffer): void {
     const slot = this.slots++;
+    if (this.into !== this.steps) this.repeatable = false;
     this.slotOfStore.set(buffer.store!, slot);
     this.slotOfScratch.set(buffer, slot);
     this.steps.push({ kind: "scratch", slot, byteLength: buffer.byteLength, label: buffer.label });

@@ -32,6 +32,8 @@ export interface Program {
   readonly groupLayout: GPUBindGroupLayout;
   readonly pipeline: GPUComputePipeline;
   readonly immediates: boolean;
+  /** Which bindings it writes. */
+  readonly writes: readonly number[];
   /** Of the parameters: 0 u32, 1 f32, 2 i32. */
   readonly types: Uint8Array;
 }
@@ -177,7 +179,8 @@ export class PipelineCache {
     const module = device.createShaderModule({ label, code });
     const pipeline = device.createComputePipeline({ label, layout, compute: { module, entryPoint: "main" } });
     const types = Uint8Array.from(spec.params, (p) => ["u32", "f32", "i32"].indexOf(splitParam(p)[1]));
-    const program: Program = { label, layoutKey, groupLayout, pipeline, immediates, types };
+    const writes = spec.bindings.flatMap((b, i) => (b.write ? [i] : []));
+    const program: Program = { label, layoutKey, groupLayout, pipeline, immediates, writes, types };
     this.bySource.set(code, program);
     return program;
   }

@@ -9,6 +9,7 @@ const uploadChunkBytes = 32 << 20;
 export function uploadWords(device: GPUDevice, recorder: Recorder, store: Store, byteOffset: number, data: Uint8Array): void {
   // writeBuffer runs at submission time: recorded users of the buffer must go first.
   if (store.epoch === recorder.epoch) recorder.submit();
+  store.version++;
   for (let at = 0; at < data.byteLength; at += uploadChunkBytes) {
     const size = Math.min(uploadChunkBytes, data.byteLength - at);
     device.queue.writeBuffer(store.gpu, byteOffset + at, data as Uint8Array<ArrayBuffer>, at, size);

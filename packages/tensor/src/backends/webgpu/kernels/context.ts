@@ -18,6 +18,11 @@ export interface KernelContext {
   /** Memory that lives until `drop`; the pool may hand it to the next op at once. */
   scratch(byteLength: number, label: string): GpuBuffer;
   drop(buffer: GpuBuffer): void;
+  /**
+   * Memory of up to 256 bytes for what `compute` derives from the present contents of a view's buffer; it is computed again only after a write into that
+   * buffer. `key` tells what is derived, and from which part.
+   */
+  derived(of: View, key: string, compute: (memory: GpuBuffer) => void): GpuBuffer;
   /** Other kernels, for composed paths. */
   readonly kernels: KernelTable;
 }

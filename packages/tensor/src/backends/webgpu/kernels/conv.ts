@@ -11,6 +11,7 @@ import { bindView, bytesOfView, fits, type KernelContext, scratchView } from "./
 import { recordConvGemm } from "./conv-gemm.ts";
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
+import { gemmBindings } from "./gemm-parts.ts";
 
 type Four = readonly [number, number, number, number];
 
@@ -42,7 +43,9 @@ function convImage(ctx: KernelContext, out: View, x: View, weight: View, attrs: 
   if (whole && flops <= ctx.traits.dispatchFlops) {
     const piece = { channel: 0, channels: outChannels, row: 0, rows, inputRow: 0 };
     const width = out.layout.shape[3]!;
-    withFinish(ctx, "conv", out, width, 3, attrs, operands, (o, finish) => record(ctx, o, x, weight, attrs, piece, finish(o)));
+    withFinish(ctx, "conv", out, width, gemmBindings(ctx.traits), attrs, operands, (o, finish) =>
+      record(ctx, o, x, weight, attrs, piece, finish(o)),
+    );
     return;
   }
   banded(ctx, out, x, weight, attrs, operands, flops);
@@ -111,7 +114,7 @@ function channelBlock(
   const target = cut(out);
   const result = scratchView(ctx, "f32", target.layout.shape, "conv result");
   const part = { ...weight, layout: narrowLayout(weight.layout, 0, piece.channel, piece.channels) };
-  withFinish(ctx, "conv", result, result.layout.shape[3]!, 3, {}, undefined, (o, finish) =>
+  withFinish(ctx, "conv", result, result.layout.shape[3]!, gemmBindings(ctx.traits), {}, undefined, (o, finish) =>
     record(ctx, o, x, part, attrs, piece, finish(o), out),
   );
   runMap(ctx, "conv", target, [result, ...operands.map(cut)], attrs.epilogue ?? { kind: "input", index: 0, type: "f32" });

@@ -1,31 +1,35 @@
 // The largest finite magnitudes of a product's operands, from which the matrix kernels scale them into f16's range, and whether all values are
 // finite. Magnitudes order as their bits do, so the order of the atomic maxima is no matter.
+import { contiguousLayout } from "../../../layout.ts";
 import type { View } from "../../backend.ts";
-import type { GpuBuffer } from "../buffers.ts";
+import { type GpuBuffer, storeOf } from "../buffers.ts";
+import type { Binding } from "../encoder.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
-import { bindView, bytesOfView, type KernelContext, scratchView } from "./context.ts";
+import { bindView, bytesOfView, type KernelContext } from "./context.ts";
 import type { GemmSize } from "./gemm-parts.ts";
 import type { GemmOperand, MatrixSource } from "./matmul.ts";
 
 /**
- * Three words: the bits of the largest finite |a| and |b|, and 1 if any value of either is infinite or NaN, as far as they are measured (else 0). The
- * caller drops the buffer.
+ * A binding of two words: the bits of the operand's largest finite magnitude, and 1 if any of its values is infinite or NaN (else 0). Operands that are not
+ * written between two products, such as weights, are measured once.
  */
-export function largestMagnitudes(
-  ctx: KernelContext,
-  op: string,
-  a: GemmOperand,
-  b: GemmOperand,
-  size: GemmSize,
-  measured: { readonly a: boolean; readonly b: boolean },
-): View & { readonly buffer: GpuBuffer } {
-  const words = scratchView(ctx, "u32", [3], "largest magnitudes");
-  ctx.kernels.fill(words, {}, { value: 0 });
-  if (measured.a) record(ctx, op, words, "a", a, size);
-  if (measured.b) record(ctx, op, words, "b", b, size);
-  return words;
+export function largestMagnitude(ctx: KernelContext, op: string, name: "a" | "b", { view, source }: GemmOperand, size: GemmSize): Binding {
+  const { m, n, k, batch } = size;
+  const own = name === "a" ? m : n;
+  const part = [own, k, batch, source.bound.binding.byteOffset, ...source.values].join();
+  const memory = ctx.derived(view, `largest|${name}${source.key}|${part}`, (buffer) => {
+    const words: View = { buffer, dtype: "u32", layout: contiguousLayout([2]) };
+    ctx.kernels.fill(words, {}, { value: 0 });
+    record(ctx, op, words, name, { view, source }, size);
+  });
+  return wholeBinding(memory);
 }
+
+const wholeBinding = (buffer: GpuBuffer): Binding => {
+  const store = storeOf(buffer);
+  return { store, byteOffset: 0, byteLength: store.sizeBytes };
+};
 
 function record(ctx: KernelContext, op: string, words: View, name: "a" | "b", { view, source }: GemmOperand, size: GemmSize): void {
   const { m, n, k, batch } = size;
@@ -67,6 +71,6 @@ function largestSpec(name: "a" | "b", source: MatrixSource): ProgramSpec {
   atomicMax(&most, max(max(best.x, best.y), max(best.z, best.w)));
   if (any(any_odd)) { atomicStore(&odd, 1u); }
   workgroupBarrier();
-  if (lid == 0u) { atomicMax(&largest[${name === "a" ? 0 : 1}], atomicLoad(&most)); atomicMax(&largest[2], atomicLoad(&odd)); }`,
+  if (lid == 0u) { atomicMax(&largest[0], atomicLoad(&most)); atomicMax(&largest[1], atomicLoad(&odd)); }`,
   };
 }

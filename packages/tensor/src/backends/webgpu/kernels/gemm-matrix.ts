@@ -26,12 +26,11 @@ export function matrixTile(
   const tile = tileOf(traits, variant, a, b)!;
   const { m, n, k, input } = tile.config;
   const { down, across, depth, slots, scaled, parts } = tile;
-  const measured = { a: scaled.a || isSplit(tile), b: scaled.b || isSplit(tile) };
   const flags = [tile.grid.down, tile.grid.across, slots, parts.a, parts.b, Number(scaled.a), Number(scaled.b)].join("");
   return {
     key: `m${m}x${n}x${k}${input}${traits.subgroupSize}|${down}x${across}x${depth}|${flags}`,
     grid: withBatch(Math.ceil(size.m / tile.rows) * Math.ceil(size.n / tile.columns), size.batch),
-    ...(measured.a || measured.b ? { measured } : {}),
+    measured: measuredSides(tile),
     spec: () => matrixSpec(traits, tile, a, b, finish),
   };
 }
@@ -53,10 +52,13 @@ function matrixSpec(traits: DeviceTraits, tile: Tile, a: MatrixSource, b: Matrix
       enable: input === "f16" ? ["f16", ...enable] : enable,
       builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
       ...(traits.pinSubgroups ? { subgroupSize: lanes } : {}),
-      ...(tile.scaled.a || tile.scaled.b ? { last: { name: "largest", type: "array<u32>" } } : {}),
+      last: measuredSides(tile).map((side) => ({ name: `largest_${side}`, type: "array<u32>" })),
     },
   );
 }
+
+/** Operands that are scaled; where one is split, both, because neither may be infinite. */
+const measuredSides = (tile: Tile): ("a" | "b")[] => (["a", "b"] as const).filter((side) => tile.scaled[side] || isSplit(tile));
 
 type Sides = Readonly<Record<"a" | "b", Side>>;
 
@@ -88,16 +90,16 @@ function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish): st
   const { scaled, depth, grid } = tile;
   const { m, n } = tile.config;
   const fragments = times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
-  const exponent = (side: "a" | "b", i: number): string => (scaled[side] ? `let e${side} = scale_exponent(largest[${i}]);` : "");
+  const exponent = (side: "a" | "b"): string => (scaled[side] ? `let e${side} = scale_exponent(largest_${side}[0]);` : "");
   const split = isSplit(tile);
   // Infinity times a low part of 0 would be NaN: where there are infinities or NaN, high parts are multiplied first, and low parts in a second
   // round in which the others are 0.
-  const rounds = split ? "let rounds = 1u + largest[2];" : "";
+  const rounds = split ? "let rounds = 1u + max(largest_a[1], largest_b[1]);" : "";
   return `let z = wid.z;
   ${placeTile(tile)}
   let down = (sid / ${grid.across}u) * ${tile.down * m}u;
   let across = (sid % ${grid.across}u) * ${tile.across * n}u;
-  ${exponent("a", 0)} ${exponent("b", 1)} ${rounds}
+  ${exponent("a")} ${exponent("b")} ${rounds}
   ${fragments.map(([i, j]) => `var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>(0.0);`).join(" ")}
   let slices = ((p.k + ${depth - 1}u) / ${depth}u)${split ? " * rounds" : ""};
   ${tile.slots === 0 ? inTurn(tile, sides, fragments) : ahead(tile, sides, fragments)}

@@ -1,5 +1,6 @@
 // What all matrix kernels share: their interface to the dispatcher, declarations, and how they store results.
 import { foldGrid } from "../encoder.ts";
+import type { DeviceTraits } from "../limits.ts";
 import type { BindingSpec, ProgramSpec } from "../pipelines.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
@@ -16,10 +17,13 @@ export interface GemmSize {
 export interface Gemm {
   readonly key: string;
   readonly grid: readonly [number, number, number];
-  /** The kernel takes the words of `largestMagnitudes` as its last binding, and needs those of these operands. */
-  readonly measured?: { readonly a: boolean; readonly b: boolean };
+  /** Operands whose `largestMagnitude` the kernel takes as its last bindings. */
+  readonly measured?: readonly ("a" | "b")[];
   spec(): ProgramSpec;
 }
+
+/** Bindings of a product besides the output and the epilogue's operands: its operands, and the magnitudes of both where they are scaled. */
+export const gemmBindings = ({ tier }: DeviceTraits): number => (tier === "matrix" ? 4 : 2);
 
 export const times = <T>(n: number, f: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => f(i));
 
@@ -32,14 +36,14 @@ export function gemmSpec(
   finish: Finish,
   extra: string,
   body: string,
-  more: Pick<ProgramSpec, "enable" | "builtins" | "subgroupSize"> & { readonly last?: BindingSpec } = {},
+  more: Pick<ProgramSpec, "enable" | "builtins" | "subgroupSize"> & { readonly last?: readonly BindingSpec[] } = {},
 ): ProgramSpec {
-  const { last, ...rest } = more;
+  const { last = [], ...rest } = more;
   const text = `${a.text}${b.text}${finish.text}\n${extra}`;
   const functions = mathFunctions(text + body);
   return {
     label,
-    bindings: [{ name: "a", type: a.type }, { name: "b", type: b.type }, ...finish.specs, ...(last ? [last] : [])],
+    bindings: [{ name: "a", type: a.type }, { name: "b", type: b.type }, ...finish.specs, ...last],
     params: ["m", "n", "k", "row", "n0", ...a.params, ...b.params, ...finish.params],
     workgroup: [workgroup],
     declarations: formatFunctions(functions + text + body, rest.enable?.includes("f16")) + functions + text,

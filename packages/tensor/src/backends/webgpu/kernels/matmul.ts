@@ -13,7 +13,8 @@ import { type Bound, bindView, bytesOfView, fits, fitsAsFloat, type KernelContex
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
-import { largestMagnitudes } from "./gemm-magnitude.ts";
+import { largestMagnitude } from "./gemm-magnitude.ts";
+import { gemmBindings } from "./gemm-parts.ts";
 import { forEachRowPiece } from "./rows.ts";
 
 export function matmulKernel(ctx: KernelContext): Kernel<"matmul"> {
@@ -183,7 +184,7 @@ function multiply(ctx: KernelContext, out: View, a: View, b: View, attrs: { epil
     for (let m0 = 0; m0 < piece.m; m0 += limit) rowsPiece(ctx, out, a, b, attrs, operands, piece, m0, Math.min(limit, piece.m - m0));
     return;
   }
-  withFinish(ctx, "matmul", out, n, 3, attrs, operands, (o, finish) => columns(ctx, a, b, { ...piece }, finish(o)));
+  withFinish(ctx, "matmul", out, n, gemmBindings(ctx.traits), attrs, operands, (o, finish) => columns(ctx, a, b, { ...piece }, finish(o)));
 }
 
 /** The product into f32 memory, then the epilogue as a map: for operands that cannot be cut by rows. */
@@ -266,7 +267,7 @@ function rowsOf(
   operands: readonly View[],
   piece: Piece,
 ): void {
-  withFinish(ctx, "matmul", out, piece.n, 3, attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
+  withFinish(ctx, "matmul", out, piece.n, gemmBindings(ctx.traits), attrs, operands, (o, finish) => columns(ctx, a, b, piece, finish(o)));
 }
 
 /** Cuts b by its columns until a piece fits a binding; pieces that are not contiguous along k are copied transposed. */
@@ -323,15 +324,14 @@ export function recordGemm(
   const { source: sb } = b;
   const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
-  const largest = gemm.measured ? largestMagnitudes(ctx, op, a, b, { ...piece, n }, gemm.measured) : undefined;
+  const largest = (gemm.measured ?? []).map((side) => largestMagnitude(ctx, op, side, side === "a" ? a : b, { ...piece, n }));
   ctx.record({
     op,
     program,
-    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings, ...(largest ? [bindView(ctx, op, largest).binding] : [])],
+    bindings: [sa.bound.binding, sb.bound.binding, ...finish.bindings, ...largest],
     params: [piece.m, n, piece.k, piece.n, n0, ...sa.values, ...sb.values, ...finish.values],
     grid: gemm.grid,
     flops: 2 * piece.m * n * piece.k * piece.batch,
     bytes: bytesOfView(a.view) + bytesOfView(b.view),
   });
-  if (largest) ctx.drop(largest.buffer);
 }
