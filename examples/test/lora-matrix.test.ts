@@ -1,11 +1,12 @@
 // Adapters merged and taken back on kernels that remember what they measured of weights (subgroup matrices, here simulated): weights loaded into
-// the memory of earlier ones are measured anew.
+// the memory of earlier ones are measured anew. Here because it joins packages that may not import from each other.
+
+import { attachLora, Linear, load, Module, withLora } from "@wick/nn";
 import { cpu, type Device, scope, webgpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
 import { expect, test } from "vitest";
-import { simulated } from "../../tensor/test/simulator/vendors.ts";
-import { attachLora, Linear, load, Module, withLora } from "../src/index.ts";
-import { f32Tensor, memoryWeights } from "./memory-weights.ts";
+import { f32Tensor, memoryWeights } from "../../packages/nn/test/memory-weights.ts";
+import { simulated } from "../../packages/tensor/test/simulator/vendors.ts";
 
 class Model extends Module {
   readonly proj = new Linear(32, 16, { bias: false });
