@@ -5,6 +5,8 @@ export default defineConfig({
   ...library,
   entry: [
     "src/index.ts",
+    "src/gpu-parity.ts",
+    "src/memory-weights.ts",
     "src/mock-hub.ts",
     "src/inventory.ts",
     "src/module-golden.ts",

@@ -4,50 +4,14 @@
 import { ClipTextEncoder, clipConfigFromJson, Qwen3, qwen3ConfigFromJson, T5Encoder, t5ConfigFromJson } from "@wick/encoders";
 import { Flux, flux1FromDiffusers, fluxConfigFromJson } from "@wick/models-flux";
 import { ZImage, zImageConfigFromJson } from "@wick/models-zimage";
-import { type Module, namedParameters } from "@wick/nn";
-import {
-  type DType,
-  invert,
-  memorySink,
-  remap,
-  renameAll,
-  torchCpu,
-  type WeightEntry,
-  type WeightSource,
-  writableTensors,
-  writeSafetensors,
-} from "@wick/tensor";
+import { type DType, invert, memorySink, remap, renameAll, type WeightSource, writableTensors, writeSafetensors } from "@wick/tensor";
+import { randomWeights } from "@wick/testing/memory-weights";
 import { autoencoderConfig, fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
 import { fluxTokenizerFiles, zImageTokenizerFiles } from "@wick/testing/released-tokenizers";
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 
 /** Contents by path. */
 export type RepositoryFiles = Record<string, Uint8Array | string>;
-
-/** f32 weights of every parameter, of the magnitudes a trained model has. */
-function randomWeights(model: Module, seed: number): WeightSource {
-  const stream = torchCpu(seed);
-  const values = new Map<string, Float32Array>();
-  const entries = new Map<string, WeightEntry>();
-  for (const [name, { shape, size }] of namedParameters(model)) {
-    const isGain = /norm\w*(\.\w+)?\.(weight|scale)$|layer_norm\.weight$/.test(name) && shape.length === 1;
-    const normal = stream.randn(size, "f32") as Float32Array;
-    values.set(
-      name,
-      normal.map((x) => (isGain ? 1 + 0.1 * x : shape.length === 1 ? 0.02 * x : x / Math.sqrt(size / shape[0]!))),
-    );
-    entries.set(name, { name, shape, dtype: "f32", storedDtype: "F32", byteLength: 4 * size, file: "memory" });
-  }
-  return {
-    entries,
-    metadata: new Map(),
-    async *stream(name) {
-      const { buffer, byteOffset, byteLength } = values.get(name)!;
-      yield new Uint8Array(buffer, byteOffset, byteLength);
-    },
-    async close() {},
-  };
-}
 
 /** A checkpoint in `count` shards with its index, or in one file without. */
 async function shards(folder: string, stem: string, count: number, source: WeightSource, dtype: DType): Promise<RepositoryFiles> {

@@ -1,8 +1,9 @@
 // Pipelines of so many random blocks that they, and not the autoencoder, are what does not fit.
+
 import type { Device, WeightSource } from "@wick/tensor";
+import { randomWeights } from "@wick/testing/memory-weights";
 import { Flux, type FluxPipeline, type FluxRequest } from "../src/index.ts";
 import { configOf, type FluxGolden, openGolden } from "./parity-cases.ts";
-import { randomWeights } from "./random-weights.ts";
 import { type TinyOptions, tinyFlux } from "./tiny-flux.ts";
 
 const drawn = new Map<FluxGolden, WeightSource>();

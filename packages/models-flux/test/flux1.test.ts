@@ -1,11 +1,12 @@
 // FLUX.1 module by module against the authors' class, in both layouts, and the ways it can be called.
+
 import { load, namedModules, namedParameters, ropeTable, runBlocksAsync } from "@wick/nn";
 import { cpu, type Device, hold, scaledDotProductAttention, scope, type Tensor, torchCpu } from "@wick/tensor";
 import { relativeL2, tolerances } from "@wick/testing";
+import { memoryWeights, randomWeights } from "@wick/testing/memory-weights";
 import { describe, expect, test } from "vitest";
 import { Flux, type FluxConfig, flux1Dev } from "../src/index.ts";
 import { blockErrors, configOf, type FluxGolden, fluxOutput, fluxParity, inputsOf, openGolden, weightsOf } from "./parity-cases.ts";
-import { memoryWeights, randomWeights } from "./random-weights.ts";
 
 const goldens: readonly FluxGolden[] = ["dev", "schnell", "kontext", "fill", "control"];
 

@@ -1,4 +1,5 @@
 // Pipelines from files on disk: diffusers' folders, the authors' single files, GGUF; what is missing is named.
+
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -20,12 +21,12 @@ import {
   writeSafetensors,
 } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
+import { randomWeights } from "@wick/testing/memory-weights";
 import { readModuleGolden } from "@wick/testing/module-golden";
 import { autoencoderKlConfigFromJson, autoencoderKlFromBfl } from "@wick/vae";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type FluxPipeline, flux, flux1FromDiffusers, type OpenFluxOptions, variantOf } from "../src/index.ts";
 import { openGolden, weightsOf } from "./parity-cases.ts";
-import { randomWeights } from "./random-weights.ts";
 import { readPipelineGolden, requestInputs } from "./tiny-flux.ts";
 
 const root = mkdtempSync(join(tmpdir(), "wick-flux-"));

@@ -1,21 +1,11 @@
 // The released Z-Image without its weights: summary, memory plan, and a block in the formats that checkpoints come in.
 import { LazyModel, type MemoryLimits } from "@wick/diffusion";
 import { ZImage, ZImageBlock, ZImagePipeline, zImageTurbo } from "@wick/models-zimage";
-import { fusedAttention, load, type Module, namedParameters, ropeTables, summary } from "@wick/nn";
-import {
-  cpu,
-  type Device,
-  type DType,
-  dryRun,
-  hold,
-  scope,
-  type Tensor,
-  torchCpu,
-  type WeightEntry,
-  type WeightSource,
-} from "@wick/tensor";
+import { fusedAttention, load, namedParameters, ropeTables, summary } from "@wick/nn";
+import { cpu, type Device, type DType, dryRun, hold, scope, type Tensor, torchCpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
 import { inventorySource, readInventory } from "@wick/testing/inventory";
+import { randomWeights } from "@wick/testing/memory-weights";
 import { AutoencoderKl, flux1Autoencoder } from "@wick/vae";
 import { describe, expect, test } from "vitest";
 
@@ -89,28 +79,6 @@ describe("the released size", () => {
   });
 });
 
-function randomSource(model: Module): WeightSource {
-  const stream = torchCpu(1);
-  const values = new Map([...namedParameters(model)].map(([name, p]) => [name, { shape: p.shape, data: drawn(stream, p.shape, p.size) }]));
-  const entries = new Map<string, WeightEntry>();
-  for (const [name, { shape, data }] of values)
-    entries.set(name, { name, shape, dtype: "f32", storedDtype: "F32", byteLength: data.byteLength, file: "memory" });
-  return {
-    entries,
-    metadata: new Map(),
-    async *stream(name) {
-      const { data } = values.get(name)!;
-      yield new Uint8Array(data.buffer);
-    },
-    async close() {},
-  };
-}
-
-function drawn(stream: ReturnType<typeof torchCpu>, shape: readonly number[], size: number): Float32Array {
-  const normal = stream.randn(size, "f32") as Float32Array;
-  return normal.map((x) => (shape.length === 1 ? 1 + 0.1 * x : x / Math.sqrt(shape[1]!)));
-}
-
 /** A quarter of the width, the same proportions: heads of 128, feed-forward 8/3. */
 const narrow = { ...zImageTurbo, width: 1024, heads: 8, ffnWidth: 2816 };
 
@@ -129,7 +97,7 @@ test.each(["bf16", "f16", "q8_0", "q4_K"] as const)("a wide block with %s weight
   using device = cpu();
   const make = () => new ZImageBlock(narrow, { modulated: true, attention: fusedAttention });
   using stored = make();
-  await load(stored, randomSource(stored), device, { dtype });
+  await load(stored, randomWeights(stored), device, { dtype });
   using expanded = make();
   const from = new Map(namedParameters(stored));
   for (const [name, parameter] of namedParameters(expanded)) {

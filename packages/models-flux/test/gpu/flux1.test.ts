@@ -3,13 +3,13 @@
 // software.
 import { type Device, torchCpu, webgpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
+import { allParity, reportParity, streamedRun } from "@wick/testing/gpu-parity";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { FluxRequest } from "../../src/index.ts";
 import { deepFlux, limitFor } from "../deep-flux.ts";
 import { blockErrors, type FluxGolden, fluxOutput, fluxParity, type Layout } from "../parity-cases.ts";
 import { comparePipeline } from "../pipeline-parity.ts";
 
-const all = process.env["WICK_PARITY"] === "all";
 // A software driver takes minutes to compile the first kernels.
 vi.setConfig({ testTimeout: 300_000 });
 
@@ -19,9 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => device.destroy());
 
-const report = (what: string, figures: object): void => {
-  if (all) process.stdout.write(`${JSON.stringify({ what, ...figures, on: device.description })}\n`);
-};
+const report = (what: string, figures: object): void => reportParity(device, what, figures);
 
 describe("the transformer", () => {
   const networks: readonly (readonly [FluxGolden, Layout])[] = [
@@ -32,7 +30,7 @@ describe("the transformer", () => {
     ["fill", "black-forest-labs"],
     ["control", "black-forest-labs"],
   ];
-  test.each(all ? networks : networks.slice(0, 2))("every module of %s in the layout of %s", async (name, layout) => {
+  test.each(allParity ? networks : networks.slice(0, 2))("every module of %s in the layout of %s", async (name, layout) => {
     const compared = await fluxParity(device, name, { layout });
     const worst = Math.max(...blockErrors(compared));
     report(`FLUX.1 ${name}, ${layout}`, { modules: compared.length, worstBlock: worst });
@@ -64,7 +62,7 @@ describe("pipelines", () => {
     ["fill", "fill", drawn],
     ["control", "control", drawn],
   ];
-  test.each(all ? pipelines : pipelines.slice(0, 2))("%s", async (name, network, request) => {
+  test.each(allParity ? pipelines : pipelines.slice(0, 2))("%s", async (name, network, request) => {
     const { steps, image } = await comparePipeline(device, name, network, request, { precomputeModulation: name === "dev" });
     report(`FLUX.1 pipeline ${name}`, { steps: steps.length, worstStep: Math.max(...steps), image });
     expect(Math.max(...steps)).toBeLessThan(1e-4);
@@ -72,30 +70,21 @@ describe("pipelines", () => {
     expect(device.liveBytes).toBe(0);
   });
 
-  test.each(all ? [false, true] : [true])("streams blocks to the same bytes (modulations made ahead: %s)", async (precomputeModulation) => {
-    using text = device.randn([1, 5, 24], torchCpu(1));
-    using pooled = device.randn([1, 20], torchCpu(2));
-    const given = device.liveBytes;
-    const latents: Float32Array[] = [];
-    const latentsOut: FluxRequest["latentsOut"] = ({ values }) => void latents.push(values);
-    const request: FluxRequest = { embeddings: { text, pooled }, steps: 2, seed: 3, latentsOut };
-    const options = { keepLoaded: false, precomputeModulation };
-    using plain = await deepFlux(device, "dev", options);
-    await plain.generate(request);
-    const maxGpuBytes = await limitFor(device, "dev", request, options, 0.3);
-    using pipe = await deepFlux(device, "dev", { ...options, memory: { maxGpuBytes } });
-    let peak = 0;
-    device.resetPeak();
-    await pipe.generate({
-      ...request,
-      latentsOut: (out) => {
-        peak = device.peakBytes - given;
-        latentsOut(out);
-      },
-    });
-    report(`FLUX.1 streamed, modulations ahead: ${precomputeModulation}`, { peak, maxGpuBytes, sameBytes: true });
-    expect(latents[1]).toEqual(latents[0]);
-    expect(peak).toBeLessThanOrEqual(maxGpuBytes);
-    expect(device.liveBytes).toBe(given);
-  });
+  test.each(allParity ? [false, true] : [true])(
+    "streams blocks to the same bytes (modulations made ahead: %s)",
+    async (precomputeModulation) => {
+      using text = device.randn([1, 5, 24], torchCpu(1));
+      using pooled = device.randn([1, 20], torchCpu(2));
+      const given = device.liveBytes;
+      const request: FluxRequest = { embeddings: { text, pooled }, steps: 2, seed: 3 };
+      const options = { keepLoaded: false, precomputeModulation };
+      const maxGpuBytes = await limitFor(device, "dev", request, options, 0.3);
+      const open = (limit: number | undefined) => deepFlux(device, "dev", { ...options, memory: { maxGpuBytes: limit } });
+      const { plain, streamed, peakBytes } = await streamedRun(device, open, request, maxGpuBytes);
+      report(`FLUX.1 streamed, modulations ahead: ${precomputeModulation}`, { peakBytes, maxGpuBytes, sameBytes: true });
+      expect(streamed).toEqual(plain);
+      expect(peakBytes).toBeLessThanOrEqual(maxGpuBytes);
+      expect(device.liveBytes).toBe(given);
+    },
+  );
 });

@@ -1,7 +1,8 @@
 // What a block must not hold, by the buffers that one forward pass creates: scores, expanded weights, and attention beside the MLP. On Dawn's null
 // backend, which allocates as every other does, with the kernels of a GPU.
-import { load, Module, namedParameters, ropeTable } from "@wick/nn";
-import { type Device, type DType, hold, scope, type Tensor, torchCpu, type WeightEntry, type WeightSource, webgpu } from "@wick/tensor";
+import { load, Module, ropeTable } from "@wick/nn";
+import { type Device, type DType, hold, scope, type Tensor, torchCpu, webgpu } from "@wick/tensor";
+import { zeroWeights } from "@wick/testing/memory-weights";
 import { describe, expect, test } from "vitest";
 import { flux1Dev, type ShiftScaleGate, SingleStreamBlock } from "../../src/index.ts";
 
@@ -10,21 +11,6 @@ const heads = 2;
 
 class Part extends Module {
   readonly block = new SingleStreamBlock({ ...flux1Dev, width, heads });
-}
-
-/** bf16 zeros for every parameter. */
-function zeroWeights(model: Module): WeightSource {
-  const entries = new Map<string, WeightEntry>();
-  for (const [name, { shape, size }] of namedParameters(model))
-    entries.set(name, { name, shape, dtype: "bf16", storedDtype: "BF16", byteLength: 2 * size, file: "zeros" });
-  return {
-    entries,
-    metadata: new Map(),
-    async *stream(name) {
-      yield new Uint8Array(entries.get(name)!.byteLength);
-    },
-    async close() {},
-  };
 }
 
 /** Bytes of the largest buffer for values that `run` makes, nothing being left in the pool before. */

@@ -2,11 +2,11 @@
 // pipeline and prints the errors, which takes minutes where the GPU is software.
 import { type Device, hold, webgpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
+import { allParity, reportParity, streamedRun } from "@wick/testing/gpu-parity";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { batchError, exactParity, openGolden } from "../parity-cases.ts";
 import { comparePipeline, limitFor, requestOf, tinyPipeline } from "../tiny-pipeline.ts";
 
-const all = process.env["WICK_PARITY"] === "all";
 // A software driver takes minutes to compile the first kernels.
 vi.setConfig({ testTimeout: 300_000 });
 
@@ -16,9 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => device.destroy());
 
-const report = (what: string, figures: object): void => {
-  if (all) process.stdout.write(`${JSON.stringify({ what, ...figures, on: device.description })}\n`);
-};
+const report = (what: string, figures: object): void => reportParity(device, what, figures);
 
 describe("the transformer", () => {
   test("every module agrees with diffusers", async () => {
@@ -40,7 +38,7 @@ describe("the transformer", () => {
 });
 
 describe("pipelines", () => {
-  test.each(["cfg", ...(all ? ["turbo", "cfg-truncation", "cfg-normalization", "img2img", "inpaint"] : [])])("%s", async (name) => {
+  test.each(["cfg", ...(allParity ? ["turbo", "cfg-truncation", "cfg-normalization", "img2img", "inpaint"] : [])])("%s", async (name) => {
     const { steps, image } = await comparePipeline(device, name);
     report(`Z-Image pipeline ${name}`, { steps: steps.length, worstStep: Math.max(...steps), image });
     expect(Math.max(...steps)).toBeLessThan(1e-4);
@@ -51,17 +49,12 @@ describe("pipelines", () => {
   test("streams blocks to the same bytes", async () => {
     using request = hold(requestOf(device, await openGolden("pipeline-cfg")));
     const given = device.liveBytes;
-    const latents: Float32Array[] = [];
-    const latentsOut = ({ values }: { values: Float32Array }) => void latents.push(values);
-    using plain = await tinyPipeline(device, { keepLoaded: false });
-    await plain.generate({ ...request.value, steps: 2, latentsOut });
     const maxGpuBytes = await limitFor(device, request.value, 0.5);
-    using pipe = await tinyPipeline(device, { keepLoaded: false, memory: { maxGpuBytes } });
-    device.resetPeak();
-    await pipe.generate({ ...request.value, steps: 2, latentsOut });
-    report("Z-Image streamed", { peak: device.peakBytes - given, maxGpuBytes, sameBytes: true });
-    expect(latents[1]).toEqual(latents[0]);
-    expect(device.peakBytes - given).toBeLessThanOrEqual(maxGpuBytes);
+    const open = (limit: number | undefined) => tinyPipeline(device, { keepLoaded: false, memory: { maxGpuBytes: limit } });
+    const { plain, streamed, peakBytes } = await streamedRun(device, open, { ...request.value, steps: 2 }, maxGpuBytes);
+    report("Z-Image streamed", { peakBytes, maxGpuBytes, sameBytes: true });
+    expect(streamed).toEqual(plain);
+    expect(peakBytes).toBeLessThanOrEqual(maxGpuBytes);
     expect(device.liveBytes).toBe(given);
   });
 });
