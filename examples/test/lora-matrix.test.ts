@@ -1,6 +1,5 @@
 // Adapters merged and taken back on kernels that remember what they measured of weights (subgroup matrices, here simulated): weights loaded into
 // the memory of earlier ones are measured anew. Here because it joins packages that may not import from each other.
-
 import { attachLora, Linear, load, Module, withLora } from "@wick/nn";
 import { cpu, type Device, scope, webgpu } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
