@@ -15,10 +15,10 @@ import {
   planOf,
   queryPitch,
   queryRows,
-  rowOf,
   scorePitch,
   stagedElements,
 } from "./attention-plan.ts";
+import { fetch, itemType, put, registers, stageKeys, stageRows } from "./attention-staging.ts";
 import type { AttentionVariantName } from "./attention-variants.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
 
@@ -45,8 +45,6 @@ export function matrixAttention(traits: DeviceTraits, name: AttentionVariantName
 const left = (p: Plan): string => `subgroup_matrix_left<${p.input}, ${p.k}, ${p.m}>`;
 const right = (p: Plan): string => `subgroup_matrix_right<${p.input}, ${p.n}, ${p.k}>`;
 const result = (p: Plan): string => `subgroup_matrix_result<f32, ${p.n}, ${p.m}>`;
-/** Items of workgroup memory are 16 bytes. */
-const itemType = (p: Plan): string => (p.input === "f16" ? "vec4<u32>" : "vec4<f32>");
 
 /** Repeats statements `n` times with an index: as a loop, or written out; `between` stands between the turns. */
 const repeat = (p: Plan, name: string, n: number, body: (i: string) => string, between = ""): string =>
@@ -184,41 +182,6 @@ function walkKeys(p: Plan): string {
     ${softmaxStep(p)}`)}`;
 }
 
-/** Items of a staged row of an operand. */
-const itemsOf = (p: Plan, name: "q" | "k" | "v"): number => rowOf(p, name) / itemOf(p);
-
-/** Statements that stage `rows` rows of an operand from row `first`, rows beyond `limit` repeating the last. */
-const stageRows = (p: Plan, name: "q" | "k" | "v", rows: number, first: string, limit: string, pitch: number, at: number): string =>
-  `for (var t = lid; t < ${rows * itemsOf(p, name)}u; t += ${p.subgroups * p.lanes}u) {
-      let r = t / ${itemsOf(p, name)}u; let c = t % ${itemsOf(p, name)}u;
-      staged[(${at}u + r) * ${pitch / itemOf(p)}u + c] = ${name}_item(${name}b, min(${first} + r, ${limit} - 1u), c);
-    }`;
-
-const stageKeys = (p: Plan, name: "k" | "v", at: number): string => stageRows(p, name, p.keys, "j0", "p.s", pitchOf(p), at);
-
-const registersOf = (p: Plan, name: "k" | "v"): number => Math.ceil((p.keys * itemsOf(p, name)) / (p.subgroups * p.lanes));
-
-/** Declarations of the registers that hold a thread's share of the next keys or values. */
-const registers = (p: Plan, name: "k" | "v"): string =>
-  times(registersOf(p, name), (turn) => `var next_${name}${turn} = ${itemType(p)}();`).join(" ");
-
-/** A block per item of this thread, item c of row r; the last may have none. */
-function eachTurn(p: Plan, name: "k" | "v", body: (turn: number) => string): string {
-  const [threads, items] = [p.subgroups * p.lanes, itemsOf(p, name)];
-  return times(registersOf(p, name), (turn) => {
-    const inside = `let t = lid + ${turn * threads}u; let r = t / ${items}u; let c = t % ${items}u; ${body(turn)}`;
-    return (turn + 1) * threads <= p.keys * items ? `{ ${inside} }` : `if (lid + ${turn * threads}u < ${p.keys * items}u) { ${inside} }`;
-  }).join("\n    ");
-}
-
-/** Statements that fetch the rows from `first` on; beyond the last they repeat it. */
-const fetch = (p: Plan, name: "k" | "v", first: string): string =>
-  eachTurn(p, name, (turn) => `next_${name}${turn} = ${name}_item(${name}b, min(${first} + r, p.s - 1u), c);`);
-
-/** Statements that put what was fetched into staging memory, from staged row `at` on. */
-const put = (p: Plan, name: "k" | "v", at: number): string =>
-  eachTurn(p, name, (turn) => `staged[(${at}u + r) * ${pitchOf(p) / itemOf(p)}u + c] = next_${name}${turn};`);
-
 /** A fragment of staged memory at an element of a row. */
 const fragment = (p: Plan, type: string, order: string, row: string, column: string, pitch: number): string =>
   `subgroupMatrixLoad<${type}, ${order}>(&staged, (${row}) * ${pitch / itemOf(p)}u + (${column}) / ${itemOf(p)}u, ${pitch / itemOf(p)}u)`;
@@ -248,60 +211,79 @@ function loadQueries(p: Plan): string {
   }).join("\n  ")}`;
 }
 
-/** Pairs of parts that are multiplied, of a left operand of `a` parts and a right one of `b`: not the two low ones. */
+/** Pairs of parts that are multiplied, of a left operand of `a` parts and a right one of `b`: all but the two low ones. */
 const pairsOf = (a: number, b: number): readonly (readonly [number, number])[] =>
-  ([[0, 0], [1, 0], [0, 1]] as const).filter(([i, j]) => i < a && j < b); // biome-ignore format: a table
+  times(b, (j) => times(a, (i) => [i, j] as const))
+    .flat()
+    .filter(([i, j]) => i + j < 2);
 
 /**
- * Statements for all parts, or where there are infinities or NaN for the high parts alone: infinity times a low part of 0 would be NaN.
+ * Statements over `text` for all parts, or where there are infinities or NaN for the high parts alone: infinity times a low part of 0 would be NaN.
  */
 const whereFinite = (p: Plan, text: (highOnly: boolean) => string): string =>
-  isSplitPlan(p) ? `if (finite) { ${text(false)} } else { ${text(true)} }` : text(false);
+  isSplitPlan(p) && !p.loops ? `if (finite) { ${text(false)} } else { ${text(true)} }` : text(false);
 
-/** Statements over the products of parts: `right` loads a part of the right operand once for all it is multiplied with. */
-function multiplyParts(a: number, b: number, load: (half: number) => string, add: (left: number) => string): string {
+/**
+ * Statements over the products of parts: `load` gives a part of the right operand, which is loaded once for all parts of the left one that `add`
+ * multiplies it with. Loops count the pairs.
+ */
+function multiplyParts(p: Plan, [a, b]: readonly [number, number], load: (half: string) => string, add: (half: string) => string): string {
   const pairs = pairsOf(a, b);
+  if (p.loops && pairs.length > 1) {
+    const [left, right] = a > 1 ? ["h & 1u", "h >> 1u"] : ["0u", "h"];
+    return `for (var h = 0u; h < select(1u, ${pairs.length}u, finite); h++) { let l = ${left}; let x = ${load(`(${right})`)}; ${add("l")} }`;
+  }
   return times(b, (half) => {
-    const adds = pairs.filter(([, j]) => j === half).map(([i]) => add(i));
-    return `{ let x = ${load(half)}; ${adds.join(" ")} }`;
+    const adds = pairs.filter(([, j]) => j === half).map(([i]) => add(`${i}u`));
+    return `{ let x = ${load(`${half}u`)}; ${adds.join(" ")} }`;
   }).join(" ");
 }
 
-/** Scores of all keys of a step, in sums that do not wait for each other. */
+/** Scores of the keys of a step: written out all at once, in sums that do not wait for each other; in loops fragment by fragment. */
 function scoreStep(p: Plan): string {
-  const { depths } = fragmentsOf(p);
   const across = p.keys / p.n;
-  const each = (body: (i: number, j: string) => string): string =>
-    repeat(p, "j", across, (j) => times(p.down, (i) => body(i, j)).join(" "));
-  const at = (i: number, j: string): string => `s[${i * across}u + ${j}]`;
+  return p.loops
+    ? repeat(p, "j", across, (j) => scoresOf(p, [j]))
+    : scoresOf(
+        p,
+        times(across, (j) => `${j}u`),
+      );
+}
+
+function scoresOf(p: Plan, across: readonly string[]): string {
+  const { depths } = fragmentsOf(p);
+  const at = (i: number, x: number): string => `s[${i * across.length + x}u]`;
+  const each = (body: (i: number, x: number, j: string) => string): string =>
+    across.flatMap((j, x) => times(p.down, (i) => body(i, x, j))).join("\n    ");
+  const key = (j: string, t: string, half: string): string =>
+    fragment(
+      p,
+      right(p),
+      "col_major",
+      `${j} * ${p.n}u`,
+      `${half} * ${p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`,
+      pitchOf(p),
+    );
+  const add = (i: number, x: number, t: string, half: string): string =>
+    `${at(i, x)} = subgroupMatrixMultiplyAccumulate(q_part[(${half} * ${p.down}u + ${i}u) * ${depths}u + ${t}], x, ${at(i, x)});`;
   const step = (highOnly: boolean): string =>
     repeat(p, "t", depths, (t) =>
-      repeat(p, "j", across, (j) =>
-        multiplyParts(
-          highOnly ? 1 : p.parts.q,
-          highOnly ? 1 : p.parts.k,
-          (half) =>
-            fragment(
-              p,
-              right(p),
-              "col_major",
-              `${j} * ${p.n}u`,
-              `${half * p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`,
-              pitchOf(p),
-            ),
-          (half) =>
-            times(p.down, (i) => {
-              const query = `q_part[${(half * p.down + i) * depths}u + ${t}]`;
-              return `${at(i, j)} = subgroupMatrixMultiplyAccumulate(${query}, x, ${at(i, j)});`;
-            }).join(" "),
-        ),
-      ),
+      across
+        .map((j, x) =>
+          multiplyParts(
+            p,
+            highOnly ? [1, 1] : [p.parts.q, p.parts.k],
+            (half) => key(j, t, half),
+            (half) => times(p.down, (i) => add(i, x, t, half)).join(" "),
+          ),
+        )
+        .join("\n    "),
     );
   const pitch = scorePitch(p) / 4;
-  return `var s: array<${result(p)}, ${p.down * across}>;
-    ${each((i, j) => `${at(i, j)} = ${result(p)}(0.0);`)}
+  return `var s: array<${result(p)}, ${p.down * across.length}>;
+    ${each((i, x) => `${at(i, x)} = ${result(p)}(0.0);`)}
     ${whereFinite(p, step)}
-    ${each((i, j) => `subgroupMatrixStore<row_major>(&scores, (part * ${p.rows}u + group + ${i * p.m}u) * ${pitch}u + ${j} * ${p.n / 4}u, ${at(i, j)}, ${pitch}u);`)}`;
+    ${each((i, x, j) => `subgroupMatrixStore<row_major>(&scores, (part * ${p.rows}u + group + ${i * p.m}u) * ${pitch}u + ${j} * ${p.n / 4}u, ${at(i, x)}, ${pitch}u);`)}`;
 }
 
 /** Logits in powers of two; the row's maximum over its lanes; where some row's maximum grew much, the output is rescaled; weights. */
@@ -360,33 +342,33 @@ function valueStep(p: Plan): string {
   const { columns } = fragmentsOf(p);
   const first = p.both ? p.keys : 0;
   const pitch = scorePitch(p) / 4;
-  const weight = (i: number, half: number, t: string): string =>
-    `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${(half * p.keys) / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
+  const weight = (i: number, half: string, t: string): string =>
+    `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${half} * ${p.keys / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
+  const value = (n: string, t: string, half: string): string => {
+    const column = `${half} * ${p.valueWidth}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`;
+    return fragment(p, right(p), "row_major", `${first}u + ${t} * ${p.k}u`, column, pitchOf(p));
+  };
   const step = (highOnly: boolean): string => {
-    const [parts, valueParts] = highOnly ? [1, 1] : [p.parts.weights, p.parts.v];
+    const parts = highOnly ? ([1, 1] as const) : ([p.parts.weights, p.parts.v] as const);
+    // Written out, parts of weights are loaded once for all columns.
+    const loads = (t: string): string =>
+      p.loops
+        ? ""
+        : times(parts[0], (half) => times(p.down, (i) => `let w${half}u_${i} = ${weight(i, `${half}u`, t)};`).join(" ")).join(" ");
+    const add = (i: number, n: string, t: string, half: string): string => {
+      const out = `o[${i * columns}u + ${n}]`;
+      return `${out} = subgroupMatrixMultiplyAccumulate(${p.loops ? weight(i, half, t) : `w${half}_${i}`}, x, ${out});`;
+    };
     return repeat(p, "t", p.keys / p.k, (t) => {
-      const loads = times(parts, (half) => times(p.down, (i) => `let w${half}_${i} = ${weight(i, half, t)};`)).flat();
       const adds = repeat(p, "n", columns, (n) =>
         multiplyParts(
+          p,
           parts,
-          valueParts,
-          (half) =>
-            fragment(
-              p,
-              right(p),
-              "row_major",
-              `${first}u + ${t} * ${p.k}u`,
-              `${half * p.valueWidth}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`,
-              pitchOf(p),
-            ),
-          (half) =>
-            times(p.down, (i) => {
-              const out = `o[${i * columns}u + ${n}]`;
-              return `${out} = subgroupMatrixMultiplyAccumulate(w${half}_${i}, x, ${out});`;
-            }).join(" "),
+          (half) => value(n, t, half),
+          (half) => times(p.down, (i) => add(i, n, t, half)).join(" "),
         ),
       );
-      return `${loads.join(" ")} ${adds}`;
+      return `${loads(t)} ${adds}`;
     });
   };
   return whereFinite(p, step);
