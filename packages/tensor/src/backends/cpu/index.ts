@@ -1,4 +1,4 @@
-// The CPU backend: kernels run when they are recorded, so flush and idle have nothing to wait for.
+// The CPU backend: kernels run when they are recorded, or soon after where other threads take them; whoever looks at memory waits for those.
 import { DeviceError, UnsupportedError } from "../../errors.ts";
 import type { KernelTable } from "../../ops/table.ts";
 import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
@@ -66,7 +66,11 @@ class CpuBackend implements Backend {
       ...(chosen?.reason ? { tierReason: chosen.reason } : {}),
     };
     const kernels = this.#engine ? wasmKernels(this.#engine, plainBelow) : plainKernels;
-    this.kernels = this.#profiler.wrap(kernels, (op) => this.#check(op));
+    this.kernels = this.#profiler.wrap(
+      kernels,
+      (op) => this.#check(op),
+      () => this.#engine?.settle(),
+    );
   }
 
   #check(op: string): void {
@@ -103,6 +107,7 @@ class CpuBackend implements Backend {
 
   async idle(): Promise<void> {
     this.#check("idle");
+    this.#engine?.settle();
   }
 
   memory(): MemoryReport {

@@ -12,10 +12,17 @@ export interface TypedViews {
   u64: BigUint64Array;
 }
 
+/** Memory that kernels may still be working in. */
+export interface Home {
+  readonly buffer: ArrayBufferLike;
+  /** Waits until what was recorded has run; absent where kernels are done when they return. */
+  settle?(): void;
+}
+
 /** A stretch of bytes inside an ArrayBuffer that may be replaced when it grows. */
 export interface Region {
   /** Where the bytes are now; another object after a WebAssembly memory grew. */
-  readonly home: { readonly buffer: ArrayBufferLike };
+  readonly home: Home;
   readonly byteOffset: number;
   /** Capacity, in bytes; a multiple of 64. */
   readonly byteLength: number;
@@ -49,9 +56,10 @@ export class CpuBuffer implements DeviceBuffer {
     this.region = region;
   }
 
-  /** The whole buffer as an array of one element kind (cached). */
+  /** The whole buffer as an array of one element kind (cached), for use at once: kernels that come later may run later. */
   array<K extends keyof TypedViews>(kind: K): TypedViews[K] {
     const { home, byteOffset, byteLength } = this.region;
+    home.settle?.();
     if (this.#seen !== home.buffer) {
       this.#seen = home.buffer;
       this.#views = {};

@@ -31,14 +31,14 @@ export class Profiler {
     return timings.map((t) => ({ ...t, startMicros: t.startMicros - first }));
   }
 
-  /** The kernels with `check` called before each, and timed while a profile runs. */
-  wrap(kernels: KernelTable, check: (op: string) => void): KernelTable {
+  /** The kernels with `check` called before each, and timed while a profile runs; `settle` waits until a kernel has run. */
+  wrap(kernels: KernelTable, check: (op: string) => void, settle: () => void): KernelTable {
     const wrapped: Record<string, unknown> = {};
-    for (const op of Object.keys(kernels) as OpName[]) wrapped[op] = this.#wrapOne(op, kernels[op] as Kernel<OpName>, check);
+    for (const op of Object.keys(kernels) as OpName[]) wrapped[op] = this.#wrapOne(op, kernels[op] as Kernel<OpName>, check, settle);
     return wrapped as unknown as KernelTable;
   }
 
-  #wrapOne(op: OpName, kernel: Kernel<OpName>, check: (op: string) => void): Kernel<OpName> {
+  #wrapOne(op: OpName, kernel: Kernel<OpName>, check: (op: string) => void, settle: () => void): Kernel<OpName> {
     return (out, inputs, attrs) => {
       check(op);
       const timings = this.#timings;
@@ -46,8 +46,10 @@ export class Profiler {
         kernel(out, inputs, attrs);
         return;
       }
+      settle();
       const before = performance.now();
       kernel(out, inputs, attrs);
+      settle();
       const elapsedMicros = (performance.now() - before) * 1000;
       const startMicros = (before - this.#startMs) * 1000;
       const { label } = out.buffer as CpuBuffer;

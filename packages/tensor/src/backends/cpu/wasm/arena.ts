@@ -1,5 +1,5 @@
 // WebAssembly memories as a source of regions: each up to 4 GiB, grown on demand, with a coalescing first-fit free list.
-import type { Region, RegionSource } from "../memory.ts";
+import type { Home, Region, RegionSource } from "../memory.ts";
 import { scratch } from "./blocking.ts";
 import { type WasmMemory, wasm } from "./webassembly.ts";
 
@@ -18,14 +18,20 @@ export interface ArenaOptions {
   readonly limitBytes?: number;
 }
 
+/** Who knows what still runs. */
+interface Settler {
+  settle: (() => void) | undefined;
+}
+
 interface Gap {
   start: number;
   end: number;
 }
 
 /** One WebAssembly memory. */
-export class Arena {
+export class Arena implements Home {
   readonly memory: WasmMemory;
+  readonly #settler: Settler;
   readonly #gaps: Gap[] = [];
   readonly #limitBytes: number;
   readonly #threads: number;
@@ -35,13 +41,18 @@ export class Arena {
   #top: number;
   #used = 0;
 
-  constructor({ shared, threads, limitBytes = addressableBytes }: ArenaOptions) {
+  constructor({ shared, threads, limitBytes = addressableBytes }: ArenaOptions, settler: Settler) {
+    this.#settler = settler;
     this.#limitBytes = Math.min(limitBytes, addressableBytes);
     this.#threads = threads;
     this.#top = pageBytes + Math.ceil((threads * scratch.bytes) / pageBytes) * pageBytes;
     this.memory = new wasm!.Memory({ initial: this.#top / pageBytes, maximum: 65_536, shared });
     this.#buffer = this.memory.buffer;
     this.#words = new Int32Array(this.#buffer);
+  }
+
+  settle(): void {
+    this.#settler.settle?.();
   }
 
   /** The memory as words; another array after it grew. */
@@ -128,6 +139,8 @@ export class Arena {
 /** Arenas in the order of their creation; a region comes from the first that has room. */
 export class ArenaSource implements RegionSource {
   readonly arenas: Arena[] = [];
+  /** Set by the engine whose jobs may still be running. */
+  settle: (() => void) | undefined;
   readonly #options: ArenaOptions;
 
   constructor(options: ArenaOptions) {
@@ -151,7 +164,7 @@ export class ArenaSource implements RegionSource {
   /** Another, empty arena; undefined when there is no address space for one. */
   open(): Arena | undefined {
     try {
-      const arena = new Arena(this.#options);
+      const arena = new Arena(this.#options, this);
       this.arenas.push(arena);
       return arena;
     } catch {

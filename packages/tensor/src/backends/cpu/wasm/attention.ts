@@ -23,7 +23,8 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
   if (mask && mask.dtype !== "u8" && mask.dtype !== "f32") return false;
   const finish = planFinish(engine, arena, undefined, [out], [[0, 0, 1]], true);
   if (!finish) return false;
-  const threaded = b * heads * l * s * width >= threadedProducts;
+  const products = b * heads * l * s * width;
+  const threaded = products >= threadedProducts;
   const sizes = attentionBlocks(l, Math.max(width, valueWidth), b * heads, threaded ? engine.threads : 1);
   const blocks = Math.ceil(l / sizes.queryBlock);
   const w = engine.blankArgs();
@@ -48,7 +49,7 @@ export function fastAttention(engine: WasmEngine, out: View, inputs: Inputs, { s
     w[place.lengths] = addressOf(lengths);
     w[place.lengthStep] = 4 * lengths.layout.strides[0]!;
   }
-  engine.run(arena, "attention", w, b * heads * blocks, threaded);
+  engine.run(arena, "attention", w, b * heads * blocks, engine.shares(products, threadedProducts));
   return true;
 }
 

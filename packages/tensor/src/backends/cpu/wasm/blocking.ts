@@ -8,10 +8,24 @@ export const depthBlock = 512;
 export const rowBlock = 120;
 /** Greatest number of columns of packed b, and of a task. */
 export const columnBlock = 1024;
+/** Bytes of packed rows that a thread keeps between the tasks of a job. */
+const keptBytes = 2 ** 19;
 /** Columns below which a task spends too much on packing its rows; half of them where threads would be left without a task. */
 const leastColumns = 128;
+/** Tasks of each thread where rows are kept. */
+const keptTasks = 8;
+/** The same for tasks whose rows are packed already. */
+const leastKeptColumns = 32;
+/** The word of a job's arguments that numbers it, behind those of any kernel. */
+export const numberArg = 63;
 /** Rows and columns of a task whose results are staged before they are stored in another format. */
 const staged = { rows: 3 * rowBlock, columns: 512 } as const;
+
+/** Jobs that may wait at a time: while threads work on one, the calling thread prepares the next ones. A power of two. */
+export const queuedJobs = 8;
+/** What a job has in thread 0's scratch: its arguments, and the operand tables of row functions. */
+export const jobArea = { args: 0, tables: 512, bytes: 4096 } as const;
+const jobsEnd = 4096 + queuedJobs * jobArea.bytes;
 
 /** Where things lie in a thread's scratch. */
 export const scratch = {
@@ -19,17 +33,17 @@ export const scratch = {
   tile: 0,
   /** Pixel coordinates of a convolution panel. */
   lanes: 512,
-  /** Arguments of the running job (of thread 0 only). */
-  args: 1024,
-  /** Operand tables of row functions (of thread 0 only). */
-  tables: 2048,
-  packedA: 4096,
-  packedB: 4096 + 262_144,
+  /** Number of the job whose rows are in `packedA`. */
+  keptJob: 384,
+  /** What jobs need while they wait or run, one after the other in turn (of thread 0 only). */
+  jobs: 4096,
+  packedA: jobsEnd,
+  packedB: jobsEnd + keptBytes,
   /** Operands expanded to f32. */
-  wide: 4096 + 262_144 + 4 * depthBlock * columnBlock,
+  wide: jobsEnd + keptBytes + 4 * depthBlock * columnBlock,
   /** f32 results before their epilogue, and what attention works on. */
-  result: 4096 + 262_144 + 8 * depthBlock * columnBlock,
-  bytes: 4096 + 262_144 + 8 * depthBlock * columnBlock + 4 * staged.rows * staged.columns,
+  result: jobsEnd + keptBytes + 8 * depthBlock * columnBlock,
+  bytes: jobsEnd + keptBytes + 8 * depthBlock * columnBlock + 4 * staged.rows * staged.columns,
 } as const;
 
 /** How the operand of a matrix product is stored; `across` is added when neighbours in k are not neighbours in memory. */
@@ -52,6 +66,8 @@ export interface Blocks {
   readonly kBlock: number;
   readonly mTiles: number;
   readonly nTiles: number;
+  /** Bytes of packed rows for each step of k when every thread packs them once for all its tasks; else 0. */
+  readonly keptStep: number;
 }
 
 /** Writes the sizes into the arguments of a job. */
@@ -61,6 +77,7 @@ export function placeBlocks(w: Int32Array, place: Readonly<Record<keyof Blocks, 
   w[place.kBlock] = blocks.kBlock;
   w[place.mTiles] = blocks.mTiles;
   w[place.nTiles] = blocks.nTiles;
+  w[place.keptStep] = blocks.keptStep;
 }
 
 /** Depth of the parts that k is cut into: equal parts of whole quantized blocks (of `unit` values). */
@@ -81,24 +98,35 @@ export interface Extent {
   readonly staged: boolean;
 }
 
-/** Columns of a task when n are cut into `tiles` equal parts of whole register tiles, none of them small. */
-function evenColumns(n: number, tiles: number, threads: number): number {
-  const least = n < leastColumns * threads ? leastColumns / 2 : leastColumns;
-  return Math.ceil(Math.max(least, n / tiles) / 16) * 16;
+/** Columns of a task when n are cut into `tiles` equal parts of whole register tiles, none of fewer than `least`. */
+const evenColumns = (n: number, tiles: number, least: number): number => Math.ceil(Math.max(least, n / tiles) / 16) * 16;
+
+/** Bytes of packed rows for a step of k, in panels of up to 6 rows, if a thread can keep all of them between tasks; else 0. */
+function keptStepOf({ m, k, batch, threads }: Extent): number {
+  const bytes = 16 * Math.ceil((m + 5) / 4);
+  return threads > 1 && batch === 1 && m < 2 * rowBlock && bytes * k <= keptBytes ? bytes : 0;
+}
+
+/** Columns of a task of few rows, which stay together: a task of the last of them would pack its columns for next to nothing. */
+function fewRowsColumns({ n, batch, threads }: Extent, most: number, wanted: number, kept: boolean): number {
+  if (kept) return Math.min(most, evenColumns(n, keptTasks * threads, leastKeptColumns));
+  const tiles = Math.max(Math.ceil(n / most), Math.ceil(wanted / batch));
+  return evenColumns(n, tiles, n < leastColumns * threads ? leastColumns / 2 : leastColumns);
 }
 
 /** Rows, columns and depth of a task: as large as the scratch allows, cut until every thread has two to four tasks or tasks get small. */
-export function taskBlocks({ m, n, k, batch, threads, unit, staged: apart }: Extent): Blocks {
+export function taskBlocks(extent: Extent): Blocks {
+  const { m, n, k, batch, threads, unit, staged: apart } = extent;
   let mBlock: number = apart ? staged.rows : Math.ceil(m / rowBlock) * rowBlock;
   let nBlock: number = apart ? staged.columns : columnBlock;
   const tasks = () => batch * Math.ceil(m / mBlock) * Math.ceil(n / nBlock);
   // More and smaller tasks even out threads that start late or share their core; packing an operand again for each costs a little.
   const wanted = threads * (batch * m * n * k >= longProducts ? 4 : 2);
-  // Few rows stay together: a task of the last of them would pack its columns for next to nothing.
-  if (threads > 1 && m < 2 * rowBlock) nBlock = evenColumns(n, Math.max(Math.ceil(n / nBlock), Math.ceil(wanted / batch)), threads);
+  const keptStep = keptStepOf(extent);
+  if (threads > 1 && m < 2 * rowBlock) nBlock = fewRowsColumns(extent, nBlock, wanted, keptStep > 0);
   while (threads > 1 && m >= 2 * rowBlock && tasks() < wanted && (nBlock > 128 || mBlock > rowBlock)) {
     if (nBlock > 128 && (nBlock >= mBlock || mBlock === rowBlock)) nBlock /= 2;
     else mBlock = Math.ceil(mBlock / 2 / rowBlock) * rowBlock;
   }
-  return { mBlock, nBlock, kBlock: depthOf(k, unit), mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock) };
+  return { mBlock, nBlock, kBlock: depthOf(k, unit), mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock), keptStep };
 }

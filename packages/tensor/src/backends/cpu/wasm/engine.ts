@@ -1,6 +1,6 @@
 // Compiles the generated modules when they are first used, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
 import type { Arena, ArenaSource } from "./arena.ts";
-import { scratch } from "./blocking.ts";
+import { jobArea, numberArg, queuedJobs, scratch } from "./blocking.ts";
 import { builtOn, type KernelName, kernelModule, kernelNames } from "./emitters.ts";
 import { compileOptimised } from "./features.ts";
 import type { Flavour } from "./gemm.ts";
@@ -8,10 +8,15 @@ import { Pool } from "./pool.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
 import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
-/** Most argument words of a job. */
-const maxArgs = 64;
+/** Argument words of a job: a kernel's own, and at last its number. */
+const maxArgs = numberArg + 1;
 /** How much less work is worth sharing with a worker that is awake. */
 const awakeGain = 8;
+/** How much more work is waited for: some milliseconds, after which a caller should see progress, abort, or let the event loop turn. */
+const waitedGain = 32;
+
+/** Who runs a job: the calling thread alone, all threads while the caller goes on, or all threads while it waits. */
+export type Share = "alone" | "queue" | "wait";
 
 /** Modules a device may compile; expressions beyond that run on the plain kernels. */
 const maxModules = 1024;
@@ -36,6 +41,10 @@ export class WasmEngine {
   readonly #modules: object[] = [];
   readonly #moduleBytes: Uint8Array[] = [];
   readonly #args = new Int32Array(maxArgs);
+  /** Jobs described so far, to tell them apart. */
+  #jobs = 0;
+  /** Jobs that the workers were given. */
+  #queued = 0;
   #pool: Pool | undefined;
   #optimised = false;
   /** Threads that jobs may use, the calling one included. */
@@ -45,6 +54,7 @@ export class WasmEngine {
     this.flavour = flavour;
     this.source = source;
     this.threads = threads;
+    source.settle = () => this.settle();
   }
 
   /** From here on, kernels are compiled optimised at once, so that what is tested is what will run. */
@@ -99,43 +109,62 @@ export class WasmEngine {
     return slot;
   }
 
-  /** Writes words into the table area of an arena's scratch, `at` words in, and gives their address. */
+  /** Writes words into the tables of the next job, `at` words in, and gives their address. */
   writeTable(arena: Arena, words: readonly number[], at = 0): number {
-    return this.#writeWords(arena, scratch.tables + 4 * at, words);
+    return this.#writeWords(arena, jobArea.tables + 4 * at, words);
   }
 
+  /** Writes into the area of the next job, in turn: the one before it there has run when the queue has room. */
   #writeWords(arena: Arena, offset: number, words: ArrayLike<number>): number {
-    const at = arena.scratchOf(0)! + offset;
+    this.#pool?.makeRoom();
+    const at = arena.scratchOf(0)! + scratch.jobs + jobArea.bytes * (this.#queued % queuedJobs) + offset;
     arena.words.set(words, at >> 2);
     return at;
   }
 
-  /** Words for the arguments of the next job, all 0; see `placesOf`. */
+  /** Words for the arguments of the next job, all 0 but its number; see `placesOf`. */
   blankArgs(): Int32Array {
-    return this.#args.fill(0);
+    const words = this.#args.fill(0);
+    this.#jobs = (this.#jobs + 1) | 0;
+    words[numberArg] = this.#jobs;
+    return words;
   }
 
-  /** Whether a job of `work` units is worth sharing: from `least` on where a worker must be woken, from far less where one is awake. */
-  shares(work: number, least: number): boolean {
-    return work >= least || (work * awakeGain >= least && this.#pool?.isAwake === true);
+  /** Who should run a job of `work` units: sharing pays from `least` on where a worker must be woken, from far less where one is awake. */
+  shares(work: number, least: number): Share {
+    if (work >= waitedGain * least) return "wait";
+    return work >= least || (work * awakeGain >= least && this.#pool?.isAwake === true) ? "queue" : "alone";
   }
 
-  /** Runs `tasks` tasks of a kernel with arguments in words; `threaded` when the job is long enough to share. */
-  run(arena: Arena, kernel: KernelName, args: Int32Array, tasks: number, threaded: boolean): void {
+  /** Runs `tasks` tasks of a kernel with arguments in words, at once or after the jobs that wait already. */
+  run(arena: Arena, kernel: KernelName, words: Int32Array, tasks: number, share: Share): void {
     this.#ready(kernel);
     const { exports } = this.#instancesIn(arena);
-    const at = this.#writeWords(arena, scratch.args, args);
+    const args = this.#writeWords(arena, jobArea.args, words);
     const base = arena.scratchOf(0)!;
     const fn = exports[kernel]!;
-    const own = (task: number) => void fn(task, at, base);
-    if (threaded && tasks > 1 && this.#poolFor(arena)?.run(arena, kernel, at, tasks, own)) return;
+    const own = (task: number) => void fn(task, args, base);
+    if (this.#pool?.isBusy || (share !== "alone" && tasks > 1)) {
+      if (this.#poolFor(arena)?.add({ arena, kernel, args, tasks, own })) {
+        this.#queued++;
+        if (share === "wait") this.settle();
+        return;
+      }
+      this.settle();
+    }
     for (let task = 0; task < tasks; task++) own(task);
+  }
+
+  /** Waits until all jobs have run. */
+  settle(): void {
+    this.#pool?.settle();
   }
 
   /** The workers, started or restarted when the set of arenas changed; undefined when there are none or they lack a module. */
   #poolFor(arena: Arena): Pool | undefined {
     if (this.threads < 2) return undefined;
     if (!this.#pool?.arenas.includes(arena)) {
+      this.settle();
       this.#pool?.stop();
       this.#pool = new Pool({ kernels: kernelNames, threads: this.threads, arenas: this.source.arenas });
     }

@@ -1,6 +1,6 @@
 // The matrix product: micro kernel, panel loops, and the task that computes one tile of the output.
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
-import { patches, rowBlock, scratch } from "./blocking.ts";
+import { numberArg, patches, rowBlock, scratch } from "./blocking.ts";
 import { type Callee, type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
@@ -26,7 +26,7 @@ export interface Flavour {
 /** Words of a gemm job's arguments, in order. */
 export const gemmArgs = [
   ...(["m", "n", "k", "a", "aBatch", "aStep", "aMode", "b", "bBatch", "bStep", "bMode", "c", "cBatch"] as const),
-  ...(["mBlock", "nBlock", "kBlock", "mTiles", "nTiles", "slot", "table", "staged", "image", "n0", "cStep"] as const),
+  ...(["mBlock", "nBlock", "kBlock", "mTiles", "nTiles", "slot", "table", "staged", "image", "n0", "cStep", "keptStep"] as const),
 ] as const;
 
 /** Functions of the product's module that attention builds on, too. */
@@ -66,23 +66,29 @@ interface Task {
   readonly parts: MatrixParts;
   /** Pushes the address of an area of this thread's scratch. */
   readonly area: (offset: number) => Code;
-  /** First row and column, their numbers, where results go and the bytes of its rows; the present part of k. */
-  readonly at: Record<"batch" | "i0" | "j0" | "rows" | "columns" | "to" | "step" | "pc" | "kc", Local>;
+  /** First row and column, their numbers, where results go and the bytes of its rows; the present part of k; whether rows must be packed. */
+  readonly at: Record<"batch" | "i0" | "j0" | "rows" | "columns" | "to" | "step" | "pc" | "kc" | "packs", Local>;
 }
 
 function emitTask(module: Module, parts: MatrixParts, packPatches: Code): void {
   const c = module.func("gemm", [i32, i32, i32]);
   const w = loadWords(c, gemmArgs) as Task["w"];
-  const names = ["batch", "i0", "j0", "rows", "columns", "to", "step", "pc", "kc"] as const;
+  const names = ["batch", "i0", "j0", "rows", "columns", "to", "step", "pc", "kc", "packs"] as const;
   const at = Object.fromEntries(names.map((name) => [name, c.local(i32)])) as Task["at"];
   const task: Task = { c, w, parts, area: (offset) => c.get(2).int(offset).op("i32.add"), at };
   emitPlace(task);
   const finish = module.signature(rowParams, []);
+  // Rows that this thread has packed for another task of the same job are still there.
+  const number = () => c.get(1).memory("i32.load", 4 * numberArg);
+  c.get(w.keptStep).op("i32.eqz").get(2).memory("i32.load", scratch.keptJob);
+  number().op("i32.ne").op("i32.or").set(at.packs);
   c.int(0).set(at.pc).block().loop().get(at.pc).get(w.k).op("i32.ge_s").branchIf(1);
   pushRest(c, w.k, at.pc, w.kBlock, at.kc);
   emitPackColumns(task, packPatches);
   emitRowBlocks(task, finish);
   c.get(at.pc).get(w.kBlock).op("i32.add").set(at.pc).branch(0).end().end();
+  c.get(2);
+  number().memory("i32.store", scratch.keptJob);
 }
 
 /** Which tile of which batch the task is, and where its results go: to c itself, or to the scratch when they are stored in another format. */
@@ -113,27 +119,28 @@ function emitPackColumns({ c, w, at, area, parts }: Task, packPatches: Code): vo
   area(scratch.packedB).call(parts.packColumns).end();
 }
 
-/** Multiplies block after block of the left operand, and ends rows that are complete while they are in cache. */
+/** Multiplies block after block of the left operand, or all of it where it is kept, and ends rows that are complete while they are in cache. */
 function emitRowBlocks({ c, w, at, area, parts }: Task, finish: number): void {
   const [ic, mc, row, to] = c.locals(i32, 4) as [Local, Local, Local, Local];
-  const size = c.local(i32);
-  c.int(rowBlock).set(size);
-  c.forLess(ic, at.rows, rowBlock, () => {
-    pushRest(c, at.rows, ic, size, mc);
-    c.get(w.aMode).get(w.a).get(w.aStep).get(at.i0).get(ic).op("i32.add").get(mc).get(at.pc).get(at.kc);
-    area(scratch.wide);
-    area(scratch.packedA).call(parts.packRows);
-    c.get(at.to).get(ic).get(at.step).op("i32.mul").op("i32.add").set(to).get(mc).get(at.columns).get(at.kc);
-    area(scratch.packedA);
-    area(scratch.packedB);
-    c.get(to).get(at.step).get(at.pc).int(0).op("i32.gt_s");
-    area(scratch.tile).get(at.kc).call(parts.panels);
-    c.get(w.slot).int(0).op("i32.ne").get(at.pc).get(at.kc).op("i32.add").get(w.k).op("i32.ge_s").op("i32.and").if();
-    c.forLess(row, mc, 1, () => {
-      c.get(w.table).get(at.batch).get(at.i0).get(ic).op("i32.add").get(row).op("i32.add");
-      c.get(at.j0).get(at.columns).get(to).get(w.slot).callIndirect(finish);
-      c.get(to).get(at.step).op("i32.add").set(to);
-    });
-    c.end();
+  const [size, packed] = c.locals(i32, 2) as [Local, Local];
+  c.get(at.rows).int(rowBlock).get(w.keptStep).op("select").set(size);
+  area(scratch.packedA).get(at.pc).get(w.keptStep).op("i32.mul").op("i32.add").set(packed);
+  c.int(0).set(ic).block().loop().get(ic).get(at.rows).op("i32.ge_s").branchIf(1);
+  pushRest(c, at.rows, ic, size, mc);
+  c.get(at.packs).if();
+  c.get(w.aMode).get(w.a).get(w.aStep).get(at.i0).get(ic).op("i32.add").get(mc).get(at.pc).get(at.kc);
+  area(scratch.wide).get(packed).call(parts.packRows).end();
+  c.get(at.to).get(ic).get(at.step).op("i32.mul").op("i32.add").set(to).get(mc).get(at.columns).get(at.kc);
+  c.get(packed);
+  area(scratch.packedB);
+  c.get(to).get(at.step).get(at.pc).int(0).op("i32.gt_s");
+  area(scratch.tile).get(at.kc).call(parts.panels);
+  c.get(w.slot).int(0).op("i32.ne").get(at.pc).get(at.kc).op("i32.add").get(w.k).op("i32.ge_s").op("i32.and").if();
+  c.forLess(row, mc, 1, () => {
+    c.get(w.table).get(at.batch).get(at.i0).get(ic).op("i32.add").get(row).op("i32.add");
+    c.get(at.j0).get(at.columns).get(to).get(w.slot).callIndirect(finish);
+    c.get(to).get(at.step).op("i32.add").set(to);
   });
+  c.end();
+  c.get(ic).get(size).op("i32.add").set(ic).branch(0).end().end();
 }

@@ -22,8 +22,9 @@ export function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], 
   const rowsPerTask = Math.max(1, Math.floor(taskElements / grid.columns));
   const tasks = rows === 1 ? Math.ceil(grid.columns / taskElements) : Math.ceil(rows / rowsPerTask);
   const { columns } = grid;
-  const mark = hasAngles(expr) ? new Int32Array(arena.buffer as ArrayBuffer, finish.table - 4, 1) : undefined;
-  if (mark) mark[0] = 0;
+  const marked = hasAngles(expr);
+  const mark = (finish.table >> 2) - 1;
+  if (marked) arena.words[mark] = 0;
   const w = engine.blankArgs();
   w[place.slot] = finish.slot;
   w[place.table] = finish.table;
@@ -33,5 +34,7 @@ export function fastMap(engine: WasmEngine, out: View, inputs: readonly View[], 
   w[place.rowsPerTask] = rowsPerTask;
   w[place.columnsPerTask] = taskElements;
   engine.run(arena, "map", w, tasks, engine.shares(rows * columns, threadedElements));
-  return !mark?.[0];
+  if (!marked) return true;
+  engine.settle();
+  return arena.words[mark] === 0;
 }

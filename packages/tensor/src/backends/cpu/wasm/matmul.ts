@@ -124,8 +124,8 @@ const unitOf = (mode: number): number => (mode === operandModes.q4_K ? 256 : 32)
 
 /** Dot products of a few rows with stored weights. */
 function runFewRows({ engine, arena, m, n, k, a, c, finish }: Job, b: Stored): void {
-  const threaded = engine.shares(m * n * k, threadedProducts);
-  const columnsPerTask = threaded ? Math.min(gemvColumns, Math.max(64, 4 * Math.ceil(n / (16 * engine.threads)))) : gemvColumns;
+  const share = engine.shares(m * n * k, threadedProducts);
+  const columnsPerTask = share !== "alone" ? Math.min(gemvColumns, Math.max(64, 4 * Math.ceil(n / (16 * engine.threads)))) : gemvColumns;
   const [w, place] = [engine.blankArgs(), gemvPlace];
   w[place.slot] = finish?.slot ?? 0;
   w[place.table] = finish?.table ?? 0;
@@ -141,7 +141,7 @@ function runFewRows({ engine, arena, m, n, k, a, c, finish }: Job, b: Stored): v
   w[place.bStep] = b.step;
   w[place.c] = c;
   w[place.cStep] = 4 * n;
-  engine.run(arena, "gemv", w, Math.ceil(n / columnsPerTask), threaded);
+  engine.run(arena, "gemv", w, Math.ceil(n / columnsPerTask), share);
 }
 
 /** Columns n0 … n1 - 1 of the product; `b.address` is that of column 0. */
@@ -152,7 +152,8 @@ function runGemm(
   n0: number,
   n1: number,
 ): void {
-  const threaded = batch * m * (n1 - n0) * k >= threadedProducts;
+  const products = batch * m * (n1 - n0) * k;
+  const threaded = products >= threadedProducts;
   const blocks = taskBlocks({ m, n: n1 - n0, k, batch, threads: threaded ? engine.threads : 1, unit: unitOf(b.mode), staged });
   const [w, place] = [engine.blankArgs(), gemmPlace];
   w[place.slot] = finish?.slot ?? 0;
@@ -174,7 +175,7 @@ function runGemm(
   w[place.n0] = n0;
   w[place.staged] = staged ? 1 : 0;
   placeBlocks(w, place, blocks);
-  engine.run(arena, "gemm", w, batch * blocks.mTiles * blocks.nTiles, threaded);
+  engine.run(arena, "gemm", w, batch * blocks.mTiles * blocks.nTiles, engine.shares(products, threadedProducts));
 }
 
 /** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */
@@ -194,6 +195,8 @@ function runStaged(job: Job, b: View): boolean {
       runGemm(job, { address, step, mode: asStored ?? operandModes.f32 }, 0, j, j + count);
     }
   } finally {
+    // Every part reads the tables of the first, whose place in the queue is the next job's soon.
+    job.engine.settle();
     job.arena.give(region);
   }
   return true;

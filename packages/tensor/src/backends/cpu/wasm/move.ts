@@ -43,7 +43,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const side = transposed ? blockSide(rows, columns, bytes, engine.threads) : columns;
   const rowsPerTask = transposed ? side : Math.max(1, Math.floor(taskBytes / columns));
   const parts = Math.ceil(columns / side);
-  const threaded = engine.shares(rows * shape[last]! * bytes, threadedBytes);
+  const share = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
     const w = engine.blankArgs();
     w[place.transposed] = transposed ? bytes : 0;
@@ -60,7 +60,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
     w[place.rowsPerTask] = rowsPerTask;
     w[place.columnsPerTask] = side;
     w[place.parts] = parts;
-    engine.run(arena, "move", w, parts * Math.ceil(rows / rowsPerTask), threaded);
+    engine.run(arena, "move", w, parts * Math.ceil(rows / rowsPerTask), share);
   }
   return true;
 }

@@ -13,7 +13,7 @@ import { maxRowColumns, rowArgs } from "./row-kernels.ts";
 
 const [rowPlace, groupPlace] = [placesOf(rowArgs), placesOf(groupNormArgs)];
 /** Elements a task of a row kernel should have. */
-const taskElements = 16_384;
+const taskElements = 8_192;
 /** Elements from which waking other threads pays. */
 const threadedElements = 65_536;
 
