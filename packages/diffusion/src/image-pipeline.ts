@@ -131,7 +131,10 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
   /** The memory plan of a run, when there is a limit. */
   protected async limits(request: R, job: J): Promise<MemoryPlan | undefined> {
     const { memory } = this.parts;
-    return memory?.maxGpuBytes === undefined ? undefined : planMemory(await this.needs(request, job), memory);
+    if (memory?.maxGpuBytes === undefined) return undefined;
+    const plan = planMemory(await this.needs(request, job), memory);
+    this.device.keepWithin(memory.maxGpuBytes);
+    return plan;
   }
 
   /** Latents [b, c, h, w] to pictures. Throws NumericsError when they hold NaN or infinite values. */

@@ -105,7 +105,8 @@ export class LazyModel<M extends Module> {
     if (this.#loaded && this.#stream?.bytes === options.streamBytes) return this.model;
     this.release();
     await this.#closing;
-    // Weights that an earlier stage released stay allocated in the driver until the GPU has run what reads them.
+    // Weights that an earlier stage released are of other sizes, and stay allocated in the driver until the GPU has run what reads them.
+    device.trim();
     await device.idle();
     const { signal, onProgress, streamBytes } = options;
     const source = await this.#options.open(signal);

@@ -38,6 +38,7 @@ export function memoryDevice({ limitBytes = Infinity }: MemoryDeviceOptions = {}
     memory: () => ({ liveBytes: live, pooledBytes: 0, peakBytes: live, byLabel: [] }),
     resetPeak() {},
     trim() {},
+    keepWithin() {},
     profile: unused,
     destroy() {},
   };

@@ -183,6 +183,14 @@ export class Device {
   flush(): void {
     this.backend.flush();
   }
+  /** Frees memory that is kept for reuse. */
+  trim(): void {
+    this.backend.trim();
+  }
+  /** Keeps less memory for reuse where live tensors and it together would pass `bytes`. Allocating is never refused for it. */
+  keepWithin(bytes: number): void {
+    this.backend.keepWithin(bytes);
+  }
   /** What the backend has allocated, by label. */
   memory(): MemoryReport {
     return this.backend.memory();

@@ -106,6 +106,8 @@ export interface Backend {
   resetPeak(): void;
   /** Frees pooled memory that no tensor uses. */
   trim(): void;
+  /** Frees pooled memory before it and live tensors together pass `bytes`. Where memory cannot be given back (WebAssembly) nothing happens. */
+  keepWithin(bytes: number): void;
   /** Runs `fn` with per-op timing; nested calls are an error. `region` is asked at every kernel. */
   profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]>;
   /** Rejects pending reads; every later call throws DeviceError. */

@@ -45,6 +45,7 @@ class DryBackend implements Backend {
     this.largestBytes = 0;
   }
   trim(): void {}
+  keepWithin(): void {}
   async profile(): Promise<readonly OpTiming[]> {
     throw new UnsupportedError("profile", "a dry run takes no time; profile on another device");
   }

@@ -95,12 +95,32 @@ describe("order", () => {
 });
 
 describe("memory", () => {
-  it("size classes are at most an eighth too large", () => {
-    for (const n of [1, 256, 257, 3000, 100_000, 5_000_001, 2 ** 30 + 1]) {
+  it("size classes are at most an eighth too large, from 1 MiB on at most 64 KiB", () => {
+    for (const n of [1, 256, 257, 3000, 100_000, 1_048_576, 1_048_577, 5_000_001, 78_643_216, 2 ** 30 + 1, 2 ** 32 + 1]) {
       expect(sizeClass(n)).toBeGreaterThanOrEqual(n);
-      expect(sizeClass(n)).toBeLessThanOrEqual(Math.max(256 + n, n * 1.125));
+      expect(sizeClass(n)).toBeLessThanOrEqual(n > 2 ** 20 ? n + 65_535 : Math.max(256 + n, n * 1.125));
+      expect(sizeClass(sizeClass(n))).toBe(sizeClass(n));
     }
   });
+
+  it("within a target, pooled buffers go before it is passed, the largest first; live ones may pass it", () =>
+    withDevice({}, async (b) => {
+      const MiB = 2 ** 20;
+      const [large, small, live] = [3 * MiB, MiB, 2 * MiB].map((n) => b.allocate(n - 16, "t"));
+      b.release(large!);
+      b.release(small!);
+      b.keepWithin(6 * MiB);
+      expect(b.memory()).toMatchObject({ liveBytes: 2 * MiB, pooledBytes: 4 * MiB });
+      const more = b.allocate(4 * MiB - 16, "t");
+      expect(b.memory()).toMatchObject({ liveBytes: 6 * MiB, pooledBytes: 0, peakBytes: 6 * MiB });
+      const beyond = b.allocate(MiB - 16, "t");
+      expect(b.memory().liveBytes).toBe(7 * MiB);
+      b.release(more);
+      expect(b.memory()).toMatchObject({ liveBytes: 3 * MiB, pooledBytes: 4 * MiB });
+      b.keepWithin(6 * MiB);
+      expect(b.memory()).toMatchObject({ liveBytes: 3 * MiB, pooledBytes: 0, peakBytes: 7 * MiB });
+      for (const buffer of [live!, beyond]) b.release(buffer);
+    }));
 
   it("reports live bytes by label, pooled bytes and the peak", () =>
     withDevice({}, async (b) => {
@@ -162,7 +182,7 @@ describe("memory", () => {
     // Dawn's null backend has 512 MiB and refuses what exceeds it, on every machine.
     const b = await createWebGpuBackend({ driver: "null" });
     const taken = Array.from({ length: 12 }, (_, i) => b.allocate(100 << 20, `part ${i}`));
-    await expect(b.idle()).rejects.toThrow(/^allocate: "part 4": 104857600 bytes could not be allocated .*; and 5 more; release tensors/);
+    await expect(b.idle()).rejects.toThrow(/^allocate: "part 5": 104857600 bytes could not be allocated .*; and 4 more; release tensors/);
     for (const buffer of taken) b.release(buffer);
     expect(b.memory().liveBytes).toBe(0);
     b.trim();

@@ -125,6 +125,9 @@ class CpuBackend implements Backend {
     this.#memory.trim();
   }
 
+  /** WebAssembly memory never shrinks, and what is kept beside it is small. */
+  keepWithin(_bytes: number): void {}
+
   async profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
     this.#check("profile");
     return this.#profiler.run(fn, region);

@@ -207,6 +207,10 @@ export class WebGpuBackend implements Backend {
     this.pool.resetPeak();
   }
 
+  keepWithin(bytes: number): void {
+    this.pool.keepWithin(bytes);
+  }
+
   trim(): void {
     this.checkAlive("trim");
     this.pool.drain();
