@@ -23,6 +23,8 @@ export interface StreamedRun {
   readonly streamed: Float32Array;
   /** Most bytes that the limited run had on the device up to its last step, beside those it was given. */
   readonly peakBytes: number;
+  /** The same in buffers, with what they are rounded up to and what is kept for reuse. */
+  readonly allocatedBytes: number;
 }
 
 /** Runs `request` on a pipeline without and on one with `maxGpuBytes`; what is on the device before is given, not counted. */
@@ -35,16 +37,17 @@ export async function streamedRun<R extends object>(
   const givenBytes = device.liveBytes;
   const run = async (limit: number | undefined) => {
     using pipe = await open(limit);
-    let [latents, peakBytes] = [new Float32Array(), 0];
+    let [latents, peakBytes, allocatedBytes] = [new Float32Array(), 0, 0];
     device.resetPeak();
     const latentsOut: LatentsOut = ({ values }) => {
       latents = values.slice();
       peakBytes = device.peakBytes - givenBytes;
+      allocatedBytes = device.memory().peakBytes - givenBytes;
     };
     await pipe.generate({ ...request, latentsOut });
-    return { latents, peakBytes };
+    return { latents, peakBytes, allocatedBytes };
   };
   const plain = await run(undefined);
-  const { latents, peakBytes } = await run(maxGpuBytes);
-  return { plain: plain.latents, streamed: latents, peakBytes };
+  const { latents, ...bytes } = await run(maxGpuBytes);
+  return { plain: plain.latents, streamed: latents, ...bytes };
 }
