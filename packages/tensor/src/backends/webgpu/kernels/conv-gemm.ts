@@ -29,7 +29,11 @@ export function recordConvGemm(
   const n = out.layout.shape[2]! * out.layout.shape[3]!;
   const rows = { ...weight, layout: { shape: [o, k], strides: [k, 1], offset: weight.layout.offset } };
   const a = { view: rows, source: matrixSource(ctx, "a", rows, o) };
-  const b = { view: x, source: pointwise(attrs, kh, kw, padTop) ? planeSource(ctx, x) : patchSource(ctx, x, out, attrs, kh, kw, padTop) };
+  const plane = planeSource(ctx, x);
+  const [, channels, height, width] = x.layout.shape as Four;
+  const b = pointwise(attrs, kh, kw, padTop)
+    ? { view: x, source: plane }
+    : { view: x, source: patchSource(ctx, x, out, attrs, kh, kw, padTop), once: { source: plane, n: height * width, k: channels } };
   const size = { m: o, n, k, batch: 1 };
   const { traits } = ctx;
   if (traits.software && chooseVariant(traits, size, a.source, b.source, finish).kind === "registers") return false;

@@ -14,7 +14,10 @@ import type { GemmOperand, MatrixSource } from "./matmul.ts";
  * A binding of two words: the bits of the operand's largest finite magnitude, and 1 if any of its values is infinite or NaN (else 0). Operands that are not
  * written between two products, such as weights, are measured once.
  */
-export function largestMagnitude(ctx: KernelContext, op: string, name: "a" | "b", { view, source }: GemmOperand, size: GemmSize): Binding {
+export function largestMagnitude(ctx: KernelContext, op: string, name: "a" | "b", operand: GemmOperand, product: GemmSize): Binding {
+  const { view, once } = operand;
+  const source = once?.source ?? operand.source;
+  const size = once ? { ...product, m: once.n, n: once.n, k: once.k } : product;
   const { m, n, k, batch } = size;
   const own = name === "a" ? m : n;
   const part = [own, k, batch, source.bound.binding.byteOffset, ...source.values].join();

@@ -307,6 +307,8 @@ function product(ctx: KernelContext, a: View, b: View, piece: Piece, finish: Fin
 export interface GemmOperand {
   readonly view: View;
   readonly source: MatrixSource;
+  /** Where the source repeats values, as patches of an image do: each of them once, as rows [n, k], to be measured. */
+  readonly once?: { readonly source: MatrixSource; readonly n: number; readonly k: number };
 }
 
 /** Records the fastest kernel for columns n0…n0+n of a product whose operands are any sources, on behalf of `op`. */
