@@ -65,6 +65,7 @@ export const opNames: Readonly<Record<string, OpNames>> = {
   pow: pair("pow", "broadcast_pow, powf"),
   minimum: pair("minimum", "broadcast_minimum"),
   maximum: pair("maximum", "broadcast_maximum"),
+  atan2: pair("atan2", "-"),
   eq: pair("eq", "broadcast_eq"),
   ne: pair("ne", "broadcast_ne"),
   lt: pair("lt", "broadcast_lt"),
@@ -154,4 +155,9 @@ export const opNames: Readonly<Record<string, OpNames>> = {
   scaledDotProductAttention: pair("nn.functional.scaled_dot_product_attention", "candle_nn::ops::sdpa (Metal)"),
   rope: pair("-", "candle_nn::rotary_emb::rope, rope_i"),
   qkNormRope: pair("-", "-"),
+  einsum: pair("einsum", "-"),
+  maskedFill: pair("masked_fill", "-"),
+  normalize: pair("nn.functional.normalize", "-"),
+  nanToNum: pair("nan_to_num", "-"),
+  oneHot: pair("nn.functional.one_hot", "candle_nn::encoding::one_hot"),
 };

@@ -48,6 +48,7 @@ export {
 export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
 export { type AttentionOptions, type QkNormRopeOptions, type QkStream, qkNormRope, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions, ResampleOptions } from "./ops/conv.ts";
+export { einsum } from "./ops/einsum.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
 export type { Sorted } from "./ops/gather.ts";
 export { cat, meshgrid, type PadOptions, stack } from "./ops/join.ts";

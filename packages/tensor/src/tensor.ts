@@ -20,6 +20,7 @@ import {
   pool2d,
   type ResampleOptions,
 } from "./ops/conv.ts";
+import { maskedFill, nanToNum, normalize, oneHot } from "./ops/derived.ts";
 import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
 import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, type Sorted, scatter, sort, topk } from "./ops/gather.ts";
@@ -515,6 +516,22 @@ export class Tensor {
   /** This (nonzero) ? x : y, all broadcast together. */
   where(x: Tensor | number, y: Tensor | number): Tensor {
     return where(this, x, y);
+  }
+  /** `value` where `mask` (broadcast) is nonzero, as torch.masked_fill. */
+  maskedFill(mask: Tensor, value: number): Tensor {
+    return maskedFill(this, mask, value);
+  }
+  /** Finite values in place of NaN and infinities; 0 and the largest magnitudes of the dtype by default. */
+  nanToNum(options?: { nan?: number; posInf?: number; negInf?: number }): Tensor {
+    return nanToNum(this, options);
+  }
+  /** Divided by its p-norm (default 2) along `dim`, or by eps (default 1e-12) where that is smaller, as torch.nn.functional.normalize. */
+  normalize(dim = 1, options?: { p?: number; eps?: number }): Tensor {
+    return normalize(this, dim, options);
+  }
+  /** ids [...] below `classes` → u8 [..., classes], 1 at each id; torch.nn.functional.one_hot. */
+  oneHot(classes: number): Tensor {
+    return oneHot(this, classes);
   }
   /** silu(this) · up: the gated unit of SwiGLU feed-forwards. */
   swiglu(up: Tensor): Tensor {

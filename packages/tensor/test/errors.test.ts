@@ -1,5 +1,5 @@
 // What a user reads when something does not fit: op, operands, remedy.
-import { cat, cpu, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
+import { cat, cpu, einsum, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 let device = cpu({ kernels: "plain" });
@@ -43,6 +43,12 @@ describe("shapes", () => {
     ["attention", () => scaledDotProductAttention(device.zeros([1, 3, 4, 8]), device.zeros([1, 2, 4, 8]), device.zeros([1, 2, 4, 8]))],
     ["max of nothing", () => device.zeros([0]).max()],
     ["tensor", () => device.tensor([1, 2, 3], [2, 2])],
+    ["einsum, sizes", () => einsum("ij,jk->ik", x, w)],
+    ["einsum, twice", () => einsum("ii->i", x)],
+    ["einsum, ranks", () => einsum("ijk->i", x)],
+    ["einsum, operands", () => einsum("ij,jk->ik", x)],
+    ["einsum, result", () => einsum("ij->ik", x)],
+    ["einsum, dots", () => einsum("...i->i", x)],
     ["sliceAssign", () => x.sliceAssign([1, 1], device.zeros([2, 2]))],
   ])("%s", (_, fn) => {
     expect(message(fn)).toMatchSnapshot();

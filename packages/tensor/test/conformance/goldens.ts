@@ -5,7 +5,19 @@ import { memorySource } from "../../src/loaders/source.ts";
 import { readTensorBytes } from "../../src/loaders/weight-source.ts";
 import type { Row, Stored } from "./run.ts";
 
-export const families = ["elementwise", "cast", "movement", "join", "reduce", "matmul", "conv", "index", "norm", "attention"] as const;
+export const families = [
+  "elementwise",
+  "cast",
+  "movement",
+  "join",
+  "reduce",
+  "matmul",
+  "conv",
+  "index",
+  "norm",
+  "attention",
+  "derived",
+] as const;
 
 const place = (name: string): URL => new URL(`../goldens/${name}`, import.meta.url);
 
