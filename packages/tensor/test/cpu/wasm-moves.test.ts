@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/dtype.ts";
 import { contiguousLayout, permuteLayout } from "../../src/layout.ts";
-import { labs } from "./compare.ts";
+import { compare, labs, storeTolerance } from "./compare.ts";
 import type { Lab } from "./lab.ts";
 
 afterAll(() => labs.forEach((lab) => void lab.backend.destroy()));
@@ -71,5 +71,71 @@ describe("copies", () => {
       expect(results[1]).toEqual(results[0]);
       expect(results[2]).toEqual(results[0]);
     }
+  });
+});
+
+/** Indices of which some are out of range. */
+const places = (count: number, size: number): number[] => Array.from({ length: count }, (_, i) => ((i * 7919) % (size + 2)) - 1);
+
+describe("values by index", () => {
+  it("gathers from strided views along any dimension", async () => {
+    for (const [shape, order, picked, dim, dtype] of [
+      [[40, 30], [0, 1], [40, 17], 1, "f32"],
+      [[40, 30], [1, 0], [25, 40], 0, "bf16"],
+      [[4, 5, 6, 30], [2, 0, 1, 3], [6, 4, 9, 30], 2, "i32"],
+      [[3, 4, 5, 6, 7], [0, 3, 2, 1, 4], [3, 6, 2, 4, 7], 2, "f16"],
+      [[3000], [0], [3001], 0, "f32"],
+    ] as [number[], number[], number[], number, "f32"][])
+      await compare(
+        picked,
+        dtype,
+        (lab, { gather }, out) => {
+          const x = { ...lab.random(shape, dtype), layout: permuteLayout(contiguousLayout(shape), order) };
+          const size = x.layout.shape[dim]!;
+          const count = picked.reduce((n, d) => n * d, 1);
+          gather(out, { x, index: lab.view(picked, places(count, size), "i32") }, { dim });
+        },
+        0,
+      );
+  });
+
+  it("scatters lines into lines, and adds in order", async () => {
+    for (const add of [false, true])
+      for (const [shape, from, dim, dtype] of [
+        [[40, 30], [40, 50], 1, "f32"],
+        [[40, 300], [90, 300], 0, "f32"],
+        [[7, 40, 30], [7, 50, 30], 1, "bf16"],
+        [[7, 40, 30], [7, 50, 30], 1, "i32"],
+        [[5, 6, 7, 8], [4, 5, 9, 8], 2, "f16"],
+        [[5, 6, 7], [3, 9, 7], 1, "f32"],
+      ] as [number[], number[], number, "f32" | "f16" | "bf16"][]) {
+        const count = from.reduce((n, d) => n * d, 1);
+        await compare(
+          shape,
+          dtype,
+          (lab, { scatter }, out) => {
+            const index = lab.view(from, places(count, shape[dim]!), "i32");
+            scatter(out, { x: lab.random(shape, dtype), index, src: lab.random(from, dtype, 2) }, { dim, add });
+          },
+          storeTolerance[dtype] ?? 0,
+        );
+      }
+  });
+
+  it("adds whole lines, to some more than once", async () => {
+    for (const [shape, count, dim, dtype] of [
+      [[40, 30], 50, 1, "f32"],
+      [[40, 301], 90, 0, "f32"],
+      [[7, 40, 30], 50, 1, "bf16"],
+    ] as [number[], number, number, "f32" | "bf16"][])
+      await compare(
+        shape,
+        dtype,
+        (lab, { indexAdd }, out) => {
+          const index = lab.view([count], places(count, shape[dim]!), "i32");
+          indexAdd(out, { x: lab.random(shape, dtype), index, src: lab.random(shape.toSpliced(dim, 1, count), dtype, 2) }, { dim });
+        },
+        storeTolerance[dtype],
+      );
   });
 });

@@ -5,6 +5,7 @@ import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
+import { emitGather, emitIndexAdd, emitScatter } from "./index-kernel.ts";
 import { emitMove, emitSelect } from "./move-kernel.ts";
 import { emitReduceRows, type RowKind, rowKinds } from "./reduce-kernel.ts";
 import { emitMap, emitNorm, emitQkNormRope, emitRope, emitSoftmax } from "./row-kernels.ts";
@@ -33,6 +34,13 @@ const emitters = {
   ...rowReductions,
   ...columnReductions,
   scan: emitScan,
+  "gather.2": emitGather(2),
+  "gather.4": emitGather(4),
+  "scatter.put.2": emitScatter("put.2"),
+  "scatter.put.4": emitScatter("put.4"),
+  "scatter.add.f32": emitScatter("add.f32"),
+  "scatter.add.i32": emitScatter("add.i32"),
+  indexAdd: emitIndexAdd,
   move: emitMove,
   select: emitSelect,
 } satisfies Record<string, Emit>;

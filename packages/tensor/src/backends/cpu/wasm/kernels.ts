@@ -6,6 +6,7 @@ import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
+import { fastGather, fastIndexAdd, fastScatter } from "./indexing.ts";
 import { fastMap } from "./map.ts";
 import { fastMatmul, stagingBytes } from "./matmul.ts";
 import { fastCopy, fastSelect } from "./move.ts";
@@ -32,6 +33,15 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     copy(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastCopy(engine, o, i.x))) plainKernels.copy(out, inputs, attrs);
+    },
+    gather(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastGather(engine, o, i, attrs.dim))) plainKernels.gather(out, inputs, attrs);
+    },
+    scatter(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastScatter(engine, o, i, attrs))) plainKernels.scatter(out, inputs, attrs);
+    },
+    indexAdd(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastIndexAdd(engine, o, i, attrs.dim))) plainKernels.indexAdd(out, inputs, attrs);
     },
     indexSelect(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastSelect(engine, o, i, attrs.dim))) plainKernels.indexSelect(out, inputs, attrs);
