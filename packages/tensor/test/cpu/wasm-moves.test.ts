@@ -139,3 +139,35 @@ describe("values by index", () => {
       );
   });
 });
+
+describe("resampling", () => {
+  it("takes the nearest, doubled columns and others", async () => {
+    for (const [shape, [h, w], dtype] of [
+      [[1, 3, 9, 21], [18, 42], "f32"],
+      [[2, 3, 9, 21], [18, 42], "bf16"],
+      [[1, 3, 9, 21], [5, 50], "f32"],
+      [[1, 2, 9, 21], [9, 10], "f16"],
+    ] as [number[], [number, number], "f32" | "f16" | "bf16"][])
+      await compare(
+        [...shape.slice(0, 2), h, w],
+        dtype,
+        (lab, { resample }, out) => resample(out, { x: lab.random(shape, dtype) }, { mode: "nearest", alignCorners: false }),
+        0,
+      );
+  });
+
+  it("mixes neighbours", async () => {
+    for (const alignCorners of [false, true])
+      for (const [[h, w], dtype] of [
+        [[18, 42], "f32"],
+        [[30, 7], "f32"],
+        [[18, 42], "bf16"],
+      ] as [[number, number], "f32" | "bf16"][])
+        await compare(
+          [2, 3, h, w],
+          dtype,
+          (lab, { resample }, out) => resample(out, { x: lab.random([2, 3, 9, 21], dtype) }, { mode: "bilinear", alignCorners }),
+          storeTolerance[dtype],
+        );
+  });
+});

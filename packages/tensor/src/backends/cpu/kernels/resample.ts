@@ -65,7 +65,8 @@ export const resample: Kernel<"resample"> = (out, { x }, { mode, alignCorners })
   });
 };
 
-function nearestSources(size: number, to: number): number[] {
+/** The source of each of `to` rows or columns of `size`. */
+export function nearestSources(size: number, to: number): number[] {
   const scale = Math.fround(size / to);
   return Array.from({ length: to }, (_, i) => Math.min(size - 1, Math.floor(Math.fround(i * scale))));
 }
@@ -76,7 +77,8 @@ interface LinearSource {
   readonly weight: number;
 }
 
-function linearSources(size: number, to: number, alignCorners: boolean): LinearSource[] {
+/** The neighbours of each of `to` rows or columns of `size`, and the weight of the second. */
+export function linearSources(size: number, to: number, alignCorners: boolean): LinearSource[] {
   const scale = Math.fround(alignCorners ? (to > 1 ? (size - 1) / (to - 1) : 0) : size / to);
   return Array.from({ length: to }, (_, i) => {
     const at = alignCorners ? Math.fround(i * scale) : Math.max(0, Math.fround(Math.fround(scale * (i + 0.5)) - 0.5));

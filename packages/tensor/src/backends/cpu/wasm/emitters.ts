@@ -8,6 +8,7 @@ import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { emitGather, emitIndexAdd, emitScatter } from "./index-kernel.ts";
 import { emitMove, emitSelect } from "./move-kernel.ts";
 import { emitReduceRows, type RowKind, rowKinds } from "./reduce-kernel.ts";
+import { emitBilinear, emitNearest } from "./resample-kernel.ts";
 import { emitMap, emitNorm, emitQkNormRope, emitRope, emitSoftmax } from "./row-kernels.ts";
 import { emitScan } from "./scan-kernel.ts";
 import type { FloatKind } from "./simd-formats.ts";
@@ -41,6 +42,9 @@ const emitters = {
   "scatter.add.f32": emitScatter("add.f32"),
   "scatter.add.i32": emitScatter("add.i32"),
   indexAdd: emitIndexAdd,
+  "nearest.2": emitNearest(2),
+  "nearest.4": emitNearest(4),
+  bilinear: emitBilinear,
   move: emitMove,
   select: emitSelect,
 } satisfies Record<string, Emit>;

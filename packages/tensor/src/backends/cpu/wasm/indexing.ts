@@ -24,7 +24,7 @@ const [taskElements, threadedElements] = [8192, 65_536];
 const leastColumns = 64;
 
 /** 2 or 4 where elements of the view can be moved as they are. */
-function movedBytes(view: View): MovedBytes | undefined {
+export function movedBytes(view: View): MovedBytes | undefined {
   const bytes = isQuantized(view.dtype) ? 0 : dtypeInfo[view.dtype].blockBytes;
   return bytes === 2 || bytes === 4 ? bytes : undefined;
 }

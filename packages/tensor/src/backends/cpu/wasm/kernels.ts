@@ -11,6 +11,7 @@ import { fastMap } from "./map.ts";
 import { fastMatmul, stagingBytes } from "./matmul.ts";
 import { fastCopy, fastSelect } from "./move.ts";
 import { fastReduce, fastScan } from "./reduce.ts";
+import { fastResample } from "./resample.ts";
 import { fastGroupNorm, fastNorm, fastQkNormRope, fastRope, fastSoftmax } from "./rows.ts";
 import { type TogetherOptions, together } from "./together.ts";
 
@@ -45,6 +46,9 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     indexSelect(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastSelect(engine, o, i, attrs.dim))) plainKernels.indexSelect(out, inputs, attrs);
+    },
+    resample(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastResample(engine, o, i.x, attrs))) plainKernels.resample(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastSoftmax(engine, o, i, attrs))) plainKernels.softmax(out, inputs, attrs);
