@@ -1,4 +1,4 @@
-# Minimax coefficients of the vector functions in packages/tensor/src/backends/cpu/wasm/simd-math.ts and simd-functions.ts (highest
+# Minimax coefficients of the vector functions in packages/tensor/src/backends/cpu/wasm/simd-math.ts, simd-functions.ts and simd-power.ts (highest
 # power first, with the largest weighted error). Lawson's iteration on Chebyshev nodes; needs numpy only. Run: python tools/reference/simd_polynomials.py
 import numpy as np
 
@@ -56,6 +56,12 @@ def artanh_tail(z):
     return np.where(z < 1e-6, 2 / 3 + 2 * z / 5, 2 * (np.arctanh(s) - s) / np.where(s == 0, 1, s**3))
 
 
+def log2_tail(z):
+    """log2((1 + s) / (1 - s)) / s of z = s^2"""
+    s = np.sqrt(z)
+    return np.where(z < 1e-8, 2 / np.log(2) * (1 + z / 3), 2 / np.log(2) * np.arctanh(s) / np.where(s == 0, 1, s))
+
+
 eighth_turn = (np.pi / 4 * 1.001) ** 2
 quarter_turn = (np.pi / 2 * 1.0002) ** 2
 artanh_end = (((np.sqrt(2) - 1) / (np.sqrt(2) + 1)) ** 2) * 1.001
@@ -63,6 +69,7 @@ fits = {
     "exp, fast": (exp_tail, lambda r: r * r / np.exp(r), -half_octave, half_octave, 3),
     "power": (power_tail, lambda f: np.abs(f / np.exp2(f)), -0.50025, 0.50025, 4),
     "artanh": (artanh_tail, lambda z: z / 2, 1e-12, artanh_end, 2),
+    "log2 in f64": (log2_tail, lambda z: 1 / log2_tail(z), 1e-14, artanh_end, 3),
     "sin to a quarter turn": (sin_tail, lambda z: z * np.sqrt(z) / np.sin(np.sqrt(z)), 1e-9, quarter_turn, 3),
     "exp": (exp_tail, lambda r: r * r / np.exp(r), -half_octave, half_octave, 4),
     "expm1": (exp_tail, lambda r: np.abs(r * r / np.expm1(r)), -half_octave, half_octave, 4),

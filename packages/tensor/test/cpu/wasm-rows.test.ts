@@ -213,6 +213,28 @@ describe("functions", () => {
     }
   });
 
+  it("powers of every size and sign, and C's answers at the ends", async () => {
+    const power = binaryNode("pow", first, second);
+    const run = (x: readonly number[], y: readonly number[]) =>
+      compare([x.length], "f32", (lab, { map }, out) =>
+        map(out, { inputs: [lab.view([x.length], x), lab.view([y.length], y)] }, { expr: power }),
+      );
+    const ends = [NaN, Infinity, -Infinity, 0, -0, 1, -1, 2, -2, 3, -3, 0.5, -0.5, 2.5, 1e-40, -1e-40, 1e30, -1e30, 16_777_217];
+    await run(
+      ends.flatMap((v) => ends.map(() => v)),
+      ends.flatMap(() => ends),
+    );
+    await run(
+      grid.map((v) => Math.abs(v) + 0.01),
+      grid.map((_, i) => ((i * 7919) % 401) / 20 - 10),
+    );
+    // Results close to the ends of the range: the error of a logarithm of 128 shows here.
+    await run(
+      grid.map((v) => 10 ** (v / 2.2)),
+      grid.map(() => 2.1),
+    );
+  });
+
   it("whole powers, tests and truth values", async () => {
     const numbers = [Number.NaN, Infinity, -Infinity, 0, 1, -1.5, 2.25, -3, 0.1, 7];
     const one = constNode(1, "f32");

@@ -15,7 +15,7 @@ type Operand = Step | ((c: Code) => unknown);
 const unary: ReadonlySet<string> = new Set([
   ...["v128.not", "v128.any_true", "i32x4.splat", "f32x4.splat", "f64x2.splat", "f32x4.ceil", "f32x4.floor", "f32x4.trunc"],
   ...["f32x4.nearest", "f32x4.abs", "f32x4.neg", "f32x4.sqrt", "i32x4.abs", "i32x4.trunc_sat_f32x4_s", "f32x4.convert_i32x4_s"],
-  ...["f64x2.promote_low_f32x4", "f32x4.demote_f64x2_zero", "f64x2.nearest", "i32x4.trunc_sat_f64x2_s_zero"],
+  ...["f64x2.promote_low_f32x4", "f32x4.demote_f64x2_zero", "f64x2.convert_low_i32x4_s", "f64x2.nearest", "i32x4.trunc_sat_f64x2_s_zero"],
   ...["i32x4.extend_low_i16x8_s", "i32x4.extend_high_i16x8_s", "i32x4.extend_low_i16x8_u", "i32x4.extend_high_i16x8_u"],
   ...["i16x8.extend_low_i8x16_u", "i16x8.extend_high_i8x16_u"],
 ]);

@@ -3,9 +3,13 @@ import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { type Code, type Local, v128 } from "./encoder.ts";
 import { SimdFunctions } from "./simd-functions.ts";
 import type { SimdMath } from "./simd-math.ts";
+import { emitPower } from "./simd-power.ts";
 
 /** What joins truth values. */
 export const boolBinary = { and: "v128.and", or: "v128.or", xor: "v128.xor" } as const;
+
+/** Exponents that are multiplied out. */
+const wholePowers: ReadonlySet<number> = new Set([1, 2, 3, 4]);
 
 /** Emits an expression over inputs that lie in locals. */
 export class Expression {
@@ -76,8 +80,9 @@ export class Expression {
   }
 
   #binary(op: BinaryOp, x: ExprNode, y: ExprNode): void {
-    if (op === "pow" && y.kind === "const") {
-      this.#power(x, y.value);
+    if (op === "pow") {
+      if (y.kind === "const" && wholePowers.has(y.value)) this.#power(x, y.value);
+      else emitPower(this.#c, this.#math, this.#kept(x), this.#kept(y));
       return;
     }
     this.#node(x);

@@ -45,9 +45,21 @@ const longOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>([
 ]);
 /** Tests of floats. */
 const boolUnary: ReadonlySet<UnaryOp> = new Set<UnaryOp>(["not", "isNan", "isInf", "isFinite"]);
-/** Whole exponents that are multiplied out. */
-const powers: ReadonlySet<number> = new Set([1, 2, 3, 4]);
-const binaryOps: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["add", "sub", "mul", "div", "min", "max", "eq", "ne", "lt", "le", "gt", "ge"]);
+const binaryOps: ReadonlySet<BinaryOp> = new Set<BinaryOp>([
+  "add",
+  "sub",
+  "mul",
+  "div",
+  "pow",
+  "min",
+  "max",
+  "eq",
+  "ne",
+  "lt",
+  "le",
+  "gt",
+  "ge",
+]);
 const comparisons: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["eq", "ne", "lt", "le", "gt", "ge"]);
 
 /** Whether an expression over floats has a WebAssembly form. */
@@ -61,7 +73,6 @@ export function isSupported(e: ExprNode): boolean {
       return e.type === "f32" && unaryOps.has(e.op) && isSupported(e.x);
     case "binary":
       if (e.type === "bool" && e.x.type === "bool") return e.op in boolBinary && isSupported(e.x) && isSupported(e.y);
-      if (e.op === "pow") return e.type === "f32" && e.y.kind === "const" && powers.has(e.y.value) && isSupported(e.x);
       return (
         e.x.type === "f32" && (e.type === "f32" || comparisons.has(e.op)) && binaryOps.has(e.op) && isSupported(e.x) && isSupported(e.y)
       );

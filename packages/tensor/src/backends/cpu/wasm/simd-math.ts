@@ -148,6 +148,18 @@ export class SimdMath extends SimdFormats {
     c.get(t).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
   }
 
+  /** 2 to the power of f (within ± ½) and a whole number n, over the whole range: underflow is gradual. */
+  scaledPower(f: Local, n: Local): void {
+    const half = this.temps[0]!;
+    const scale = () => this.c.int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+    this.polynomial([...powerTail, 1], f);
+    // In two halves, so that n may leave the exponent range of one float.
+    this.c.get(n).int(1).op("i32x4.shr_s").tee(half);
+    scale();
+    this.c.get(n).get(half).op("i32x4.sub");
+    scale();
+  }
+
   /** y ≤ 0 → 2ʸ, at least 2⁻¹²⁶, which a sum with a 1 in it does not see; NaN stays. */
   weight(): void {
     const c = this.c;
