@@ -3,6 +3,7 @@ import { inputNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../backend.ts";
 import { linearSources, nearestSources } from "../kernels/resample.ts";
+import type { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";
 import type { KernelName } from "./emitters.ts";
 import type { WasmEngine } from "./engine.ts";
@@ -71,26 +72,27 @@ interface Tables {
 }
 
 function runPlanes(engine: WasmEngine, arena: Arena, kernel: KernelName, out: View, x: View, { rows, columns, doubled }: Tables): boolean {
-  const [[, h, w], [planes, oh, ow]] = [sizesOf(x), sizesOf(out)];
+  const [[, height, width], [planes, oh, ow]] = [sizesOf(x), sizesOf(out)];
   const bytes = elementBytes(x);
   return withTemporary(arena, [rows.length + columns.length], "i32", (table) => {
     const at = addressOf(table);
-    arena.words.set(rows, at >> 2);
-    arena.words.set(columns, (at >> 2) + rows.length);
+    const words = (table.buffer as CpuBuffer).array("i32");
+    words.set(rows);
+    words.set(columns, rows.length);
     const rowsPerTask = Math.max(1, Math.floor(taskElements / ow));
-    const words = engine.blankArgs();
-    words[place.x] = addressOf(x);
-    words[place.planeBytes] = h * w * bytes;
-    words[place.rowBytes] = w * bytes;
-    words[place.out] = addressOf(out);
-    words[place.rows] = planes * oh;
-    words[place.rowsPerPlane] = oh;
-    words[place.columns] = ow;
-    words[place.rowsPerTask] = rowsPerTask;
-    words[place.rowTable] = at;
-    words[place.columnTable] = at + 4 * rows.length;
-    words[place.doubled] = doubled ? 1 : 0;
-    engine.run(arena, kernel, words, Math.ceil((planes * oh) / rowsPerTask), engine.shares(planes * oh * ow, threadedElements));
+    const w = engine.blankArgs();
+    w[place.x] = addressOf(x);
+    w[place.planeBytes] = height * width * bytes;
+    w[place.rowBytes] = width * bytes;
+    w[place.out] = addressOf(out);
+    w[place.rows] = planes * oh;
+    w[place.rowsPerPlane] = oh;
+    w[place.columns] = ow;
+    w[place.rowsPerTask] = rowsPerTask;
+    w[place.rowTable] = at;
+    w[place.columnTable] = at + 4 * rows.length;
+    w[place.doubled] = doubled ? 1 : 0;
+    engine.run(arena, kernel, w, Math.ceil((planes * oh) / rowsPerTask), engine.shares(planes * oh * ow, threadedElements));
     return true;
   });
 }
