@@ -26,7 +26,7 @@ const small: Lumina2Config = {
 };
 const softer: AttentionFunction = (q, k, v, options) => fusedAttention(q.mul(0.5), k, v, options);
 
-const device = cpu();
+using device = cpu();
 using latents = hold(device.randn([1, 4, 8, 8], torchCpu(1)));
 using caption = hold(device.randn([1, 7, 20], torchCpu(2)));
 

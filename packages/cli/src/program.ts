@@ -136,7 +136,11 @@ function addGenerate(program: Command, { signal }: Surroundings): void {
     .option("--true-cfg <scale>", "FLUX: guidance by a negative prompt, at twice the time", decimalNumber(1))
     .option("--transformer <file>", "FLUX: the transformer's file in the model's place, when it is a single file")
     .option("--companions <model>", "FLUX: repository or folder with the text encoders and VAE that a single file lacks")
-    .addOption(new Option("--preview <kind>", "picture in the terminal while it is made").choices(previewKinds).default("auto"))
+    .addOption(
+      new Option("--preview <kind>", "picture in the terminal while it is made (auto: not with NO_COLOR)")
+        .choices(previewKinds)
+        .default("auto"),
+    )
     .option("--list", "list the prompts that the embedded model knows");
   deviceOptions(command);
   common(command).addHelpText("after", generateHelp);

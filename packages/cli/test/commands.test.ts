@@ -7,6 +7,7 @@ import { decodePng, encodePng } from "@wick/image";
 import { memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gpuFailureText, hiddenDrivers } from "../src/open-device.ts";
+import { previewFor } from "../src/preview-kinds.ts";
 import { openSession, temporaryFolder } from "./cli-process.ts";
 
 const session = openSession();
@@ -101,6 +102,13 @@ describe("wick", () => {
     expect(ask("wick", "generate", "--matmul-precision")).toBe("highest high");
     expect(ask("wick", "completion")).toBe("bash zsh fish");
   });
+});
+
+test("NO_COLOR turns pictures of characters off unless they are asked for", () => {
+  expect(previewFor("auto", {})).toBe("auto");
+  expect(previewFor("auto", { NO_COLOR: "" })).toBe("auto");
+  expect(previewFor("auto", { NO_COLOR: "1" })).toBe("off");
+  expect(previewFor("blocks", { NO_COLOR: "1" })).toBe("blocks");
 });
 
 test("completion scripts for zsh and fish name every command", async () => {
@@ -326,6 +334,12 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     ["convert", "a.safetensors", "x.safetensors", "--dtype", "q8_0"],
     2,
     /cannot hold q8_0 blocks; write a \.gguf\n$/,
+  ],
+  [
+    "convert blocks into a format without them",
+    ["convert", "t.gguf", "x.npz"],
+    2,
+    /^wick: t\.gguf holds q8_0 blocks, which \.npz cannot; add --dtype f32, or write a \.gguf\n$/,
   ],
   [
     "convert to a folder that is not there",

@@ -46,6 +46,11 @@ export async function convert(input: string, output: string, options: ConvertOpt
   await withCheckpoints(signal, async (open) => {
     const adapted = await withAdapters((await open(input)).source, options.lora ?? [], open);
     const source = options.layout === undefined ? adapted : inLayout(adapted, options.layout, input);
+    const blocks = [...source.entries.values()].find((e) => isQuantized(e.dtype));
+    if (blocks && options.dtype === undefined && ending !== ".gguf")
+      throw new UsageError(
+        `${input} holds ${blocks.dtype} blocks, which ${ending} cannot; add --dtype ${ending === ".npz" ? "f32" : "bf16"}, or write a .gguf`,
+      );
     const written = await writeFile(output, ending, source, options.dtype, (done) => showProgress(reporter, done, source), signal);
     const elapsedMillis = performance.now() - started;
     const document = { file: output, tensors: source.entries.size, bytes: written, elapsedMillis };

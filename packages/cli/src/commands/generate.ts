@@ -11,7 +11,7 @@ import type { ScaledFile } from "../option-types.ts";
 import { checkWritable, freeName, writeWhole } from "../output-file.ts";
 import { type Painting, paint, paintingPng, type RecordedSettings } from "../paint.ts";
 import { finalPicture, Preview } from "../preview.ts";
-import type { PreviewKind } from "../preview-kinds.ts";
+import { type PreviewKind, previewFor } from "../preview-kinds.ts";
 import { Progress } from "../progress.ts";
 import { readPicture } from "../read-picture.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
@@ -49,7 +49,8 @@ export interface GenerateOptions extends CommonOptions, DeviceOptions {
 }
 
 /** Makes the pictures and writes them; throws CliError and the libraries' errors. */
-export async function generate(words: readonly string[], options: GenerateOptions, signal: AbortSignal): Promise<void> {
+export async function generate(words: readonly string[], asked: GenerateOptions, signal: AbortSignal): Promise<void> {
+  const options = { ...asked, preview: previewFor(asked.preview, process.env) };
   const reporter = new Reporter(options);
   const prompt = words.join(" ").trim();
   if (prompt === "") throw new UsageError('the prompt is empty; say what to draw, such as wick generate "a red apple"');

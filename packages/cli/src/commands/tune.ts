@@ -1,5 +1,7 @@
 // wick doctor --tune: measures the GPU's kernels of products and attention and keeps the result for later commands.
 import type { Measurement, TunerReport } from "@wick/tensor";
+import { CliError } from "../cli-error.ts";
+import { gpuFailureText } from "../open-device.ts";
 import type { Reporter } from "../reporter.ts";
 import { keepTuning, tuningFile } from "../tuning-file.ts";
 import { formatTable } from "../units.ts";
@@ -14,7 +16,9 @@ export async function tune(reporter: Reporter, adapter: string | undefined): Pro
   const { tuneWebgpu } = await import("@wick/tensor");
   const onMeasured = ({ work, kernel, gflops }: Measurement): void =>
     reporter.note(`${kernel} on ${workText(work)}: ${gflops.toFixed(1)} GFLOP/s`);
-  const report = await tuneWebgpu({ onMeasured, ...(adapter === undefined ? {} : { adapter }) });
+  const report = await tuneWebgpu({ onMeasured, ...(adapter === undefined ? {} : { adapter }) }).catch((cause: unknown) => {
+    throw new CliError(`no WebGPU device: ${gpuFailureText((cause as Error).message)}`, 1, { cause });
+  });
   const file = tuningFile();
   await keepTuning(report, file);
   return { ...report, file };
