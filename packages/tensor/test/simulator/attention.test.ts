@@ -142,3 +142,18 @@ describe("attention", () => {
     expect([...ran].filter((l) => l.startsWith("attention")).join()).toMatch(/^attention \d+ matrix/);
   });
 });
+
+it("a key with a score of -inf has no weight, and infinities in values reach their columns only", { timeout }, async () => {
+  const pair = await Pair.open(simulated("NVIDIA").options);
+  const shape = [1, 1, 20, 64];
+  const positive = pair.tensor(shape, "f32", noise(20 * 64).map(Math.abs));
+  const odd = (at: number, value: number): ReturnType<Pair["tensor"]> => {
+    const values = noise(20 * 64, 5);
+    values[at] = value;
+    return pair.tensor(shape, "f32", values);
+  };
+  const inputs = { q: positive, k: odd(3 * 64, Number.NEGATIVE_INFINITY), v: odd(7 * 64 + 1, Number.POSITIVE_INFINITY) };
+  // Without low parts the weights are f16.
+  await pair.expectSame("attention", pair.output(shape, "f32"), inputs, { scale: 0.125, causal: false }, 1e-3);
+  pair.close();
+});

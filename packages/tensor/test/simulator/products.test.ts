@@ -103,3 +103,17 @@ describe.each(all ? everything : spread)("%s, %s", (vendor, variant, list) => {
     pair.close();
   });
 });
+
+it.each(["matrix 2x2", "matrix 2x2 ahead"] as const)(
+  "%s: infinities and NaN reach what they touch, and the rest keeps f32's accuracy",
+  async (variant) => {
+    const { options } = await simulatedVariant("NVIDIA", variant);
+    const pair = await Pair.open(options);
+    const values = noise(70 * 40);
+    values[9] = Number.NaN;
+    values[20 * 40 + 3] = Number.POSITIVE_INFINITY;
+    const inputs = { a: pair.tensor([70, 40], "f32", values), b: pair.tensor([35, 40], "f32", undefined, swap) };
+    await pair.expectSame("matmul", pair.output([70, 35], "f32"), inputs, {}, 2e-6);
+    pair.close();
+  },
+);

@@ -47,7 +47,7 @@ function matrixSpec(traits: DeviceTraits, tile: Tile, a: MatrixSource, b: Matrix
     sides.b.source,
     finish,
     matrixDeclarations(tile, sides),
-    matrixBody(tile, lanes, sides, finish),
+    matrixBody(tile, lanes, sides, finish, traits.software),
     {
       enable: input === "f16" ? ["f16", ...enable] : enable,
       builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
@@ -86,7 +86,8 @@ const placeTile = ({ rows, columns }: Tile): string => `let tiles = (p.n + ${col
   let r0 = (band + (wg % (8u * tiles)) % band_rows) * ${rows}u;
   let c0 = ((wg % (8u * tiles)) / band_rows) * ${columns}u;`;
 
-function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish): string {
+/** `short`: no second text for finite operands, for compilers that take long. */
+function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish, short: boolean): string {
   const { scaled, depth, grid } = tile;
   const { m, n } = tile.config;
   const fragments = times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
@@ -94,6 +95,7 @@ function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish): st
   const split = isSplit(tile);
   // Infinity times a low part of 0 would be NaN: where there are infinities or NaN, high parts are multiplied first, and low parts in a second
   // round in which the others are 0.
+  const walk = (careful: boolean): string => (tile.slots === 0 ? inTurn : ahead)(tile, sides, fragments, careful);
   const rounds = split ? "let rounds = 1u + max(largest_a[1], largest_b[1]);" : "";
   return `let z = wid.z;
   ${placeTile(tile)}
@@ -102,35 +104,35 @@ function matrixBody(tile: Tile, lanes: number, sides: Sides, finish: Finish): st
   ${exponent("a")} ${exponent("b")} ${rounds}
   ${fragments.map(([i, j]) => `var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>(0.0);`).join(" ")}
   let slices = ((p.k + ${depth - 1}u) / ${depth}u)${split ? " * rounds" : ""};
-  ${tile.slots === 0 ? inTurn(tile, sides, fragments) : ahead(tile, sides, fragments)}
+  ${split && !short ? `if (rounds == 1u) { ${walk(false)} } else { ${walk(true)} }` : walk(split)}
   ${fragments.map(([i, j]) => storeFragment(tile, lanes, i, j, finish)).join("\n  workgroupBarrier();\n  ")}`;
 }
 
 type Fragments = readonly (readonly [number, number])[];
 
-/** Where slice t begins, and its round. */
-const sliceAt = (tile: Tile, t: string): string =>
-  isSplit(tile) ? `let k0 = (${t} / rounds) * ${tile.depth}u; let round = ${t} % rounds;` : `let k0 = ${t} * ${tile.depth}u;`;
+/** Where slice t begins, and its round; `careful` where operands may be infinite or NaN, and all is done in rounds. */
+const sliceAt = (tile: Tile, t: string, careful: boolean): string =>
+  careful ? `let k0 = (${t} / rounds) * ${tile.depth}u; let round = ${t} % rounds;` : `let k0 = ${t} * ${tile.depth}u;`;
 
 /** Stages a slice, multiplies it, stages the next. */
-function inTurn(tile: Tile, sides: Sides, fragments: Fragments): string {
+function inTurn(tile: Tile, sides: Sides, fragments: Fragments, careful: boolean): string {
   return `for (var slice = 0u; slice < slices; slice++) {
-    ${sliceAt(tile, "slice")}
+    ${sliceAt(tile, "slice", careful)}
     workgroupBarrier();
-    ${stage(tile, sides.a)}
-    ${stage(tile, sides.b)}
+    ${stage(tile, sides.a, careful)}
+    ${stage(tile, sides.b, careful)}
     workgroupBarrier();
-    ${multiply(tile, sides, fragments, "")}
+    ${multiply(tile, sides, fragments, "", careful)}
   }`;
 }
 
 /** Fetches the next slice into registers before it multiplies this one; with two slots, one barrier a slice is enough. */
-function ahead(tile: Tile, sides: Sides, fragments: Fragments): string {
+function ahead(tile: Tile, sides: Sides, fragments: Fragments, careful: boolean): string {
   const both = (f: (side: Side) => string): string => `${f(sides.a)}\n    ${f(sides.b)}`;
-  const fetch = (t: string): string => `{ ${sliceAt(tile, t)} ${both((side) => fetchAhead(tile, side))} }`;
+  const fetch = (t: string): string => `{ ${sliceAt(tile, t, careful)} ${both((side) => fetchAhead(tile, side, careful))} }`;
   const items = (side: Side): number => (side.rows * tile.pitch) / (side.oct ? 2 : 1);
   const put = (slot: string): string => both((side) => putAhead(tile, side, slot && `${slot} * ${items(side)}u + `));
-  const round = isSplit(tile) ? "let round = slice % rounds;" : "";
+  const round = careful ? "let round = slice % rounds;" : "";
   const start = `${both((side) => registers(tile, side))}
   ${fetch("0u")}`;
   if (tile.slots === 1) {
@@ -141,7 +143,7 @@ function ahead(tile: Tile, sides: Sides, fragments: Fragments): string {
     ${put("")}
     workgroupBarrier();
     if (slice + 1u < slices) ${fetch("(slice + 1u)")}
-    ${multiply(tile, sides, fragments, "")}
+    ${multiply(tile, sides, fragments, "", careful)}
   }`;
   }
   return `${start}
@@ -151,13 +153,13 @@ function ahead(tile: Tile, sides: Sides, fragments: Fragments): string {
     ${round}
     let slot = slice & 1u;
     if (slice + 1u < slices) ${fetch("(slice + 1u)")}
-    ${multiply(tile, sides, fragments, "slot")}
+    ${multiply(tile, sides, fragments, "slot", careful)}
     if (slice + 1u < slices) { ${put("(1u - slot)")} workgroupBarrier(); }
   }`;
 }
 
 /** The loop over a staged slice. */
-function multiply(tile: Tile, sides: Sides, fragments: Fragments, slot: string): string {
+function multiply(tile: Tile, sides: Sides, fragments: Fragments, slot: string, careful: boolean): string {
   const { down, across, parts } = tile;
   const { m, n, k, input } = tile.config;
   const load = (of: "left" | "right", side: Side, part: number, row: string): string => {
@@ -177,8 +179,8 @@ function multiply(tile: Tile, sides: Sides, fragments: Fragments, slot: string):
   return `for (var kk = 0u; kk < ${tile.depth / 4}u; kk += ${k / 4}u) {
       ${loadA(0)}
       ${loadB(0)}
-      ${low.map((text) => (text ? `if (round + 1u == rounds) {\n      ${text} }` : "")).join("\n      ")}
-      ${isSplit(tile) ? `if (round == 0u) { ${add(0, 0)} }` : add(0, 0)}
+      ${low.map((text) => (careful && text ? `if (round + 1u == rounds) {\n      ${text} }` : text)).join("\n      ")}
+      ${careful ? `if (round == 0u) { ${add(0, 0)} }` : add(0, 0)}
     }`;
 }
 

@@ -1,7 +1,7 @@
 // How matrix kernels bring slices of their operands into workgroup memory as [row][k], zero beyond the operand: at once, or in two steps with
 // registers in between, so that the memory's latency passes while the slice before is multiplied.
 import { times } from "./gemm-parts.ts";
-import { isSplit, type Side, type Tile } from "./gemm-tile.ts";
+import type { Side, Tile } from "./gemm-tile.ts";
 
 /** Functions that staging uses. */
 export const stagingFunctions = `fn scale_exponent(bits: u32) -> i32 {
@@ -10,9 +10,10 @@ export const stagingFunctions = `fn scale_exponent(bits: u32) -> i32 {
 }
 fn odd(v: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
 // Rounded to f16's digits by integers: compilers may take a conversion to f16 and back for the value itself.
-fn high_part(v: vec4<f32>) -> vec4<f32> {
-  return select(bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u)), v, odd(v));
+fn high_digits(v: vec4<f32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u));
 }
+fn high_part(v: vec4<f32>) -> vec4<f32> { return select(high_digits(v), v, odd(v)); }
 fn power(e: i32) -> f32 { return bitcast<f32>(u32(127 + e) << 23u); }
 `;
 
@@ -54,13 +55,13 @@ function read(side: Side, use: (i: number, v: string) => string): string {
       ${times(4, (i) => `{ let v = vec4<f32>(q0[${i}], q1[${i}], q2[${i}], q3[${i}]); ${use(i, "v")} }`).join("\n      ")}`;
 }
 
-/** Statements that give the parts of values as items: `to(part, text)` keeps one. */
-function divide(tile: Tile, side: Side, v: string, to: (part: number, text: string) => string): string {
+/** Statements that give the parts of values as items: `to(part, text)` keeps one; `careful` where some may be infinite or NaN. */
+function divide(tile: Tile, side: Side, v: string, careful: boolean, to: (part: number, text: string) => string): string {
   if (side.oct || tile.config.input === "f32") return to(0, v);
   const bits = (h: string): string => `bitcast<vec2<u32>>(vec4<f16>(${h}))`;
-  const finite = isSplit(tile) ? `select(${v}, vec4<f32>(), odd(${v}) & vec4<bool>(round == 1u))` : v;
+  const finite = careful ? `select(${v}, vec4<f32>(), odd(${v}) & vec4<bool>(round == 1u))` : v;
   if (side.parts === 1) return to(0, bits(finite));
-  return `let u = ${finite}; let high = high_part(u); ${to(0, bits("high"))} ${to(1, bits("u - high"))}`;
+  return `let u = ${finite}; let high = ${careful ? "high_part" : "high_digits"}(u); ${to(0, bits("high"))} ${to(1, bits("u - high"))}`;
 }
 
 /** The place of an item in staging memory, in items; `slot` is the first item of the slot. */
@@ -68,10 +69,10 @@ const at = (tile: Tile, side: Side, i: number, slot: string): string =>
   `${slot}(row + ${i}u) * ${side.oct ? tile.pitch / 2 : tile.pitch}u + c`;
 
 /** Statements that stage a slice at once. */
-export function stage(tile: Tile, side: Side): string {
+export function stage(tile: Tile, side: Side, careful: boolean): string {
   return `for (var t = lid; t < ${itemsOf(tile, side)}u; t += ${tile.threads}u) {
       ${place(tile, side)}
-      ${read(side, (i, v) => divide(tile, side, v, (part, text) => `s${side.name}${part}[${at(tile, side, i, "")}] = ${text};`))}
+      ${read(side, (i, v) => divide(tile, side, v, careful, (part, text) => `s${side.name}${part}[${at(tile, side, i, "")}] = ${text};`))}
     }`;
 }
 
@@ -98,9 +99,9 @@ const eachTurn = (tile: Tile, side: Side, body: (turn: number) => string): strin
   }).join("\n    ");
 
 /** Statements that fetch a slice into registers. */
-export const fetchAhead = (tile: Tile, side: Side): string =>
+export const fetchAhead = (tile: Tile, side: Side, careful: boolean): string =>
   eachTurn(tile, side, (turn) =>
-    read(side, (i, v) => divide(tile, side, v, (part, text) => `${register(side, turn, i, part)} = ${text};`)),
+    read(side, (i, v) => divide(tile, side, v, careful, (part, text) => `${register(side, turn, i, part)} = ${text};`)),
   );
 
 /** Statements that put the fetched slice into staging memory, from row `first` of it on. */
