@@ -7,7 +7,7 @@ import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
 import { bytesOf, type DType } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
-import { binaryNode, inputNode, type UnaryOp, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode } from "../packages/tensor/src/ops/expr.ts";
 import type { ReduceKind } from "../packages/tensor/src/ops/table.ts";
 import { processorMs } from "./cpu-peak.ts";
 
@@ -64,6 +64,11 @@ function mapCases(): Case[] {
   return [
     { name: "add", bytes: 12 * size, run: () => kernels.map(y, { inputs: [x, other] }, sum) },
     ...functions.map(unary),
+    {
+      name: "power of 2.2",
+      bytes: 8 * size,
+      run: () => kernels.map(y, { inputs: [x] }, { expr: binaryNode("pow", input, constNode(2.2, "f32")) }),
+    },
     cast("f32 to bf16", narrow, x),
     cast("bf16 to f32", y, narrow),
   ];
@@ -96,6 +101,7 @@ function moveCases(): Case[] {
   const apart = { ...x, layout: permuteLayout(contiguousLayout([1, 4096, 8, 128]), [0, 2, 1, 3]) };
   const sums = view([rows]);
   const places = { ...sums, dtype: "i32" as const };
+  const narrowSums = view([rows], "bf16");
   const reduction = (kind: ReduceKind): Case => ({
     name: `${kind} over rows`,
     bytes: 4 * size,
@@ -122,26 +128,53 @@ function moveCases(): Case[] {
       run: () => kernels.copy({ ...y, layout: contiguousLayout(apart.layout.shape) }, { x: apart }, {}),
     },
     ...(["sum", "max", "var", "norm", "argmax", "prod", "logSumExp"] as const).map(reduction),
-    ...(["sum", "var", "max"] as const).map(overColumns),
+    {
+      name: "sum over rows, bf16",
+      bytes: 2 * size,
+      run: () => kernels.reduce(narrowSums, { x: narrow }, { kind: "sum", reduceRank: 1, correction: 1, p: 2 }),
+    },
+    ...(["sum", "var", "max", "prod", "logSumExp"] as const).map(overColumns),
     { name: "cumsum", bytes: 8 * size, run: () => kernels.scan(y, { x }, { kind: "sum" }) },
     { name: "rows by index", bytes: 8 * size, run: () => kernels.indexSelect(y, { x, index: words }, { dim: 0 }) },
   ];
 }
 
+function indexCases(): Case[] {
+  const indices = Int32Array.from({ length: size }, (_, i) => (i * 7919) % columns);
+  const index = { ...view([rows, columns]), dtype: "i32" as const };
+  backend.write(index.buffer, 0, new Uint8Array(indices.buffer));
+  const lines = { ...index, layout: contiguousLayout([rows]) };
+  const [small, large] = [contiguousLayout([1, 16, 256, 256]), contiguousLayout([1, 16, 512, 512])];
+  const resampled = (mode: "nearest" | "bilinear"): Case => ({
+    name: `${mode}, 16x256x256 doubled`,
+    bytes: 5 * size,
+    run: () => kernels.resample({ ...y, layout: large }, { x: { ...x, layout: small } }, { mode, alignCorners: false }),
+  });
+  return [
+    { name: "gather along rows", bytes: 12 * size, run: () => kernels.gather(y, { x, index }, { dim: 1 }) },
+    { name: "scatter along rows", bytes: 24 * size, run: () => kernels.scatter(y, { x, index, src: other }, { dim: 1, add: false }) },
+    { name: "scatterAdd along columns", bytes: 24 * size, run: () => kernels.scatter(y, { x, index, src: other }, { dim: 0, add: true }) },
+    { name: "indexAdd of rows", bytes: 20 * size, run: () => kernels.indexAdd(y, { x, index: lines, src: other }, { dim: 0 }) },
+    resampled("nearest"),
+    resampled("bilinear"),
+  ];
+}
+
 const at = (list: readonly number[], share: number): number => list.toSorted((a, b) => a - b)[Math.floor(share * (list.length - 1))]!;
 
-function sample({ bytes, run }: Case): { wall: number; processor: number } {
+async function sample({ bytes, run }: Case): Promise<{ wall: number; processor: number }> {
   const [start, startProcessor] = [performance.now(), processorMs()];
   run();
+  await backend.idle();
   const elapsed = performance.now() - start;
   return { wall: bytes / elapsed / 1e6, processor: bytes / (processorMs() - startProcessor) / 1e6 };
 }
 
-const cases = [...mapCases(), ...rowCases(), ...moveCases()].filter(({ name }) => new RegExp(options.only).test(name));
+const cases = [...mapCases(), ...rowCases(), ...moveCases(), ...indexCases()].filter(({ name }) => new RegExp(options.only).test(name));
 const rates = cases.map(() => ({ own: [] as number[], processor: [] as number[], copy: [] as number[], copyProcessor: [] as number[] }));
 for (let round = -3; round < Number(options.rounds); round++) {
   for (const [i, one] of cases.entries()) {
-    const [beside, own] = [sample(copy), sample(one)];
+    const [beside, own] = [await sample(copy), await sample(one)];
     if (round < 0) continue;
     rates[i]!.own.push(own.wall);
     rates[i]!.processor.push(own.processor);
