@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { View } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
-import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
+import { binaryNode, castNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
 import { compare, labs, storeTolerance } from "./compare.ts";
 import type { Lab } from "./lab.ts";
 
@@ -250,124 +250,36 @@ describe("functions", () => {
   });
 });
 
-describe("reductions", () => {
-  it("of rows, planes and everything, of every float format", async () => {
-    for (const kind of ["sum", "mean", "var", "norm", "max", "min", "argmax", "argmin", "prod", "logSumExp"] as const) {
-      for (const [shape, rank, dtype] of [
-        [[3, 70, 37], 1, "f32"],
-        [[3, 70, 37], 2, "bf16"],
-        [[5003], 1, "f16"],
-        [[6, 1, 1], 2, "f32"],
-      ] as const) {
-        await compare([...shape.slice(0, -rank)], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
-          reduce(out, { x: lab.random(shape, dtype) }, { kind, reduceRank: rank, correction: 1, p: 2 }),
-        );
-      }
-    }
-  });
-
-  it("of strided rows and of values that are no numbers", async () => {
-    const attrs = { reduceRank: 1, correction: 0, p: 2 } as const;
-    for (const kind of ["var", "max"] as const)
-      await compare([2, 3, 70], "f32", (lab, { reduce }, out) =>
-        reduce(out, { x: headsFirst(lab, [2, 3, 70, 37], "f32") }, { kind, ...attrs }),
-      );
-    const rows = [1, Number.NaN, 3, 4, 5, 6, -Infinity, 1e30, 1e30, 2, 3, Infinity];
-    for (const kind of ["sum", "max", "min", "norm", "var", "argmax", "argmin", "prod", "logSumExp"] as const)
-      await compare([2], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
-        reduce(out, { x: lab.view([2, 6], rows) }, { kind, ...attrs }),
-      );
-  });
-});
-
-describe("reductions over rows that lie apart", () => {
-  it("of every kind and float format, of one dimension and of batches", async () => {
-    for (const kind of ["sum", "mean", "var", "norm", "prod", "max", "min"] as const)
-      for (const [shape, order, dtype] of [
-        [[70, 131], [1, 0], "f32"],
-        [[3, 40, 37], [0, 2, 1], "bf16"],
-        [[2, 3, 33, 12], [0, 1, 3, 2], "f16"],
-        [[5, 4, 9, 20], [0, 2, 3, 1], "f32"],
-      ] as [number[], number[], "f32" | "f16" | "bf16"][]) {
-        const turned = order.map((i) => shape[i]!);
-        await compare(turned.slice(0, -1), "f32", (lab, { reduce }, out) =>
-          reduce(
-            out,
-            { x: { ...lab.random(shape, dtype), layout: permuteLayout(contiguousLayout(shape), order) } },
-            { kind, reduceRank: 1, correction: 1, p: 2 },
-          ),
-        );
-      }
-    const rows = [Number.NaN, 1, 2, 3, 4, 5, 6, 1e30, ...[1, Infinity, 2, 3, 3, -1, 7, 1e30], ...[1, -Infinity, 2, 3, 5, -1, 8, -1e30]];
-    for (const kind of ["var", "max", "min", "sum", "norm"] as const)
-      await compare([8], "f32", (lab, { reduce }, out) =>
-        reduce(
-          out,
-          { x: { ...lab.view([3, 8], rows), layout: permuteLayout(contiguousLayout([3, 8]), [1, 0]) } },
-          { kind, reduceRank: 1, correction: 0, p: 2 },
-        ),
-      );
-  });
-});
-
-describe("reductions from copies and into 16 bits", () => {
-  it("of columns, and of dimensions that are apart", async () => {
-    for (const kind of ["sum", "var", "prod", "logSumExp", "argmax", "argmin", "max"] as const)
-      for (const [shape, order, rank, dtype] of [
-        [[70, 131], [1, 0], 1, "f32"],
-        [[6, 40, 5, 7], [1, 0, 2, 3], 3, "f32"],
-        [[70, 131], [1, 0], 1, "bf16"],
-        [[6, 40, 25], [1, 0, 2], 2, "f16"],
-      ] as [number[], number[], number, "f32" | "f16" | "bf16"][]) {
-        const turned = order.map((i) => shape[i]!);
-        const out = kind.startsWith("arg") ? "i32" : dtype;
-        await compare(
-          turned.slice(0, -rank),
-          out,
-          (lab, { reduce }, to) => {
-            const x = { ...lab.random(shape, dtype), layout: permuteLayout(contiguousLayout(shape), order) };
-            reduce(to, { x }, { kind, reduceRank: rank, correction: 1, p: 2 });
-          },
-          out === "i32" ? 0 : storeTolerance[out],
-        );
-      }
-  });
-});
-
-describe("places and running sums", () => {
-  it("finds the first of equals, infinities and what is no number in rows of several chunks", async () => {
-    const length = 9001;
-    const row = (at: number, value: number, fill: (i: number) => number) =>
-      Array.from({ length }, (_, i) => (i >= at && i % 2 === at % 2 ? value : fill(i)));
-    const rows = [
-      row(8999, Number.NaN, (i) => i % 7),
-      row(4097, 50, (i) => i % 7),
-      row(3, Number.NEGATIVE_INFINITY, () => Number.NEGATIVE_INFINITY),
-      row(5000, Number.POSITIVE_INFINITY, () => Number.NEGATIVE_INFINITY),
-      row(0, 0, () => -0),
+describe("truth values in bytes", () => {
+  it("are made, joined and chosen by, also from bytes that say more", async () => {
+    const mask = inputNode(1, "u32");
+    const chosen = whereNode(mask, first, constNode(-1, "f32"));
+    const [above, both] = [
+      binaryNode("gt", first, constNode(0.5, "f32")),
+      binaryNode("and", castNode(mask, "bool"), unaryNode("isFinite", first)),
     ];
-    for (const kind of ["argmax", "argmin", "logSumExp", "var"] as const)
-      await compare([5], kind.startsWith("arg") ? "i32" : "f32", (lab, { reduce }, out) =>
-        reduce(out, { x: lab.view([5, length], rows.flat()) }, { kind, reduceRank: 1, correction: 1, p: 2 }),
-      );
-  });
-
-  it("keeps variances that are large, small beside the mean, or nothing", async () => {
-    const rows = [1e19, 0.5, 1e4, 3].map((scale, r) =>
-      Array.from({ length: 5000 }, (_, i) => scale + (r === 3 ? 0 : r === 0 ? (i % 5) * 1e18 : (i % 5) / 16)),
-    );
-    await compare([4], "f32", (lab, { reduce }, out) =>
-      reduce(out, { x: lab.view([4, 5000], rows.flat()) }, { kind: "var", reduceRank: 1, correction: 1, p: 2 }),
-    );
-  });
-
-  it("runs sums and products along rows", async () => {
-    for (const length of [1, 3, 70, 1001]) {
-      const factors = Array.from({ length: 6 * length }, (_, i) => 1 + ((i % 9) - 4) / 64);
-      await compare([2, 3, 4, length], "f32", (lab, { scan }, out) =>
-        scan(out, { x: headsFirst(lab, [2, 3, 4, length], "f32") }, { kind: "sum" }),
-      );
-      await compare([6, length], "f32", (lab, { scan }, out) => scan(out, { x: lab.view([6, length], factors) }, { kind: "prod" }));
-    }
+    const cases = [
+      [chosen, "f32"],
+      [chosen, "bf16"],
+      [binaryNode("mul", first, castNode(mask, "f32")), "f32"],
+      [above, "u8"],
+      [both, "u8"],
+      [unaryNode("not", castNode(mask, "bool")), "u8"],
+    ] as const;
+    for (const [expr, dtype] of cases)
+      for (const wide of [false, true])
+        await compare([9, 37], dtype, (lab, { map }, out) => {
+          const x = lab.view(
+            [9, 37],
+            Array.from({ length: 333 }, (_, i) => (i % 11 === 4 ? Number.NaN : (i % 7) / 4)),
+          );
+          const bytes = lab.view(
+            [9, 37],
+            Array.from({ length: 333 }, (_, i) => [0, 1, 7, 0, 255][i % 5]!),
+            "u8",
+          );
+          const row = { ...bytes, layout: expandLayout("t", { shape: [9, 1], strides: [37, 1], offset: 0 }, [9, 37]) };
+          map(out, { inputs: expr === above ? [x] : [x, wide ? row : bytes] }, { expr });
+        });
   });
 });

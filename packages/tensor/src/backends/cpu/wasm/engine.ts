@@ -101,7 +101,7 @@ export class WasmEngine {
     const key = rowKey(spec);
     const known = this.#slots.get(key);
     if (known !== undefined) return known;
-    if (this.#modules.length + kernelNames.length >= maxModules - 1 || !isSupported(spec.expr)) return undefined;
+    if (this.#modules.length + kernelNames.length >= maxModules - 1 || !isSupported(spec)) return undefined;
     // A kernel's result is gone when a row function finds that it cannot take it.
     if (spec.fromResult && hasAngles(spec.expr)) return undefined;
     const slot = this.#add(rowModule(spec, this.flavour.fma, this.flavour.shared));

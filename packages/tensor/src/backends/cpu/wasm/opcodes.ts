@@ -78,6 +78,7 @@ export const simdOps = {
   "f32x4.le": 0x45,
   "f32x4.ge": 0x46,
   "i32x4.eq": 0x37,
+  "i32x4.ne": 0x38,
   "i32x4.gt_s": 0x3b,
   "i32x4.lt_s": 0x39,
   "v128.not": 0x4d,
@@ -87,6 +88,7 @@ export const simdOps = {
   "v128.xor": 0x51,
   "v128.bitselect": 0x52,
   "i8x16.shr_u": 0x6d,
+  "i8x16.narrow_i16x8_u": 0x66,
   "i16x8.narrow_i32x4_u": 0x86,
   "i16x8.extend_low_i8x16_u": 0x89,
   "i16x8.extend_high_i8x16_u": 0x8a,
@@ -136,7 +138,12 @@ export const simdOps = {
 } as const;
 
 export const laneOps = { "f32x4.extract_lane": 0x1f, "f64x2.extract_lane": 0x21 } as const;
-export const laneStores = { "v128.store16_lane": 0x59, "v128.store32_lane": 0x5a, "v128.store64_lane": 0x5b } as const;
+export const laneStores = {
+  "v128.store8_lane": 0x58,
+  "v128.store16_lane": 0x59,
+  "v128.store32_lane": 0x5a,
+  "v128.store64_lane": 0x5b,
+} as const;
 
 export type PlainOp = keyof typeof plainOps | keyof typeof simdOps;
 export type MemoryOp = keyof typeof memoryOps | keyof typeof simdMemoryOps;

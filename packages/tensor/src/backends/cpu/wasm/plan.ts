@@ -7,7 +7,7 @@ import type { CpuBuffer } from "../memory.ts";
 import { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
-import { floatKind, type RowOperand } from "./row-function.ts";
+import { elementKind, floatKind, type RowOperand } from "./row-function.ts";
 
 /** The memory a view lies in. */
 export const arenaOf = (view: View): Arena => (view.buffer as CpuBuffer).region.home as Arena;
@@ -89,10 +89,10 @@ export function planFinish(
   fromResult: boolean,
 ): Finish | undefined {
   const [out, ...operands] = views as [View, ...View[]];
-  const outKind = floatKind(out.dtype);
+  const outKind = elementKind(out.dtype);
   const rowOperands: RowOperand[] = [];
   for (const [i, view] of operands.entries()) {
-    const kind = floatKind(view.dtype);
+    const kind = elementKind(view.dtype);
     const step = strides[i + 1]![2];
     if (!kind || (step !== 0 && step !== 1)) return undefined;
     rowOperands.push({ kind, along: step === 1 });

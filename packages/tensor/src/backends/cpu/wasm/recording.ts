@@ -115,7 +115,11 @@ export class Recording extends Code {
     return this.#step(name.startsWith("i32.") ? i32 : v128, 1, (c) => c.memory(name, offset));
   }
 
-  override storeLane(name: "v128.store16_lane" | "v128.store32_lane" | "v128.store64_lane", lane: number, offset = 0): this {
+  override storeLane(
+    name: "v128.store8_lane" | "v128.store16_lane" | "v128.store32_lane" | "v128.store64_lane",
+    lane: number,
+    offset = 0,
+  ): this {
     return this.#step(undefined, 2, (c) => c.storeLane(name, lane, offset));
   }
 

@@ -1,5 +1,5 @@
 // An elementwise expression as vector code: leaves its value for four elements on the stack.
-import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
+import type { BinaryOp, ExprNode, ExprType, UnaryOp } from "../../../ops/expr.ts";
 import { type Code, type Local, v128 } from "./encoder.ts";
 import { SimdFunctions } from "./simd-functions.ts";
 import type { SimdMath } from "./simd-math.ts";
@@ -60,8 +60,10 @@ export class Expression {
 
   #emitNode(e: ExprNode): void {
     const c = this.#c;
-    if (e.kind === "input") c.get(this.#inputs[e.index]!);
-    else if (e.kind === "const") c.floats(e.value);
+    if (e.kind === "input") {
+      c.get(this.#inputs[e.index]!);
+      if (e.type === "bool") c.ints(0).op("i32x4.ne");
+    } else if (e.kind === "const") c.floats(e.value);
     else if (e.kind === "unary") this.#unary(e.op, e.x);
     else if (e.kind === "binary") this.#binary(e.op, e.x, e.y);
     else if (e.kind === "where") {
@@ -71,12 +73,22 @@ export class Expression {
       c.op("v128.bitselect");
     } else {
       this.#node(e.x);
-      if (e.kind === "cast") c.floats(1).op("v128.and");
+      if (e.kind === "cast") this.#cast(e.x.type, e.type);
       else {
         this.#math.narrow(e.dtype);
         this.#math.widen(e.dtype);
       }
     }
+  }
+
+  /** Truth values are all bits of a lane or none; bytes are integers. */
+  #cast(from: ExprType, to: ExprType): void {
+    const c = this.#c;
+    if (to === "bool") {
+      if (from === "f32") c.floats(0).op("f32x4.ne");
+      else if (from !== "bool") c.ints(0).op("i32x4.ne");
+    } else if (from === "bool") c.floats(1).op("v128.and");
+    else if (from !== "f32") c.op("f32x4.convert_i32x4_s");
   }
 
   #binary(op: BinaryOp, x: ExprNode, y: ExprNode): void {

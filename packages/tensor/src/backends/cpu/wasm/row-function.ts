@@ -7,12 +7,12 @@ import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
 import { whileLeft } from "./loops.ts";
 import { Lockstep, Recording } from "./recording.ts";
 import { boolBinary, Expression } from "./row-expression.ts";
-import { type FloatKind, kindBytes } from "./simd-formats.ts";
+import { type ElementKind, type FloatKind, kindBytes } from "./simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */
 export interface RowOperand {
-  readonly kind: FloatKind;
+  readonly kind: ElementKind;
   readonly along: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface RowSpec {
   readonly expr: ExprNode;
   readonly operands: readonly RowOperand[];
   readonly fromResult: boolean;
-  readonly out: FloatKind;
+  readonly out: ElementKind;
 }
 
 /**
@@ -62,26 +62,31 @@ const binaryOps: ReadonlySet<BinaryOp> = new Set<BinaryOp>([
 ]);
 const comparisons: ReadonlySet<BinaryOp> = new Set<BinaryOp>(["eq", "ne", "lt", "le", "gt", "ge"]);
 
-/** Whether an expression over floats has a WebAssembly form. */
-export function isSupported(e: ExprNode): boolean {
+/** Whether a row function has a WebAssembly form: floats throughout, or truth values; bytes are either, or numbers made floats. */
+export function isSupported({ expr, operands, fromResult, out }: RowSpec): boolean {
+  const isByte = (index: number) => operands[index - (fromResult ? 1 : 0)]?.kind === "u8";
+  return (out === "u8" ? expr.type === "bool" : expr.type === "f32") && isExpressed(expr, isByte);
+}
+
+function isExpressed(e: ExprNode, isByte: (input: number) => boolean): boolean {
+  const known = (x: ExprNode) => isExpressed(x, isByte);
   switch (e.kind) {
     case "input":
+      return isByte(e.index) ? e.type !== "f32" : e.type === "f32";
     case "const":
       return e.type === "f32";
     case "unary":
-      if (boolUnary.has(e.op)) return (e.x.type === "f32" || e.x.type === "bool") && isSupported(e.x);
-      return e.type === "f32" && unaryOps.has(e.op) && isSupported(e.x);
+      if (boolUnary.has(e.op)) return (e.x.type === "f32" || e.x.type === "bool") && known(e.x);
+      return e.type === "f32" && unaryOps.has(e.op) && known(e.x);
     case "binary":
-      if (e.type === "bool" && e.x.type === "bool") return e.op in boolBinary && isSupported(e.x) && isSupported(e.y);
-      return (
-        e.x.type === "f32" && (e.type === "f32" || comparisons.has(e.op)) && binaryOps.has(e.op) && isSupported(e.x) && isSupported(e.y)
-      );
+      if (e.type === "bool" && e.x.type === "bool") return e.op in boolBinary && known(e.x) && known(e.y);
+      return e.x.type === "f32" && (e.type === "f32" || comparisons.has(e.op)) && binaryOps.has(e.op) && known(e.x) && known(e.y);
     case "where":
-      return e.type === "f32" && isSupported(e.c) && isSupported(e.x) && isSupported(e.y);
+      return e.type === "f32" && known(e.c) && known(e.x) && known(e.y);
     case "cast":
-      return e.type === "f32" && e.x.type === "bool" && isSupported(e.x);
+      return (e.type === "f32" || e.type === "bool") && known(e.x);
     case "roundTo":
-      return isSupported(e.x);
+      return known(e.x);
   }
 }
 
@@ -97,6 +102,9 @@ function hasAny(e: ExprNode, ops: ReadonlySet<UnaryOp>): boolean {
 /** The float kind of a dtype, or undefined. */
 export const floatKind = (dtype: DType): FloatKind | undefined =>
   dtype === "f32" || dtype === "f16" || dtype === "bf16" ? dtype : undefined;
+
+/** What a row function takes a dtype for, or undefined. */
+export const elementKind = (dtype: DType): ElementKind | undefined => (dtype === "u8" ? dtype : floatKind(dtype));
 
 /** The key under which a compiled row function is kept. */
 export const rowKey = ({ expr, operands, fromResult, out }: RowSpec): string =>

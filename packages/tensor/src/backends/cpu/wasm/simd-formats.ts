@@ -4,8 +4,11 @@ import { type Code, type Local, v128 } from "./encoder.ts";
 /** Float formats that kernels load and store. */
 export type FloatKind = "f32" | "f16" | "bf16";
 
+/** What row functions load and store: floats, and bytes as truth values or small numbers. */
+export type ElementKind = FloatKind | "u8";
+
 /** Bytes per element. */
-export const kindBytes = { f32: 4, f16: 2, bf16: 2 } as const;
+export const kindBytes = { f32: 4, f16: 2, bf16: 2, u8: 1 } as const;
 
 /** Emits conversions into one function body; keeps a few scratch locals there. */
 export class SimdFormats {
@@ -67,18 +70,32 @@ export class SimdFormats {
     c.get(u).int(16).op("i32x4.shr_u").ints(0x8000).op("v128.and").op("v128.or");
   }
 
-  /** Address on the stack → four elements (or one, in lane 0) as f32. */
-  load(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
+  /** Address on the stack → four elements (or one, in lane 0) as f32; bytes as integers. */
+  load(kind: ElementKind, lanes: 1 | 4, offset = 0): void {
     const c = this.c;
+    if (kind === "u8") {
+      if (lanes === 1) c.memory("i32.load8_u", offset).op("i32x4.splat");
+      else c.memory("v128.load32_zero", offset).op("i16x8.extend_low_i8x16_u").op("i32x4.extend_low_i16x8_u");
+      return;
+    }
     if (kind === "f32") c.memory(lanes === 4 ? "v128.load" : "v128.load32_zero", offset);
     else if (lanes === 4) c.memory("v128.load16x4_u", offset);
     else c.memory("i32.load16_u", offset).op("i32x4.splat");
     if (kind !== "f32") this.widen(kind);
   }
 
-  /** Address and f32 values on the stack → stored as four elements (or one, of lane 0). */
-  store(kind: FloatKind, lanes: 1 | 4, offset = 0): void {
+  /** Address and f32 values (for bytes, truth values) on the stack → stored as four elements (or one, of lane 0). */
+  store(kind: ElementKind, lanes: 1 | 4, offset = 0): void {
     const c = this.c;
+    if (kind === "u8") {
+      const bytes = this.temps[0]!;
+      c.ints(1).op("v128.and").set(bytes).get(bytes).get(bytes).op("i16x8.narrow_i32x4_u").set(bytes);
+      c.get(bytes)
+        .get(bytes)
+        .op("i8x16.narrow_i16x8_u")
+        .storeLane(lanes === 4 ? "v128.store32_lane" : "v128.store8_lane", 0, offset);
+      return;
+    }
     if (kind === "f32") {
       if (lanes === 4) c.memory("v128.store", offset);
       else c.storeLane("v128.store32_lane", 0, offset);
