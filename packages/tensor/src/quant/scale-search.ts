@@ -18,84 +18,93 @@ function extreme(x: Float32Array, o: number, n: number): number {
   return best;
 }
 
-/** A weighted fit of codes times a scale: Σ w·x·q and Σ w·q². */
-interface Fit {
-  xq: number;
-  qq: number;
-}
+/** Of the group that is being searched: the values, their weights, weights times values, and codes. Kept, because allocating them took longest. */
+const [xs, ws, wxs, qs] = [new Float64Array(32), new Float64Array(32), new Float64Array(32), new Float64Array(32)];
+/** Sums over the group and over the codes of one trial, in an array: numbers in variables of a module are boxed at every write. */
+const sums = new Float64Array(6);
+/** Σ w·x·q, Σ w·q², Σ w·q, Σ w, Σ w·x and Σ w·x². */
+const [XQ, QQ, Q, W, X, XX] = [0, 1, 2, 3, 4, 5] as const;
 
-/** Codes by `code(iscale * x)`, weighted by x². */
-function fitCodes(x: Float32Array, o: number, n: number, iscale: number, code: (v: number) => number, fit: Fit): void {
-  let xq = 0;
-  let qq = 0;
+/** Takes `n` values in, weighted by their squares. */
+function takeSquared(x: Float32Array, o: number, n: number): void {
   for (let i = 0; i < n; i++) {
     const v = x[o + i]!;
-    const q = code(iscale * v);
     const w = v * v;
-    xq += w * v * q;
-    qq += w * q * q;
+    xs[i] = v;
+    ws[i] = w;
+    wxs[i] = w * v;
   }
-  fit.xq = xq;
-  fit.qq = qq;
 }
 
-const fit: Fit = { xq: 0, qq: 0 };
-
-/** The best of several inverse scales by the share of Σ w·x² that its codes explain; 0 for a group of zeros. */
-function bestScale(
-  x: Float32Array,
-  o: number,
-  n: number,
-  candidates: (extreme: number) => Iterable<number>,
-  code: (v: number) => number,
-): number {
+/**
+ * The best of several inverse scales, `numerators` over the value of largest magnitude, by the share of Σ w·x² that their codes explain; 0 for
+ * a group of zeros. `sumsAt` leaves the sums for an inverse scale in `sums`.
+ */
+function bestScale(x: Float32Array, o: number, n: number, numerators: Float64Array, sumsAt: (iscale: number) => void): number {
   const largest = extreme(x, o, n);
   if (Math.abs(largest) < TINY) return 0;
+  takeSquared(x, o, n);
   let scale = 0;
   let best = 0;
-  for (const iscale of candidates(largest)) {
-    fitCodes(x, o, n, iscale, code, fit);
-    if (fit.qq > 0 && fit.xq * fit.xq > best * fit.qq) {
-      scale = fit.xq / fit.qq;
-      best = scale * fit.xq;
+  for (let k = 0; k < numerators.length; k++) {
+    sumsAt(numerators[k]! / largest);
+    const xq = sums[XQ]!;
+    const qq = sums[QQ]!;
+    if (qq > 0 && xq * xq > best * qq) {
+      scale = xq / qq;
+      best = scale * xq;
     }
   }
   return f(scale);
 }
 
-const code6 = (v: number): number => clamp(roundEven(v), -32, 31);
+const numeratorsQ6 = Float64Array.of(-32, ...[-9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((i) => -(32 + 0.1 * i)));
 
-function* steps6(largest: number): Iterable<number> {
-  yield -32 / largest;
-  for (let i = -9; i <= 9; i++) if (i !== 0) yield -(32 + 0.1 * i) / largest;
+function sumsQ6(iscale: number): void {
+  let xq = 0;
+  let qq = 0;
+  for (let i = 0; i < 16; i++) {
+    const q = clamp(roundEven(iscale * xs[i]!), -32, 31);
+    xq += wxs[i]! * q;
+    qq += ws[i]! * q * q;
+  }
+  sums[XQ] = xq;
+  sums[QQ] = qq;
 }
 
 /** Signed scale for codes -32…31 of 16 values. */
-export const scaleQ6 = (x: Float32Array, o: number): number => bestScale(x, o, 16, steps6, code6);
+export const scaleQ6 = (x: Float32Array, o: number): number => bestScale(x, o, 16, numeratorsQ6, sumsQ6);
 
-/** Index of the non-linear level nearest to `v`. */
-export function nearestIq4(v: number): number {
-  if (v <= -127) return 0;
-  if (v >= 113) return 15;
-  let low = 0;
-  let high = 15;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (v < iq4Values[middle]!) high = middle;
-    else low = middle;
-  }
-  return v - iq4Values[low]! < iq4Values[high]! - v ? low : high;
+/** The index of the level nearest to each half: levels are whole, so what is nearest changes at halves only. From -127 to 113. */
+const nearestByHalf = Uint8Array.from({ length: 481 }, (_, k) => searchIq4(k / 2 - 127));
+
+/** The higher of two levels equally near, as ggml's best_index_int8 has it. */
+function searchIq4(v: number): number {
+  let best = 0;
+  for (let k = 1; k < 16; k++) if (Math.abs(v - iq4Values[k]!) <= Math.abs(v - iq4Values[best]!)) best = k;
+  return best;
 }
 
-const levelIq4 = (v: number): number => iq4Values[nearestIq4(v)]!;
+/** Index of the non-linear level nearest to `v`. */
+export const nearestIq4 = (v: number): number => nearestByHalf[Math.floor(2 * clamp(v, -127, 113)) + 254]!;
 
-function* stepsIq4(largest: number): Iterable<number> {
-  yield 127 / largest;
-  for (let i = -7; i <= 7; i++) yield (i - 127) / largest;
+const numeratorsIq4 = Float64Array.of(127, ...Array.from({ length: 15 }, (_, i) => i - 7 - 127));
+const levels = Float64Array.from(iq4Values);
+
+function sumsIq4(iscale: number): void {
+  let xq = 0;
+  let qq = 0;
+  for (let i = 0; i < 32; i++) {
+    const q = levels[nearestIq4(iscale * xs[i]!)]!;
+    xq += wxs[i]! * q;
+    qq += ws[i]! * q * q;
+  }
+  sums[XQ] = xq;
+  sums[QQ] = qq;
 }
 
 /** Signed scale for the non-linear levels of 32 values. */
-export const scaleIq4 = (x: Float32Array, o: number): number => bestScale(x, o, 32, stepsIq4, levelIq4);
+export const scaleIq4 = (x: Float32Array, o: number): number => bestScale(x, o, 32, numeratorsIq4, sumsIq4);
 
 const codes3 = new Float64Array(16);
 
@@ -148,38 +157,57 @@ export interface ScaleMin {
   depth: number;
 }
 
-const trial = new Float64Array(32);
-
-/** Σ of a weighted least-squares line value ≈ scale·q + min through the codes of one inverse scale. */
-function fitLine(x: Float32Array, o: number, n: number, w: Float64Array, top: number, min: number, iscale: number): ScaleMin | undefined {
-  let [sw, sx, sq, sqq, sxq] = [0, 0, 0, 0, 0];
+function takeWeighted(x: Float32Array, o: number, n: number, w: Float64Array): void {
+  sums.fill(0);
   for (let i = 0; i < n; i++) {
     const v = x[o + i]!;
-    const q = clamp(roundEven(iscale * (v - min)), 0, top);
-    trial[i] = q;
-    sw += w[i]!;
-    sx += w[i]! * v;
-    sq += w[i]! * q;
-    sqq += w[i]! * q * q;
-    sxq += w[i]! * q * v;
+    const wx = w[i]! * v;
+    xs[i] = v;
+    ws[i] = w[i]!;
+    wxs[i] = wx;
+    sums[W]! += w[i]!;
+    sums[X]! += wx;
+    sums[XX]! += wx * v;
   }
-  const d = sw * sqq - sq * sq;
-  if (!(d > 0)) return undefined;
-  const offset = (sqq * sx - sq * sxq) / d;
-  return offset > 0 ? { scale: sxq / sqq, depth: 0 } : { scale: (sw * sxq - sx * sq) / d, depth: -offset };
 }
 
-function lineError(x: Float32Array, o: number, n: number, w: Float64Array, line: ScaleMin, absolute: boolean): number {
-  let error = 0;
+/** Codes 0…top of one inverse scale, and their sums. */
+function tryCodes(n: number, top: number, min: number, iscale: number): void {
+  let sq = 0;
+  let sqq = 0;
+  let sxq = 0;
   for (let i = 0; i < n; i++) {
-    const miss = line.scale * trial[i]! - line.depth - x[o + i]!;
-    error += w[i]! * (absolute ? Math.abs(miss) : miss * miss);
+    const q = clamp(roundEven(iscale * (xs[i]! - min)), 0, top);
+    const wq = ws[i]! * q;
+    qs[i] = q;
+    sq += wq;
+    sqq += wq * q;
+    sxq += wxs[i]! * q;
   }
+  sums[Q] = sq;
+  sums[QQ] = sqq;
+  sums[XQ] = sxq;
+}
+
+/** Weighted squares or magnitudes of what scale·q - depth misses; squares follow from the sums. */
+function missed(n: number, scale: number, depth: number, absolute: boolean): number {
+  if (!absolute) {
+    const squares = scale * (scale * sums[QQ]! - 2 * (depth * sums[Q]! + sums[XQ]!));
+    return squares + depth * (depth * sums[W]! + 2 * sums[X]!) + sums[XX]!;
+  }
+  let error = 0;
+  for (let i = 0; i < n; i++) error += ws[i]! * Math.abs(scale * qs[i]! - depth - xs[i]!);
   return error;
 }
 
 /** Scale and minimum of x[o…o+n-1] under weights `w`; starts from the full range, and goes on from the best line so far. */
-export function scaleMin(x: Float32Array, o: number, n: number, w: Float64Array, search: ScaleMinSearch): ScaleMin {
+export function scaleMin(
+  x: Float32Array,
+  o: number,
+  n: number,
+  w: Float64Array,
+  { top, first, tries, absolute }: ScaleMinSearch,
+): ScaleMin {
   let min = 0;
   let max = x[o]!;
   for (let i = 0; i < n; i++) {
@@ -188,17 +216,29 @@ export function scaleMin(x: Float32Array, o: number, n: number, w: Float64Array,
     if (v > max) max = v;
   }
   if (max === min) return { scale: 0, depth: -min };
-  const range = max - min;
-  let best: ScaleMin = { scale: range / search.top, depth: -min };
-  for (let i = 0; i < n; i++) trial[i] = clamp(roundEven((search.top / range) * (x[o + i]! - min)), 0, search.top);
-  let least = lineError(x, o, n, w, best, search.absolute);
-  for (let i = 0; i <= search.tries; i++) {
-    const line = fitLine(x, o, n, w, search.top, -best.depth, (search.first + 0.1 * i + search.top) / (max + best.depth));
-    if (!line) continue;
-    const error = lineError(x, o, n, w, line, search.absolute);
+  takeWeighted(x, o, n, w);
+  const sw = sums[W]!;
+  const sx = sums[X]!;
+  let bestScale = (max - min) / top;
+  let bestDepth = -min;
+  tryCodes(n, top, min, top / (max - min));
+  let least = missed(n, bestScale, bestDepth, absolute);
+  for (let i = 0; i <= tries; i++) {
+    tryCodes(n, top, -bestDepth, (first + 0.1 * i + top) / (max + bestDepth));
+    // The weighted least-squares line through the codes; through zero where it would start above.
+    const sq = sums[Q]!;
+    const sqq = sums[QQ]!;
+    const sxq = sums[XQ]!;
+    const d = sw * sqq - sq * sq;
+    if (!(d > 0)) continue;
+    const offset = (sqq * sx - sq * sxq) / d;
+    const scale = offset > 0 ? sxq / sqq : (sw * sxq - sx * sq) / d;
+    const depth = offset > 0 ? 0 : -offset;
+    const error = missed(n, scale, depth, absolute);
     if (error >= least) continue;
     least = error;
-    best = line;
+    bestScale = scale;
+    bestDepth = depth;
   }
-  return { scale: f(best.scale), depth: f(best.depth) };
+  return { scale: f(bestScale), depth: f(bestDepth) };
 }
