@@ -214,7 +214,7 @@ describe("ways to run", () => {
     using device = cpu();
     using y = device.zeros([1, 768]);
     expect(() => model.condition({ sigma: [1], y, guidance: [3.5] })).toThrowErrorMatchingInlineSnapshot(
-      `[DisposedError: use: f32 [3072, 256] has no data yet; call load(model, weights, device) first]`,
+      `[DisposedError: use: f32 [3072, 256] has no data yet; call load(model, source, device) or initParameters first]`,
     );
   });
 });

@@ -1,7 +1,7 @@
 // Host values to little-endian bytes of a dtype, and back: the two edges where numbers enter and leave.
 import type { DType, PlainDType } from "./dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowFloat } from "./dtype-convert.ts";
-import { DTypeError } from "./errors.ts";
+import { DTypeError, ShapeError } from "./errors.ts";
 
 /** What `device.tensor` takes. Nested arrays are not flattened: pass a shape. */
 export type NumberData =
@@ -31,6 +31,8 @@ function naturalDType(data: NumberData): PlainDType {
 
 /** Encodes `data` as `dtype` (default: its own kind; number[] and Float64Array give f32). */
 export function encodeValues(data: NumberData, dtype?: PlainDType): { bytes: Uint8Array; dtype: PlainDType; count: number } {
+  if (Array.isArray((data as readonly unknown[])[0]))
+    throw new ShapeError("tensor", "nested arrays are not flattened: pass the values in one list, and the shape after them");
   const to = dtype ?? naturalDType(data);
   return { bytes: encodeAs(data, to), dtype: to, count: data.length };
 }

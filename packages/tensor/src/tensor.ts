@@ -189,7 +189,7 @@ export class Tensor {
     return this.#storage!;
   }
   #noData(): never {
-    throw new DisposedError("use", `${this} has no data yet; call load(model, weights, device) first`);
+    throw new DisposedError("use", `${this} has no data yet; call load(model, source, device) or initParameters first`);
   }
 
   // --- between ops and backends ---

@@ -43,6 +43,14 @@ describe("shapes", () => {
     ["attention", () => scaledDotProductAttention(device.zeros([1, 3, 4, 8]), device.zeros([1, 2, 4, 8]), device.zeros([1, 2, 4, 8]))],
     ["max of nothing", () => device.zeros([0]).max()],
     ["tensor", () => device.tensor([1, 2, 3], [2, 2])],
+    [
+      "tensor of lists",
+      () =>
+        device.tensor([
+          [1, 2],
+          [3, 4],
+        ] as never),
+    ],
     ["einsum, sizes", () => einsum("ij,jk->ik", x, w)],
     ["einsum, twice", () => einsum("ii->i", x)],
     ["einsum, ranks", () => einsum("ijk->i", x)],
