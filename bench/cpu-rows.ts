@@ -7,7 +7,7 @@ import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
 import { bytesOf, type DType } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
-import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../packages/tensor/src/ops/expr.ts";
 import type { ReduceKind } from "../packages/tensor/src/ops/table.ts";
 import { processorMs } from "./cpu-peak.ts";
 
@@ -60,6 +60,8 @@ function mapCases(): Case[] {
     bytes: 6 * size,
     run: () => kernels.map(out, { inputs: [from] }, { expr: input }),
   });
+  const mask = { ...view([rows, columns / 4]), dtype: "u8" as const, layout: x.layout };
+  const chosen = { expr: whereNode(inputNode(1, "u32"), input, inputNode(2, "f32")) };
   const sum = { expr: binaryNode("add", input, inputNode(1, "f32")) };
   return [
     { name: "add", bytes: 12 * size, run: () => kernels.map(y, { inputs: [x, other] }, sum) },
@@ -69,6 +71,7 @@ function mapCases(): Case[] {
       bytes: 8 * size,
       run: () => kernels.map(y, { inputs: [x] }, { expr: binaryNode("pow", input, constNode(2.2, "f32")) }),
     },
+    { name: "where, mask in bytes", bytes: 13 * size, run: () => kernels.map(y, { inputs: [x, mask, other] }, chosen) },
     cast("f32 to bf16", narrow, x),
     cast("bf16 to f32", y, narrow),
   ];
