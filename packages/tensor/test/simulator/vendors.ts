@@ -22,7 +22,7 @@ export const vendors = {
 export type VendorName = keyof typeof vendors;
 export const vendorNames = Object.keys(vendors) as readonly VendorName[];
 
-/** WICK_CONFORMANCE=all simulates every vendor with every row and variant (five minutes); by default a spread of them. */
+/** WICK_CONFORMANCE=all simulates every vendor with every row and variant (ten minutes); by default a spread of them. */
 export const all = process.env["WICK_CONFORMANCE"] === "all";
 
 export const matrixVariants = gemmVariantNames.filter((v) => v.startsWith("matrix"));

@@ -23,7 +23,7 @@ import type { AttentionVariantName } from "./attention-variants.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
 
 const slack = 8;
-/** Weights are multiples of 2^7: at most 2^15, which f16 holds, while the low parts of those that matter stay above its subnormals. */
+/** Weights are multiplied by 2^7: they are at most 2^15, which f16 holds, while the low parts of those that matter stay above its subnormals. */
 const lift = 128;
 
 /** The kernel of a variant for the adapter's fragments, or undefined where they do not serve. */
@@ -132,7 +132,7 @@ function matrixBody(p: Plan): string {
   ${walkKeys(p)}
   ${times(Math.log2(turns), (s) => `sum += subgroupShuffleXor(sum, ${2 ** s}u);`).join(" ")}
   workgroupBarrier();
-  if (turn == 0u) { factors[row] = select(${power(p, "v")} / sum, 0.0, sum == 0.0); }
+  if (turn == 0u) { factors[row] = select(${power(p, "v")} * ${1 / lift} / (sum * ${1 / lift}), 0.0, sum == 0.0); }
   ${eachOutput(p, (i, n) => storeColumns(p, i, n))}`;
 }
 
