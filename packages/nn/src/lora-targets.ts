@@ -75,8 +75,20 @@ export function planLora(weights: ReadonlyMap<string, Shape>, lora: WeightSource
   checkShapes(weights, parts);
   const redundant = [...new Set(rest.redundant)];
   const coverage = { targets: [...parts.keys()], matched: used.size - redundant.length, otherNetworks, ...rest, redundant };
+  checkIsAdapter(modules, parts);
   if (parts.size === 0) throw new WeightsError("lora", describeNothing(coverage, lora));
   return { parts, coverage };
+}
+
+/** Throws for a checkpoint, whose vectors would take the place of the model's: whole matrices, and no change to any. */
+function checkIsAdapter(modules: ReadonlyMap<string, ModuleKeys>, parts: ReadonlyMap<string, readonly LoraPart[]>): void {
+  if ([...parts.values()].some((list) => list.some((p) => p.kind !== "replace"))) return;
+  const whole = [...modules.values()].find((keys) => keys.replace && keys.replace.shape.length > 1)?.replace;
+  if (parts.size > 0 && whole)
+    throw new WeightsError(
+      "lora",
+      `the file holds whole weights and no changes to them: ${whole.name} [${whole.shape.join(", ")}]; it is a checkpoint, not an adapter`,
+    );
 }
 
 function groupByModule(lora: WeightSource, skip: ReadonlySet<string>): Map<string, ModuleKeys> {

@@ -190,6 +190,9 @@ test("an adapter that changes nothing is refused with what was found", async () 
     `[WeightsError: lora: none of 2 tensors changes a weight of this model, 2 tensors are of kinds that are not read (DoRA, LoHa, LoKr): proj.lokr_w1, proj.lokr_w2, …; is it for another model, or are its name rules missing?]`,
   );
   await expect(plan({ "proj.weight": ramp([7, 10]) })).rejects.toThrow("none of 1 tensors");
+  const checkpoint = async () =>
+    planLora(new Map([...weights, ["proj.bias", [7]]]), await memoryWeights({ "proj.weight": ramp([7, 10]), "proj.bias": ramp([7]) }));
+  await expect(checkpoint).rejects.toThrowErrorMatchingInlineSnapshot(`[WeightsError: lora: the file holds whole weights and no changes to them: proj.weight [7, 10]; it is a checkpoint, not an adapter]`);
   await expect(
     plan({ "proj.lora_A.weight": ramp([3, 10]), "proj.lora_B.weight": ramp([8, 3]) }),
   ).rejects.toThrowErrorMatchingInlineSnapshot(
