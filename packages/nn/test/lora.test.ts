@@ -192,7 +192,9 @@ test("an adapter that changes nothing is refused with what was found", async () 
   await expect(plan({ "proj.weight": ramp([7, 10]) })).rejects.toThrow("none of 1 tensors");
   const checkpoint = async () =>
     planLora(new Map([...weights, ["proj.bias", [7]]]), await memoryWeights({ "proj.weight": ramp([7, 10]), "proj.bias": ramp([7]) }));
-  await expect(checkpoint).rejects.toThrowErrorMatchingInlineSnapshot(`[WeightsError: lora: the file holds whole weights and no changes to them: proj.weight [7, 10]; it is a checkpoint, not an adapter]`);
+  await expect(checkpoint).rejects.toThrowErrorMatchingInlineSnapshot(
+    `[WeightsError: lora: the file holds whole weights and no changes to them: proj.weight [7, 10]; it is a checkpoint, not an adapter]`,
+  );
   await expect(
     plan({ "proj.lora_A.weight": ramp([3, 10]), "proj.lora_B.weight": ramp([8, 3]) }),
   ).rejects.toThrowErrorMatchingInlineSnapshot(
