@@ -197,22 +197,24 @@ function checkDType({ path, parameter }: ParameterSite, entry: WeightEntry, dtyp
 /** Names listed per kind of difference. */
 const LISTED = 5;
 
-function describeReport(model: string, { missing, unused, misshapen }: LoadReport): string {
+function describeReport(model: string, report: LoadReport): string {
+  const { missing, unused, misshapen } = report;
   const shapes = misshapen.map((m) => `${m.name}: the model has [${m.wanted.join(", ")}], the checkpoint [${m.found.join(", ")}]`);
   return [
     `the checkpoint does not fit ${model}: ${missing.length} missing, ${unused.length} unused, ${misshapen.length} misshapen`,
     ...section("missing from the checkpoint", missing),
     ...section("in the checkpoint but not in the model", unused),
     ...section("of another shape", shapes),
-    ...remedy(missing, unused),
+    ...remedy(report),
   ].join("\n");
 }
 
-function remedy(missing: readonly string[], unused: readonly string[]): string[] {
+function remedy({ missing, unused, misshapen }: LoadReport): string[] {
   const layout = foreignLayout(unused);
   if (layout) return [`  the file is quantized as ${layout}, which is not read; take a bf16, fp8 or GGUF file of the model`];
   if (missing.length > 0 && unused.length > 0) return ["  if the names follow another layout, rename them: remap(source, rules)"];
-  if (missing.length > 0)
+  // Where shapes differ too, the model is of another size: initial values would not help.
+  if (missing.length > 0 && misshapen.length === 0)
     return ["  if the model has these and its checkpoint has not, give them initial values: withInitial(source, model, …)"];
   if (unused.length > 0) return ["  if the model does without them, name them in allowUnused"];
   return [];
