@@ -1,7 +1,7 @@
 // What one core can do at most through 128-bit WebAssembly: independent multiply-add chains.
-import { type Code, i32, type Local, Module, v128 } from "../packages/tensor/src/backends/cpu/wasm/encoder.ts";
-import { probeWasm } from "../packages/tensor/src/backends/cpu/wasm/features.ts";
-import { wasm } from "../packages/tensor/src/backends/cpu/wasm/webassembly.ts";
+import { type Code, i32, type Local, Module, v128 } from "../packages/tensor/src/wasm/encoder.ts";
+import { probeWasm } from "../packages/tensor/src/wasm/features.ts";
+import { wasm } from "../packages/tensor/src/wasm/webassembly.ts";
 
 const iterations = 500_000;
 const clock = new Int32Array(new SharedArrayBuffer(4));

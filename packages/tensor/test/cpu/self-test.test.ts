@@ -3,10 +3,10 @@ import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
 import { ArenaSource } from "../../src/backends/cpu/wasm/arena.ts";
 import { WasmEngine } from "../../src/backends/cpu/wasm/engine.ts";
-import { probeWasm } from "../../src/backends/cpu/wasm/features.ts";
 import { wasmKernels } from "../../src/backends/cpu/wasm/kernels.ts";
 import { kernelFault } from "../../src/backends/cpu/wasm/self-test.ts";
 import type { KernelTable } from "../../src/ops/table.ts";
+import { probeWasm } from "../../src/wasm/features.ts";
 
 function generated(tileRows: number, tileVectors: number, pinned = false): { kernels: KernelTable; source: ArenaSource } {
   const { fma } = probeWasm();

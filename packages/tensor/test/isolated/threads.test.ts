@@ -5,9 +5,9 @@ import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { type CpuBuffer, CpuMemory } from "../../src/backends/cpu/memory.ts";
 import { ArenaSource } from "../../src/backends/cpu/wasm/arena.ts";
 import { WasmEngine } from "../../src/backends/cpu/wasm/engine.ts";
-import { probeWasm } from "../../src/backends/cpu/wasm/features.ts";
 import { wasmKernels } from "../../src/backends/cpu/wasm/kernels.ts";
 import { contiguousLayout } from "../../src/layout.ts";
+import { probeWasm } from "../../src/wasm/features.ts";
 import { values } from "../cpu/lab.ts";
 
 const [m, k, n] = [300, 700, 512];

@@ -1,6 +1,8 @@
 // The CPU backend: kernels run when they are recorded, or soon after where other threads take them; whoever looks at memory waits for those.
 import { DeviceError, UnsupportedError } from "../../errors.ts";
 import type { KernelTable } from "../../ops/table.ts";
+import { probeWasm, setV8Flags } from "../../wasm/features.ts";
+import { availableThreads } from "../../wasm/threads.ts";
 import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
 import { plainKernels } from "./kernels/plain.ts";
 import { CpuMemory, HeapSource } from "./memory.ts";
@@ -8,9 +10,7 @@ import { Profiler } from "./profile.ts";
 import { ArenaSource } from "./wasm/arena.ts";
 import { chooseEngine } from "./wasm/choose.ts";
 import type { WasmEngine } from "./wasm/engine.ts";
-import { probeWasm, setV8Flags } from "./wasm/features.ts";
 import { wasmKernels } from "./wasm/kernels.ts";
-import { availableThreads } from "./wasm/pool.ts";
 
 /** Options of `createCpuBackend`. */
 export interface CpuOptions {

@@ -1,7 +1,8 @@
 // WebAssembly memories as a source of regions: each up to 4 GiB, grown on demand, with a coalescing first-fit free list.
+
+import { type WasmMemory, wasm } from "../../../wasm/webassembly.ts";
 import type { Home, Region, RegionSource } from "../memory.ts";
 import { scratch } from "./blocking.ts";
-import { type WasmMemory, wasm } from "./webassembly.ts";
 
 const pageBytes = 65_536;
 /** Bytes of a 32-bit memory, less a page so that addresses plus vector widths never wrap. */

@@ -1,8 +1,9 @@
 // Attention without the score matrix: blocks of queries against blocks of keys with a running maximum and sum per query.
 // The recurrence is that of FlashAttention (Dao et al. 2022, algorithm 1). Scores are computed transposed, keys by queries: a panel of
 // them is then the packed right operand of the product with the transposed values as it stands, and nothing is packed in between.
+
+import { type Code, f32, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { across, scratch } from "./blocking.ts";
-import { type Code, f32, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { type Flavour, importParts, type MatrixParts } from "./gemm.ts";
 import { emitHide, emitMask, pushSmaller } from "./mask-panel.ts";
 import { rowParams } from "./row-function.ts";

@@ -1,7 +1,8 @@
 // Which flavour of the generated code a device runs.
+
+import type { WasmFeatures } from "../../../wasm/features.ts";
 import type { ArenaSource } from "./arena.ts";
 import { WasmEngine } from "./engine.ts";
-import type { WasmFeatures } from "./features.ts";
 import { wasmKernels } from "./kernels.ts";
 import { kernelFault } from "./self-test.ts";
 

@@ -1,10 +1,11 @@
 // Reductions over a dimension that is not the last in memory: rows are joined column by column, several at a time, so that what has been
 // gathered is loaded and stored once for them all. Sums count in f64. A task is some of the columns.
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
+import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
-import { type FloatKind, kindBytes } from "./simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words of a job: `length` rows, `xRow` bytes apart, of each of `batches`; results are f32 in a row. */

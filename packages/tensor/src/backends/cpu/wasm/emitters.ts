@@ -1,7 +1,9 @@
 // The generated kernels by name, and the emitter of each one's module: a module is made when its kernel is first used.
+
+import { Module } from "../../../wasm/encoder.ts";
+import type { FloatKind } from "../../../wasm/simd-formats.ts";
 import { emitAttention } from "./attention-kernel.ts";
 import { type ColumnKind, columnKinds, emitReduceColumns } from "./column-kernel.ts";
-import { Module } from "./encoder.ts";
 import { emitGemm, type Flavour } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
@@ -11,7 +13,6 @@ import { emitReduceRows, type RowKind, rowKinds } from "./reduce-kernel.ts";
 import { emitBilinear, emitNearest } from "./resample-kernel.ts";
 import { emitMap, emitNorm, emitQkNormRope, emitRope, emitSoftmax } from "./row-kernels.ts";
 import { emitScan } from "./scan-kernel.ts";
-import type { FloatKind } from "./simd-formats.ts";
 
 type Emit = (module: Module, flavour: Flavour) => void;
 

@@ -1,12 +1,13 @@
 // Compiles the generated modules when they are first used, instantiates them per memory and runs jobs: a kernel over a number of independent tasks.
+
+import { compileOptimised } from "../../../wasm/features.ts";
+import { type WasmExports, type WasmTable, wasm } from "../../../wasm/webassembly.ts";
 import type { Arena, ArenaSource } from "./arena.ts";
 import { jobArea, numberArg, queuedJobs, scratch } from "./blocking.ts";
 import { builtOn, type KernelName, kernelModule, kernelNames } from "./emitters.ts";
-import { compileOptimised } from "./features.ts";
 import type { Flavour } from "./gemm.ts";
 import { Pool } from "./pool.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
-import { type WasmExports, type WasmTable, wasm } from "./webassembly.ts";
 
 /** Argument words of a job: a kernel's own, and at last its number. */
 const maxArgs = numberArg + 1;

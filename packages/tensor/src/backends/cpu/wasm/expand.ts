@@ -1,6 +1,7 @@
 // Expansion of stored formats to f32: 16-bit floats and the GGUF blocks q8_0, q4_0 and q4_K (layouts: ggml-common.h).
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { type OperandKind, operandModes } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { SimdMath } from "./simd-math.ts";
 
 const blockBytes = { q8_0: 34, q4_0: 18, q4_K: 144 } as const;

@@ -1,7 +1,8 @@
 // The matrix product: micro kernel, panel loops, and the task that computes one tile of the output.
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
+
+import { type Callee, type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
 import { numberArg, patches, rowBlock, scratch } from "./blocking.ts";
-import { type Callee, type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
 import { emitPackOperand, emitTouch, packParams, touchedColumns } from "./pack-operand.ts";

@@ -1,13 +1,14 @@
 // The matrix product for few rows: dot products along stored weights, four columns at a time, without packing.
 // It reads every weight once, so its limit is memory, where packing would write each one and read it again. The four columns are a quarter of the
 // task apart: each goes on where it stopped, and the processor fetches ahead of four long runs rather than of many short ones.
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
+import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadWords, setEnd } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
-import { type FloatKind, kindBytes } from "./simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words of a gemv job: rows of a and lines of b run along k; `c` gets f32 rows `cStep` bytes apart when slot is 0. */

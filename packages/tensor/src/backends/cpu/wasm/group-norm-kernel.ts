@@ -1,7 +1,8 @@
 // Group norm: statistics of a group by chunks that stay in the first-level cache, merged in f64 (Chan, Golub and LeVeque 1979),
 // then one pass that scales, applies the expression and stores. A task is one group of one image.
+
+import { type Code, f64, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { scratch } from "./blocking.ts";
-import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadLanes, loadWords, overVectors, setEnd } from "./loops.ts";

@@ -1,5 +1,5 @@
 // Values by index along one dimension: gather, scatter and indexAdd. Tasks never share a result, and values meet in the order of the index.
-import { type Code, i32, type Local, type Module } from "./encoder.ts";
+import { type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
 
 /** Words of a gather job, strides in bytes; `step` is x's along the dimension of `size`. Results lie in rows. */

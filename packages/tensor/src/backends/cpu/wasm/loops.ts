@@ -1,5 +1,5 @@
 // Loops of the generated row kernels: over job words, rows, and the vectors of a row.
-import { type Code, i32, type Local, v128 } from "./encoder.ts";
+import { type Code, i32, type Local, v128 } from "../../../wasm/encoder.ts";
 import { Lockstep, Recording } from "./recording.ts";
 import type { SimdMath } from "./simd-math.ts";
 

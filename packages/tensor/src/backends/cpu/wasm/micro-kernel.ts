@@ -3,7 +3,7 @@
 // every product beside its addition, which on Zen cores feeds one of the two schedulers with products only, and loads all rows of an
 // unrolled loop ahead, which spills. A shuffle that picks all of its first operand costs it no instruction but counts as a use of
 // the second: such ties hold every operation where it is written.
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import type { Flavour } from "./gemm.ts";
 
 /** Steps of k in the main loop of a pinned kernel: counters, index conversions and the stack check are a fifth of a single step. */

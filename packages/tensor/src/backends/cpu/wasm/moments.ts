@@ -1,5 +1,5 @@
 // Mean and sum of squared distances of values that stay in the first-level cache: parts that variances of longer stretches are merged from.
-import { type Code, type Local, v128 } from "./encoder.ts";
+import { type Code, type Local, v128 } from "../../../wasm/encoder.ts";
 import { loadLanes, overVectors } from "./loops.ts";
 import { combine, fillAll } from "./row-kernels.ts";
 import type { SimdMath } from "./simd-math.ts";

@@ -1,5 +1,5 @@
 // Moves between strided layouts: whole rows, transposes, and rows by index. Values are never interpreted.
-import { i32, type Local, type Module } from "./encoder.ts";
+import { i32, type Local, type Module } from "../../../wasm/encoder.ts";
 import { loadWords, setEnd } from "./loops.ts";
 import { emitTranspose } from "./transpose-kernel.ts";
 

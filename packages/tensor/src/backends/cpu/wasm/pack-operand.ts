@@ -1,6 +1,7 @@
 // Packing of either operand of a matrix product, however it is stored: f32, f16 and bf16 straight into panels, other formats expanded first.
+
+import { type Callee, type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
 import { across, operandModes } from "./blocking.ts";
-import { type Callee, type Code, i32, type Local, type Module } from "./encoder.ts";
 import { emitPackAcross, emitPackAlong } from "./pack.ts";
 import { pushRest } from "./panels.ts";
 

@@ -1,6 +1,6 @@
 // Packing: matrices into f32 panels of R rows (or columns) with the panel's values of each k side by side.
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
-import { type FloatKind, kindBytes } from "./simd-formats.ts";
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
+import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Parameters of both packers: source, bytes between lines, width (rows or columns to pack), kc, destination. */

@@ -1,6 +1,6 @@
 // The loops of a matrix product over the tiles of a block: strips of columns, panels of rows, panels of columns. Rows of c are then
 // written from end to end; a loop over rows inside touched half a cache line of each, which powers of two between rows put in one set.
-import { type Code, i32, type Local, type Module } from "./encoder.ts";
+import { type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
 
 /** to = min(block, total - start) */
 export function pushRest(c: Code, total: Local, start: Local, block: Local, to: Local): void {

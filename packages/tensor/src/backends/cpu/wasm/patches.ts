@@ -1,8 +1,9 @@
 // Packing of image patches: the right operand of a convolution as a matrix product, read straight from the image.
 // Row k of the matrix is (channel, filter row, filter column), column n is an output pixel; outside the image is 0.
+
+import { type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
+import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { patches } from "./blocking.ts";
-import { type Code, i32, type Local, type Module } from "./encoder.ts";
-import { type FloatKind, kindBytes } from "./simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words that describe an image and a filter, in order. */

@@ -1,23 +1,16 @@
 // Threads: workers that share the arenas and run a short queue of jobs while the calling thread prepares the next ones. The calling thread helps
 // where the queue is full, and where somebody looks at memory. It never waits for a worker that has not taken a task, so a slow
 // start or a missing worker cannot hang anything.
+
+import { nodeModule } from "../../../wasm/features.ts";
+import { startThread, type Thread } from "../../../wasm/threads.ts";
 import type { Arena } from "./arena.ts";
 import { queuedJobs } from "./blocking.ts";
-import { nodeModule } from "./features.ts";
-import { type Handle, insideOf, jobWord, numberMask, placeOf, spins, startWorker, word } from "./worker.ts";
+import { insideOf, jobWord, numberMask, placeOf, poolScript, spins, word } from "./worker.ts";
 
-const maxThreads = 32;
 const maxModules = 1000;
 const moduleBytesAt = 16_384;
 const controlBytes = 2 ** 20;
-
-/** Cores this process may use. */
-export function availableThreads(): number {
-  const os = nodeModule<{ availableParallelism(): number }>("node:os");
-  const cores =
-    os?.availableParallelism() ?? (globalThis as { navigator?: { hardwareConcurrency?: number } }).navigator?.hardwareConcurrency ?? 1;
-  return Math.min(maxThreads, Math.max(1, cores));
-}
 
 interface Shared {
   readonly kernels: readonly string[];
@@ -40,7 +33,7 @@ export interface Job {
 export class Pool {
   readonly arenas: readonly Arena[];
   readonly #control: Int32Array<SharedArrayBuffer>;
-  readonly #handles: Handle[] = [];
+  readonly #workers: Thread[] = [];
   readonly #kernels: readonly string[];
   readonly #threads: number;
   readonly #jobs: Job[] = [];
@@ -65,7 +58,8 @@ export class Pool {
       else this.#control[word.scratch + t] = base;
     }
     const data = { control, memories: arenas.map((a) => a.memory), kernels };
-    for (let thread = 1; thread < threads; thread++) this.#handles.push(startWorker({ ...data, thread }, () => void (this.#broken = true)));
+    const onError = () => void (this.#broken = true);
+    for (let thread = 1; thread < threads; thread++) this.#workers.push(startThread(poolScript, { ...data, thread }, { onError }));
   }
 
   /** Makes a module known to the workers; false when the directory is full. */
@@ -173,6 +167,6 @@ export class Pool {
     this.#head = this.#tail;
     Atomics.store(this.#control, word.tail, -1);
     Atomics.notify(this.#control, word.tail);
-    for (const handle of this.#handles) handle.stop();
+    for (const worker of this.#workers) worker.stop();
   }
 }

@@ -1,7 +1,7 @@
 // Straight-line vector code recorded as a graph, so that several copies of it can be written in lockstep: a chain of dependent instructions
 // then waits for its own results while the processor works on its neighbour's, however the compiler orders what it is given.
-import { Code, i32, type Local, type ValueType, v128 } from "./encoder.ts";
-import type { MemoryOp, PlainOp } from "./opcodes.ts";
+import { Code, i32, type Local, type ValueType, v128 } from "../../../wasm/encoder.ts";
+import type { MemoryOp, PlainOp } from "../../../wasm/opcodes.ts";
 
 /** One instruction: pushes nothing by itself; `args` are pushed before it. */
 interface Step {

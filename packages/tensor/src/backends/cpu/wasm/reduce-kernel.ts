@@ -1,7 +1,8 @@
 // Reductions of contiguous stretches. Sums, products and norms count in f64, as the plain loops do; variances are those of chunks that stay in
 // the first-level cache, merged in f64 (Chan, Golub and LeVeque 1979). A task is some of the results.
+
+import { type Code, f32, f64, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { operandModes, scratch } from "./blocking.ts";
-import { type Code, f32, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { loadLanes, loadWords, overLockstep, overVectors, setEnd, spread, whileLeft } from "./loops.ts";

@@ -1,6 +1,7 @@
 // Resampling of image planes, row by row of the result: tables name the source rows and columns.
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
 
 /**

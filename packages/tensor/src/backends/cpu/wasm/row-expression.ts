@@ -1,6 +1,6 @@
 // An elementwise expression as vector code: leaves its value for four elements on the stack.
 import type { BinaryOp, ExprNode, ExprType, UnaryOp } from "../../../ops/expr.ts";
-import { type Code, type Local, v128 } from "./encoder.ts";
+import { type Code, type Local, v128 } from "../../../wasm/encoder.ts";
 import { SimdFunctions } from "./simd-functions.ts";
 import type { SimdMath } from "./simd-math.ts";
 import { emitPower } from "./simd-power.ts";

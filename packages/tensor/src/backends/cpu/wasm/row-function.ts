@@ -3,11 +3,11 @@
 import type { DType } from "../../../dtype.ts";
 import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { exprKey } from "../../../ops/expr.ts";
-import { type Code, i32, type Local, Module, v128 } from "./encoder.ts";
+import { type Code, i32, type Local, Module, v128 } from "../../../wasm/encoder.ts";
+import { type ElementKind, type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { whileLeft } from "./loops.ts";
 import { Lockstep, Recording } from "./recording.ts";
 import { boolBinary, Expression } from "./row-expression.ts";
-import { type ElementKind, type FloatKind, kindBytes } from "./simd-formats.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */

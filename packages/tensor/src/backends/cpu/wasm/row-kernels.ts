@@ -1,7 +1,8 @@
 // Kernels that work row by row: maps, softmax, norms and rope. Rows of f32 are read where they lie; a plain f32 result is stored
 // directly, any other goes through a row function that applies the expression and rounds.
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { operandModes, scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
 import { address, loadLanes, loadWords, overLockstep, overVectors, setEnd, spread } from "./loops.ts";

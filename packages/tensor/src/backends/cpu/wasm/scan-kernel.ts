@@ -1,5 +1,5 @@
 // Running sums and products along rows, in f64: four values' own sums first, so that the carry from one four to the next is one addition.
-import { type Code, f64, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { type Code, f64, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
 
 /** Words of a scan job over rows of f32; `product` for products, `xRow` in bytes; results lie in a row. */

@@ -1,6 +1,6 @@
 // Vector functions that fewer kernels need: logarithms near 1, exponentials near 0, sines and cosines. Operands and results on the stack.
 // Sines are reduced in f64 by two parts of π/2 (25 and 53 bits, as fdlibm's __rem_pio2f), which is exact enough up to 2²⁸.
-import { type Code, type Local, v128 } from "./encoder.ts";
+import { type Code, type Local, v128 } from "../../../wasm/encoder.ts";
 import type { SimdMath } from "./simd-math.ts";
 
 /** Largest argument of sine and cosine that generated code reduces. */

@@ -1,7 +1,7 @@
 // Four-lane float functions, emitted in stack order: operands on the stack, result on the stack.
 // exp and log: our own minimax coefficients (tools/reference/simd_polynomials.py); tanh and erf: the rational approximations of Eigen (MathFunctionsImpl.h), within a few units in the last place.
-import { type Code, type Local, v128 } from "./encoder.ts";
-import { SimdFormats } from "./simd-formats.ts";
+import { type Code, type Local, v128 } from "../../../wasm/encoder.ts";
+import { SimdFormats } from "../../../wasm/simd-formats.ts";
 
 /** Adding it to a small number leaves the nearest integer in the low bits. */
 const roundingShift = 1.5 * 2 ** 23;

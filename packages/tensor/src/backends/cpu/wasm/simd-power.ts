@@ -1,6 +1,6 @@
 // x to the power of y for four floats, with C's answers at zeros, infinities and NaN: the binary logarithm of |x| times y in f64, since the
 // product's error grows with its size, then a power of two. Coefficients: tools/reference/simd_polynomials.py.
-import { type Code, type Local, v128 } from "./encoder.ts";
+import { type Code, type Local, v128 } from "../../../wasm/encoder.ts";
 import type { SimdMath } from "./simd-math.ts";
 
 /** log2((1 + s) / (1 - s)) / s of s² */

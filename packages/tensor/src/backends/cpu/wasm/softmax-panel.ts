@@ -1,6 +1,6 @@
 // Softmax over a panel of scores that lies key by key, queries side by side: every step works on all queries of the panel at once and
 // nothing is summed across a vector. Weights are powers of two of scaled scores; polynomial: Cephes exp2f.c.
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import type { Flavour } from "./gemm.ts";
 
 const exp2Coefficients = [

@@ -1,7 +1,8 @@
 // Transposes of matrices of 2-byte and 4-byte elements by tiles of a cache line squared: every line of the source is read once and every line
 // of the target is written whole, however far apart rows lie.
+
+import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { scratch } from "./blocking.ts";
-import { type Code, i32, type Local, type Module, v128 } from "./encoder.ts";
 
 /** Bytes of a cache line: a tile has a line's elements each way. */
 const line = 64;

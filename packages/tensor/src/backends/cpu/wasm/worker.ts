@@ -1,6 +1,5 @@
 // What worker threads run: they take the queue's jobs in order, and of each job the tasks that no other thread has taken yet.
 import { queuedJobs } from "./blocking.ts";
-import { nodeModule } from "./features.ts";
 
 /** Words of a cache line: what different threads write lies on different ones. */
 const line = 16;
@@ -44,8 +43,8 @@ export const insideOf = (thread: number): number => word.inside + line * thread;
  */
 export const spins = 100_000;
 
-/** The script, as text: Node starts it as it is, browsers from a blob. */
-const source = `
+/** The script, as text; see `startThread`. */
+export const poolScript = `
 const main = ({ control, memories, kernels, thread }) => {
   const c = new Int32Array(control);
   const instances = [];
@@ -95,49 +94,4 @@ const main = ({ control, memories, kernels, thread }) => {
     Atomics.store(c, inside, -1);
   }
 };
-if (typeof require === "function") main(require("node:worker_threads").workerData);
-else onmessage = ({ data }) => main(data);
 `;
-
-/** A running worker. */
-export interface Handle {
-  stop(): void;
-}
-
-interface NodeWorker {
-  unref(): void;
-  on(event: "error", listener: () => void): void;
-  terminate(): Promise<number>;
-}
-
-interface WebWorker {
-  onerror: (() => void) | null;
-  postMessage(data: object): void;
-  terminate(): void;
-}
-
-/** Starts a worker, which never keeps the process alive; `data` is what the script's `main` takes. */
-export function startWorker(data: object, onError: () => void): Handle {
-  const threads = nodeModule<{ Worker: new (source: string, options: object) => NodeWorker }>("node:worker_threads");
-  if (threads) {
-    const worker = new threads.Worker(source, { eval: true, workerData: data, execArgv: [], name: "wick-cpu" });
-    worker.on("error", onError);
-    worker.unref();
-    return { stop: () => void worker.terminate().catch(onError) };
-  }
-  return startWebWorker(data, onError);
-}
-
-function startWebWorker(data: object, onError: () => void): Handle {
-  const { Worker: WorkerClass } = globalThis as unknown as { Worker: new (url: string) => WebWorker };
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  const worker = new WorkerClass(url);
-  worker.onerror = onError;
-  worker.postMessage(data);
-  return {
-    stop: () => {
-      worker.terminate();
-      URL.revokeObjectURL(url);
-    },
-  };
-}
