@@ -5,7 +5,7 @@ import sys
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, FluxTransformer2DModel, ZImageTransformer2DModel
-from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3Model, SiglipVisionConfig, SiglipVisionModel, T5Config, T5EncoderModel
 
 import flux1
 import vae
@@ -31,6 +31,7 @@ VARIANTS = {"dev": {}, "schnell": {"guidance_embed": False}, "fill": {"in_channe
 KL = {**vae.KL, "block_out_channels": [128, 256, 512, 512], "norm_num_groups": 32, "sample_size": 1024}
 T5_XXL = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "feed_forward_proj": "gated-gelu"}
 CLIP_L = {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "projection_dim": 768}
+SIGLIP_SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 384, "patch_size": 14}
 QWEN3_4B = {
     "vocab_size": 151936,
     "hidden_size": 2560,
@@ -58,6 +59,7 @@ EXPECTED = {
     "t5-xxl": (219, 4_762_310_656),
     "clip-l": (196, 123_060_480),
     "qwen3-4b": (398, 4_022_468_096),
+    "siglip-so400m": (448, 428_225_600),
 }
 
 
@@ -103,6 +105,10 @@ def clip_prefix(found: dict) -> dict:
     return {k if k.startswith("text_model.") else f"text_model.{k}": v for k, v in found.items()}
 
 
+def siglip_prefix(found: dict) -> dict:
+    return {k if k.startswith("vision_model.") else f"vision_model.{k}": v for k, v in found.items()}
+
+
 def inventories() -> dict:
     out = {}
     for name, changes in VARIANTS.items():
@@ -116,6 +122,7 @@ def inventories() -> dict:
     out["t5-xxl"] = shapes(lambda: T5EncoderModel(T5Config(**T5_XXL)), drop=("encoder.embed_tokens.weight",))
     out["clip-l"] = clip_prefix(shapes(lambda: CLIPTextModel(CLIPTextConfig(**CLIP_L))))
     out["qwen3-4b"] = shapes(lambda: Qwen3Model(Qwen3Config(**QWEN3_4B)), prefix="model.")
+    out["siglip-so400m"] = siglip_prefix(shapes(lambda: SiglipVisionModel(SiglipVisionConfig(**SIGLIP_SO400M))))
     return out
 
 

@@ -1,5 +1,5 @@
-// Layouts of text encoder checkpoints, for `translate(source, t5Names)` and its kin. Our names are transformers', without a leading
-// "text_model." (CLIP) and "model." (Qwen3). GGUF names: ggml-org/llama.cpp gguf-py/gguf/tensor_mapping.py; the names of OpenAI's
+// Layouts of encoder checkpoints, for `translate(source, t5Names)` and its kin. Our names are transformers', without a leading
+// "text_model." (CLIP), "model." (Qwen3) and "vision_model." (SigLIP). GGUF names: ggml-org/llama.cpp gguf-py/gguf/tensor_mapping.py; the names of OpenAI's
 // CLIP: openai/CLIP clip/model.py.
 import type { Dialect, NameFamily, NameRules, Recipe } from "@wick/tensor";
 
@@ -114,5 +114,30 @@ export const qwen3Names: NameFamily = {
       drop: ["lm_head.weight"],
     },
     { name: "gguf", matches: (e) => e.has("blk.0.attn_q_norm.weight"), rules: qwen3FromGguf, drop: ["output.weight"] },
+  ],
+};
+
+/** Pools the patches into one vector, which Redux does not read. */
+const siglipHead = [
+  "head.probe",
+  "head.attention.in_proj_weight",
+  "head.attention.in_proj_bias",
+  "head.attention.out_proj.{p}",
+  "head.layernorm.{p}",
+  "head.mlp.fc1.{p}",
+  "head.mlp.fc2.{p}",
+];
+
+/** Every published layout of the SigLIP vision encoder; in a file with both towers the one for text is left out. */
+export const siglipNames: NameFamily = {
+  model: "SigLIP vision encoder",
+  prefixes: ["image_encoder.vision_model.", "vision_model."],
+  dialects: [
+    {
+      name: "transformers",
+      matches: (e) => e.has("encoder.layers.0.self_attn.q_proj.weight") && e.has("embeddings.patch_embedding.weight"),
+      rules: {},
+      drop: [...siglipHead, "embeddings.position_ids"],
+    },
   ],
 };

@@ -12,6 +12,9 @@ import {
   qwen3_4b,
   qwen3FromGguf,
   qwen3Names,
+  SiglipVision,
+  siglipNames,
+  siglipSo400m,
   T5Encoder,
   t5FromGguf,
   t5Names,
@@ -133,6 +136,33 @@ test("what old and combined CLIP files have beyond the text tower is left out", 
   const prefixless = rename({ ...readInventory("clip-l"), "text_model.embeddings.position_ids": positions! }, (n) => n.slice(11));
   expect(Object.keys(bare).length).toBe(199);
   expect(compareWeights(new ClipTextEncoder(clipL), translate(inventorySource(prefixless), clipNames))).toEqual(complete);
+});
+
+describe("siglip-so400m", () => {
+  const theirs = readInventory("siglip-so400m");
+  const isHead = (name: string) => name.startsWith("vision_model.head.");
+
+  test("the module tree is the checkpoint without the head that pools", () => {
+    const ours = [...namedParameters(new SiglipVision(siglipSo400m))];
+    expect(ours.length).toBe(448 - 11);
+    expect(ours.reduce((sum, [, p]) => sum + p.size, 0)).toBe(412_987_248);
+    const shapes = ours.map(([name, p]): [string, readonly number[]] => [`vision_model.${name}`, p.shape]);
+    expect(sortedShapes(shapes)).toEqual(sortedShapes(Object.entries(theirs).filter(([name]) => !isHead(name))));
+  });
+
+  test("as image_encoder, with the text tower beside it, and without a prefix", () => {
+    const both = { ...theirs, "text_model.embeddings.token_embedding.weight": [32_000, 1152], logit_scale: [1], logit_bias: [1] };
+    const bare = rename(theirs, (name) => name.slice("vision_model.".length));
+    for (const shapes of [theirs, both, bare, rename(theirs, (name) => `image_encoder.${name}`)])
+      expect(compareWeights(new SiglipVision(siglipSo400m), translate(inventorySource(shapes), siglipNames))).toEqual(complete);
+  });
+
+  test("CLIP's and T5's checkpoints are refused", () => {
+    for (const other of ["clip-l", "t5-xxl"])
+      expect(() => translate(inventorySource(readInventory(other)), siglipNames)).toThrow(
+        /^translate: not a SigLIP vision encoder checkpoint in a known layout \(transformers\): it has /,
+      );
+  });
 });
 
 test("Qwen3 for hidden_states[-2] has neither the last layer nor the norm, and knows what it leaves out", () => {

@@ -1,7 +1,7 @@
 // Parity of each encoder with transformers, as functions of a device and of config changes: the CPU, GPU and mutation tests share them.
 import { load } from "@wick/nn";
 import { type Device, renameAll, type Tensor } from "@wick/tensor";
-import { type GoldenTensor, type ModuleGolden, readModuleGolden, rowsOfInput } from "@wick/testing/module-golden";
+import { type GoldenTensor, goldenInput, type ModuleGolden, readModuleGolden, rowsOfInput } from "@wick/testing/module-golden";
 import { type Comparison, expectModuleParity } from "@wick/testing/module-parity";
 import {
   type ClipConfig,
@@ -10,6 +10,9 @@ import {
   Qwen3,
   type Qwen3Config,
   qwen3ConfigFromJson,
+  type SiglipConfig,
+  SiglipVision,
+  siglipConfigFromJson,
   type T5Config,
   T5Encoder,
   t5ConfigFromJson,
@@ -84,3 +87,21 @@ export const clipParity: ParityCase<ClipConfig> = async (device, changes = {}) =
     absent: { "hidden_states.*": "the outputs of the embeddings and the layers, which are compared" },
   });
 };
+
+export const siglipParity: ParityCase<SiglipConfig> = async (device, changes = {}) => {
+  const golden = await openGolden("siglip");
+  using model = new SiglipVision({ ...siglipConfigFromJson(golden.config), ...changes });
+  await load(
+    model,
+    renameAll(golden.weights, (name) => name.replace(/^vision_model\./, "")),
+    device,
+  );
+  const { shape, values } = goldenInput(golden, "pixel_values");
+  using pixels = device.tensor(values as Float32Array, shape);
+  return await expectModuleParity(model, golden, () => ({ last_hidden_state: model.forward(pixels) }), {
+    prefix: "vision_model.",
+    expected: { "**.mlp.fc1": (output, path) => output(path).values.map(geluTanh) },
+  });
+};
+
+const geluTanh = (v: number): number => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));

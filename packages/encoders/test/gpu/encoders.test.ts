@@ -1,8 +1,8 @@
-// The text encoders on WebGPU: every module against transformers, and narrow weights with activations beyond f16's range.
+// The encoders on WebGPU: every module against transformers, and narrow weights with activations beyond f16's range.
 import { type Device, webgpu } from "@wick/tensor";
 import { tolerances } from "@wick/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { clipParity, qwen3Parity, t5Parity } from "../parity-cases.ts";
+import { clipParity, qwen3Parity, siglipParity, t5Parity } from "../parity-cases.ts";
 import { qwen3LargeActivations, t5LargeActivations } from "../precision-cases.ts";
 
 let device: Device;
@@ -15,6 +15,7 @@ test("every module agrees with transformers", { timeout: 180_000 }, async () => 
   expect((await t5Parity(device)).length).toBe(19);
   expect((await clipParity(device)).length).toBe(39);
   expect((await qwen3Parity(device)).length).toBe(63);
+  expect((await siglipParity(device)).length).toBe(27);
   expect(device.liveBytes).toBe(0);
 });
 
@@ -23,6 +24,7 @@ test("a wrong constant is noticed", { timeout: 180_000 }, async () => {
     /first to diverge is encoder\.block\.0\.layer\.0\.SelfAttention\.relative_attention_bias: /,
   );
   await expect(clipParity(device, { eps: 1e-6 })).rejects.toThrow(/first to diverge is text_model\.encoder\.layers\.0\.layer_norm1: /);
+  await expect(siglipParity(device, { eps: 1e-5 })).rejects.toThrow(/first to diverge is vision_model\.encoder\.layers\.0\.layer_norm1: /);
   await expect(qwen3Parity(device, { ropeTheta: 5e5 })).rejects.toThrow(/first to diverge is model\.layers\.0\.self_attn/);
 });
 
