@@ -16,14 +16,17 @@ export interface DeviceOptions {
   readonly matmulPrecision?: Float32MatmulPrecision;
 }
 
-/** Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. */
-export async function openDevice({ device = "auto", ...options }: DeviceOptions): Promise<Device> {
+/**
+ * Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. `note` is told when
+ * there is a card that cannot be used.
+ */
+export async function openDevice({ device = "auto", ...options }: DeviceOptions, note?: (text: string) => void): Promise<Device> {
   const tensor = await import("@wick/tensor");
   if (device === "cpu") return tensor.cpu();
   if (device === "webgpu" || options.adapter !== undefined) return openGpu(options, await readTunings());
   if (!mayHaveGpu()) return tensor.cpu();
   const tuning = await readTunings();
-  const gpu = await openGpu(options, tuning).catch(() => undefined);
+  const gpu = await openGpu(options, tuning).catch((error: Error) => void note?.(`using the CPU: ${error.message}`));
   if (gpu && !isSoftware(gpu)) return gpu;
   gpu?.destroy();
   return tensor.cpu();

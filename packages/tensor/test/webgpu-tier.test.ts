@@ -1,6 +1,7 @@
 // Which tier an adapter gets, and how a tier loses its trust; on descriptions of adapters and a stand-in for a device.
 import { describe, expect, test } from "vitest";
 import type { Backend } from "../src/backends/backend.ts";
+import { createCpuBackend } from "../src/backends/cpu/index.ts";
 import { type DeviceTraits, pickMatrixConfig } from "../src/backends/webgpu/limits.ts";
 import type { OpenedDevice } from "../src/backends/webgpu/open.ts";
 import { trustedTraits } from "../src/backends/webgpu/self-test.ts";
@@ -57,7 +58,12 @@ describe("preferredTier", () => {
 });
 
 describe("trustedTraits", () => {
-  /** A backend whose products are all of one value; 0 only where the tier is broken. */
+  /** Makes `backend` for the tiers above plain, and for plain one that computes. */
+  const above =
+    (backend: () => Backend) =>
+    ({ tier }: DeviceTraits): Backend =>
+      tier === "plain" ? createCpuBackend({ kernels: "plain" }) : backend();
+  /** A backend whose products are all 0. */
   const broken = (): Backend =>
     ({
       capabilities: {},
@@ -71,11 +77,11 @@ describe("trustedTraits", () => {
   const throwing = (): Backend =>
     ({ ...broken(), allocate: () => ({}), read: async () => Promise.reject(new Error("device hung\nmore")) }) as unknown as Backend;
   const traits = { tier: "matrix", tierReason: "the highest tier the adapter offers is matrix" } as DeviceTraits;
-  const failing = (name: string, make: () => Backend, options = {}): Promise<DeviceTraits> =>
+  const failing = (name: string, make: (traits: DeviceTraits) => Backend, options = {}): Promise<DeviceTraits> =>
     trustedTraits(opened(infoOf(name, "")), traits, options, make);
 
   test("goes down to the tier that computes right, with every reason", async () => {
-    const { tier, tierReason } = await failing("one", broken);
+    const { tier, tierReason } = await failing("one", above(broken));
     expect(tier).toBe("plain");
     expect(tierReason).toMatchInlineSnapshot(
       `"the matrix tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the subgroups tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]"`,
@@ -85,10 +91,10 @@ describe("trustedTraits", () => {
   test("judges each precision by itself, and a lower tier has none to choose", async () => {
     const rounding = { ...traits, float32MatmulPrecision: "high" } as DeviceTraits;
     let made = 0;
-    const counting = (): Backend => {
+    const counting = above(() => {
       made++;
       return broken();
-    };
+    });
     const info = opened(infoOf("precisions", ""));
     expect((await trustedTraits(info, rounding, {}, counting)).float32MatmulPrecision).toBe("highest");
     expect(made).toBe(2);
@@ -97,18 +103,26 @@ describe("trustedTraits", () => {
   });
 
   test("takes an error for a failure", async () => {
-    const { tierReason } = await failing("two", throwing);
+    const { tierReason } = await failing("two", above(throwing));
     expect(tierReason).toMatchInlineSnapshot(
       `"the matrix tier failed its self-test: matmul: device hung; the subgroups tier failed its self-test: matmul: device hung"`,
     );
   });
 
+  test("refuses an adapter whose plain kernels are wrong too, every time it is opened", async () => {
+    for (let time = 0; time < 2; time++) {
+      await expect(failing("idle", broken)).rejects.toThrowErrorMatchingInlineSnapshot(
+        `[DeviceError: webgpu: idle computes wrong results: the matrix tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the subgroups tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the plain tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; update its driver or use cpu()]`,
+      );
+    }
+  });
+
   test("tests an adapter once, and a forced tier never", async () => {
     let made = 0;
-    const counting = (): Backend => {
+    const counting = above(() => {
       made++;
       return broken();
-    };
+    });
     await failing("three", counting);
     await failing("three", counting);
     expect(made).toBe(2);

@@ -35,7 +35,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
   const reporter = new Reporter(options);
   const progress = new Progress(reporter);
   if (typeof options.profile === "string") await checkWritable(options.profile);
-  using device = await openDevice(options);
+  using device = await openDevice(options, (text) => reporter.note(text));
   const opening = performance.now();
   using model = await openModel(device, {
     ...options,

@@ -113,6 +113,8 @@ async function gpuFacts(lacks: Lack[], adapter: string | undefined): Promise<Dev
         what: "Dawn, the WebGPU implementation for Node",
         remedy: "npm install webgpu (it is optional; npm was told to leave optional packages out)",
       });
+    } else if (reason.includes("computes wrong results")) {
+      lacks.push({ what: "a driver that computes right", remedy: `update it; the CPU works without (${reason.split(";")[0]})` });
     } else
       lacks.push({
         what: mayHaveGpu() ? "a WebGPU adapter, although there is a graphics card" : "a GPU",

@@ -58,7 +58,7 @@ export async function generate(words: readonly string[], asked: GenerateOptions,
   for (const name of names) await checkWritable(name);
   const { pictures, settings } = await readInputs(options, signal);
   const progress = new Progress(reporter);
-  using device = await openDevice(options);
+  using device = await openDevice(options, (text) => reporter.note(text));
   using model = await openModel(device, {
     ...options,
     textEncoderDType: options.textEncoderDtype,

@@ -42,7 +42,9 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   const progress = new Progress(reporter);
   const matmulPrecision = options.matmulPrecision ?? old.matmulPrecision;
   const deviceOptions = { ...options, device: options.device ?? old.device.kind };
-  using device = await openDevice({ ...deviceOptions, ...(matmulPrecision === undefined ? {} : { matmulPrecision }) });
+  using device = await openDevice({ ...deviceOptions, ...(matmulPrecision === undefined ? {} : { matmulPrecision }) }, (text) =>
+    reporter.note(text),
+  );
   using model = await openModel(device, {
     ...options,
     model: options.model ?? old.model.name,

@@ -1,5 +1,6 @@
 // Trust in a tier is earned: before its kernels are used, they must get a few products exactly right. Drivers have shipped wrong subgroup
-// matrices and wrong f16. The verdict is kept per adapter for the life of the process.
+// matrices and wrong f16, and some compute nothing at all. The verdict is kept per adapter for the life of the process.
+import { DeviceError } from "../../errors.ts";
 import { contiguousLayout, permuteLayout } from "../../layout.ts";
 import type { Backend, View } from "../backend.ts";
 import type { DeviceTraits } from "./limits.ts";
@@ -24,7 +25,10 @@ const tests: readonly TierTest[] = [
 /** Failure messages by adapter and tier; undefined for a tier that passed. */
 const verdicts = new Map<string, string | undefined>();
 
-/** The traits with the fastest tier whose kernels compute correctly here, and the reason when a faster one was turned down. A forced tier is not tested. */
+/**
+ * The traits with the fastest tier whose kernels compute correctly here, and the reason when a faster one was turned down. A forced tier is not
+ * tested. Throws DeviceError when even the plain kernels are wrong: such a driver must not be used.
+ */
 export async function trustedTraits(
   { info, driver }: OpenedDevice,
   traits: DeviceTraits,
@@ -33,7 +37,7 @@ export async function trustedTraits(
 ): Promise<DeviceTraits> {
   if (options.tier || options.driver === "null") return traits;
   let current = traits;
-  while (current.tier !== "plain") {
+  for (;;) {
     const key = [
       adapterName(info, driver),
       current.tier,
@@ -44,14 +48,14 @@ export async function trustedTraits(
     if (!verdicts.has(key)) verdicts.set(key, await failureOf(make(current), current));
     const failure = verdicts.get(key);
     if (failure === undefined) return current;
-    current = {
-      ...current,
-      tier: lower(current.tier),
-      float32MatmulPrecision: "highest",
-      tierReason: turnedDown(current, traits, failure),
-    };
+    const tierReason = turnedDown(current, traits, failure);
+    if (current.tier === "plain")
+      throw new DeviceError(
+        "webgpu",
+        `${info.description || info.vendor} computes wrong results: ${tierReason}; update its driver or use cpu()`,
+      );
+    current = { ...current, tier: lower(current.tier), float32MatmulPrecision: "highest", tierReason };
   }
-  return current;
 }
 
 const lower = (tier: Tier): Tier => tiers[tiers.indexOf(tier) - 1] ?? "plain";
