@@ -1,0 +1,92 @@
+// The part of gpu-code.ts that runs on the chip that is not there: makes the kernels of rows, and says on standard error, between the compiler's
+// prints, which kernel they are of. Takes one JSON argument (Job).
+import { writeSync } from "node:fs";
+import type { View } from "../packages/tensor/src/backends/backend.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
+import { attentionVariantNames } from "../packages/tensor/src/backends/webgpu/kernels/attention-variants.ts";
+import type { Tier } from "../packages/tensor/src/backends/webgpu/tier.ts";
+import { attentionClasses, productClasses, type Tuning } from "../packages/tensor/src/backends/webgpu/tuning.ts";
+import { bytesOf } from "../packages/tensor/src/dtype.ts";
+import { contiguousLayout } from "../packages/tensor/src/layout.ts";
+import { sizeOf } from "../packages/tensor/src/shape.ts";
+import { type Job, type KernelNote, marker } from "./gpu-code-notes.ts";
+import { type Case, convolution, large, product, qkNormRope } from "./webgpu-cases.ts";
+
+const rows = (): Case[] => [
+  ...large(),
+  ...(["f16", "q4_K"] as const).map((weights) => product(4608, 3072, 12288, "f32", weights)),
+  ...(["q8_0", "q4_K"] as const).map((weights) => product(4608, 3072, 12288, "bf16", weights)),
+  product(64, 3072, 3072, "f32", "bf16"),
+  convolution(512, 512, 128, 3, "bf16"),
+  qkNormRope(24, 4608, 128, "bf16"),
+];
+
+const say = (note: KernelNote | "end"): void => void writeSync(2, `\n${marker} ${JSON.stringify(note)}\n`);
+
+/** Product of the numbers of `@workgroup_size(…)`. */
+const workgroupOf = (code: string): number =>
+  (/@workgroup_size\(([^)]*)\)/.exec(code)?.[1] ?? "1").split(",").reduce((n, part) => n * Number(part), 1);
+
+/** Makes the backend announce every pipeline that it compiles. */
+function announce({ device, capabilities }: WebGpuBackend, note: () => Omit<KernelNote, "label" | "workgroup" | "lanes">): void {
+  const codes = new WeakMap<GPUShaderModule, string>();
+  const [makeModule, makePipeline] = [device.createShaderModule.bind(device), device.createComputePipeline.bind(device)];
+  device.createShaderModule = (d) => {
+    const module = makeModule(d);
+    codes.set(module, d.code);
+    return module;
+  };
+  device.createComputePipeline = (d) => {
+    const code = codes.get(d.compute.module) ?? "";
+    const lanes = Number(/@subgroup_size\((\d+)\)/.exec(code)?.[1] ?? (capabilities.subgroupSize || 32));
+    say({ ...note(), label: d.label ?? "", workgroup: workgroupOf(code), lanes });
+    const pipeline = makePipeline(d);
+    say("end");
+    return pipeline;
+  };
+}
+
+/** A device that takes one variant for everything that it can run. */
+async function open(tier: Tier, precision: KernelNote["precision"], variant: KernelNote["variant"]): Promise<WebGpuBackend> {
+  const backend = await createWebGpuBackend({ tier, float32MatmulPrecision: precision });
+  if (variant === "default") return backend;
+  const { adapterName: adapter } = backend.capabilities;
+  backend.destroy();
+  const isAttention = (attentionVariantNames as readonly string[]).includes(variant);
+  const all = <C extends string>(classes: readonly C[]) => Object.fromEntries(classes.map((c) => [c, variant]));
+  const tuning: Tuning = isAttention
+    ? { adapter, tier, variants: {}, attention: all(attentionClasses) }
+    : { adapter, tier, variants: all(productClasses) };
+  return createWebGpuBackend({ tier, float32MatmulPrecision: precision, tuning: [tuning] });
+}
+
+async function compileRow(backend: WebGpuBackend, row: Case): Promise<void> {
+  const made: View[] = [];
+  const run = row.prepare(backend.kernels, (shape, dtype = "f32", change = (l) => l) => {
+    const buffer = backend.allocate(Math.max(4, bytesOf(dtype, sizeOf(shape))), "operand");
+    made.push({ buffer, dtype, layout: change(contiguousLayout(shape)) });
+    return made.at(-1)!;
+  });
+  run();
+  await backend.idle();
+  for (const { buffer } of made) backend.release(buffer);
+  backend.trim();
+}
+
+const { tiers, precisions, kernels, only } = JSON.parse(process.argv[2] ?? "{}") as Job;
+const wanted = rows().filter((r) => new RegExp(only).test(r.name));
+for (const tier of tiers) {
+  for (const precision of tier === "matrix" ? precisions : (["highest"] as const)) {
+    for (const variant of kernels) {
+      const backend = await open(tier, precision, variant);
+      let row = "";
+      announce(backend, () => ({ row, tier, precision, variant }));
+      for (const r of wanted) {
+        row = r.name;
+        await compileRow(backend, r);
+      }
+      backend.destroy();
+    }
+  }
+}
+process.exit(0);
