@@ -1,4 +1,4 @@
-// The part of gpu-code.ts that runs on the chip that is not there: makes the kernels of rows, and says on standard error, between the compiler's
+// The part of gpu-code.ts that runs on the chip that is not there: makes the kernels of a row, and says on standard error, between the compiler's
 // prints, which kernel they are of. Takes one JSON argument (Job).
 import { writeSync } from "node:fs";
 import type { View } from "../packages/tensor/src/backends/backend.ts";
@@ -9,17 +9,8 @@ import { attentionClasses, productClasses, type Tuning } from "../packages/tenso
 import { bytesOf } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout } from "../packages/tensor/src/layout.ts";
 import { sizeOf } from "../packages/tensor/src/shape.ts";
-import { type Job, type KernelNote, marker } from "./gpu-code-notes.ts";
-import { type Case, convolution, large, product, qkNormRope } from "./webgpu-cases.ts";
-
-const rows = (): Case[] => [
-  ...large(),
-  ...(["f16", "q4_K"] as const).map((weights) => product(4608, 3072, 12288, "f32", weights)),
-  ...(["q8_0", "q4_K"] as const).map((weights) => product(4608, 3072, 12288, "bf16", weights)),
-  product(64, 3072, 3072, "f32", "bf16"),
-  convolution(512, 512, 128, 3, "bf16"),
-  qkNormRope(24, 4608, 128, "bf16"),
-];
+import { type Job, type KernelNote, marker, rows } from "./gpu-code-rows.ts";
+import type { Case } from "./webgpu-cases.ts";
 
 const say = (note: KernelNote | "end"): void => void writeSync(2, `\n${marker} ${JSON.stringify(note)}\n`);
 
@@ -28,7 +19,7 @@ const workgroupOf = (code: string): number =>
   (/@workgroup_size\(([^)]*)\)/.exec(code)?.[1] ?? "1").split(",").reduce((n, part) => n * Number(part), 1);
 
 /** Makes the backend announce every pipeline that it compiles. */
-function announce({ device, capabilities }: WebGpuBackend, note: () => Omit<KernelNote, "label" | "workgroup" | "lanes">): void {
+function announce({ device, capabilities }: WebGpuBackend, note: Omit<KernelNote, "label" | "workgroup" | "lanes">): void {
   const codes = new WeakMap<GPUShaderModule, string>();
   const [makeModule, makePipeline] = [device.createShaderModule.bind(device), device.createComputePipeline.bind(device)];
   device.createShaderModule = (d) => {
@@ -39,7 +30,7 @@ function announce({ device, capabilities }: WebGpuBackend, note: () => Omit<Kern
   device.createComputePipeline = (d) => {
     const code = codes.get(d.compute.module) ?? "";
     const lanes = Number(/@subgroup_size\((\d+)\)/.exec(code)?.[1] ?? (capabilities.subgroupSize || 32));
-    say({ ...note(), label: d.label ?? "", workgroup: workgroupOf(code), lanes });
+    say({ ...note, label: d.label ?? "", workgroup: workgroupOf(code), lanes });
     const pipeline = makePipeline(d);
     say("end");
     return pipeline;
@@ -73,18 +64,15 @@ async function compileRow(backend: WebGpuBackend, row: Case): Promise<void> {
   backend.trim();
 }
 
-const { tiers, precisions, kernels, only } = JSON.parse(process.argv[2] ?? "{}") as Job;
-const wanted = rows().filter((r) => new RegExp(only).test(r.name));
+const { row: wanted, tiers, precisions, kernels } = JSON.parse(process.argv[2] ?? "{}") as Job;
+const row = rows().find((r) => r.name === wanted);
+if (!row) throw new Error(`no row ${wanted}`);
 for (const tier of tiers) {
   for (const precision of tier === "matrix" ? precisions : (["highest"] as const)) {
     for (const variant of kernels) {
       const backend = await open(tier, precision, variant);
-      let row = "";
-      announce(backend, () => ({ row, tier, precision, variant }));
-      for (const r of wanted) {
-        row = r.name;
-        await compileRow(backend, r);
-      }
+      announce(backend, { row: row.name, tier, precision, variant });
+      await compileRow(backend, row);
       backend.destroy();
     }
   }

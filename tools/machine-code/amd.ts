@@ -76,5 +76,6 @@ export function parseAmd(text: string): Program | undefined {
     sharedBytes: number("LDS size"),
     wavesByCompiler: number("Subgroups per SIMD"),
     instructions: number("Instructions"),
+    text: lines.slice(start).join("\n"),
   };
 }

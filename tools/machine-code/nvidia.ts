@@ -76,5 +76,6 @@ export function parseNvidia(text: string): Program | undefined {
     sharedBytes: Number(shared?.split(": ")[1] ?? 0),
     wavesByCompiler: number("Max warps/SM"),
     instructions: number("Instruction count"),
+    text: lines.slice(start, end + 10).join("\n"),
   };
 }

@@ -53,6 +53,8 @@ export interface Program {
   readonly wavesByCompiler: number;
   /** Instructions, in the compiler's count. */
   readonly instructions: number;
+  /** As it was printed. */
+  readonly text: string;
 }
 
 /** The body of a loop. */

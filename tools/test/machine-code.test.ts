@@ -125,7 +125,7 @@ describe("loops", () => {
     instructions: of.map(instruction),
   });
   const program = (blocks: readonly Block[]): Program => ({
-    ...{ blocks, registers: 0, spills: 0, sharedBytes: 0, wavesByCompiler: 0, instructions: 0 },
+    ...{ blocks, registers: 0, spills: 0, sharedBytes: 0, wavesByCompiler: 0, instructions: 0, text: "" },
   });
 
   it("takes the inner of two loops, and all blocks of a body", () => {
