@@ -79,3 +79,8 @@ fits = {
 }
 for name, arguments in fits.items():
     print(name, *fit(*arguments))
+
+# 2^(2g), of degree 4: the leading coefficient, and its factors g^2 + a g + b
+half, error = fit(lambda g: np.exp2(2 * g), lambda g: 1 / np.exp2(2 * g), -0.50025 / 4, 0.50025 / 4, 4)
+pairs = [(-2 * root.real, abs(root) ** 2) for root in np.roots(half) if root.imag > 0]
+print("half power", half[0], *pairs, error)

@@ -86,6 +86,17 @@ describe("softmax and rope", () => {
     await compare([70, 1030], "f32", (lab, { softmax }, out) => softmax(out, { x: lab.random([70, 1030]) }, { log: true }));
   });
 
+  it("a lone value has all the weight, what is hidden none", async () => {
+    const hidden = [3.7, ...new Array<number>(20).fill(-Infinity)];
+    for (const lab of labs) {
+      for (const log of [false, true]) {
+        const out = lab.out([1, 21]);
+        lab.backend.kernels.softmax(out, { x: lab.view([1, 21], hidden) }, { log });
+        expect(await lab.numbers(out)).toEqual(hidden.map((_, i) => (log ? (i === 0 ? 0 : -Infinity) : i === 0 ? 1 : 0)));
+      }
+    }
+  });
+
   for (const interleaved of [true, false]) {
     it(`rope, ${interleaved ? "interleaved" : "in halves"}`, async () => {
       const shape = [2, 3, 65, 24] as const;

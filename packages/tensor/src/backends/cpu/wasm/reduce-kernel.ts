@@ -227,8 +227,12 @@ class Reduction {
       const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
         const math = code === c ? this.#math : new SimdMath(code, this.#math.fma);
         loadLanes(code, math, from, offset, lanes, Number.NEGATIVE_INFINITY, at);
-        code.get(shift).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
-        math.weight();
+        code
+          .get(shift)
+          .op("f32x4.sub")
+          .floats(Math.LOG2E * math.octave)
+          .op("f32x4.mul");
+        math.share();
       };
       fillAll(c, sums, 0);
       overLockstep(c, count, compute, (value, _lanes, _offset, _at, v) => void c.get(sums[v]!).get(value).op("f32x4.add").set(sums[v]!));
@@ -239,7 +243,11 @@ class Reduction {
         .op("f64.add")
         .set(exact);
     });
-    c.get(exact).op("f32.demote_f64").op("f32x4.splat");
+    c.get(exact)
+      .op("f32.demote_f64")
+      .op("f32x4.splat")
+      .floats(1 / this.#math.shareOfZero)
+      .op("f32x4.mul");
     this.#math.log();
     c.get(shift).op("f32x4.add").set(all).get(all).extract("f32x4.extract_lane", 0);
     c.else().get(top).end();

@@ -139,14 +139,14 @@ export class Expression {
       silu: () =>
         c
           .get(x)
-          .floats(-Math.LOG2E)
+          .floats(-Math.LOG2E * m.octave)
           .op("f32x4.mul")
           .get(x)
           .use(() => m.gate()),
       geluQuick: () =>
         c
           .get(x)
-          .floats(-1.702 * Math.LOG2E)
+          .floats(-1.702 * Math.LOG2E * m.octave)
           .op("f32x4.mul")
           .get(x)
           .use(() => m.gate()),
@@ -177,7 +177,7 @@ export class Expression {
   /** tanh-GELU as x · sigmoid(2u), u = √(2/π) (x + 0.044715 x³): the same function without the cancellation of 1 + tanh. */
   #gelu(x: Local): void {
     const c = this.#c;
-    const scale = -2 * Math.LOG2E * Math.sqrt(2 / Math.PI);
+    const scale = -2 * Math.LOG2E * this.#math.octave * Math.sqrt(2 / Math.PI);
     c.get(x)
       .get(x)
       .op("f32x4.mul")

@@ -150,14 +150,17 @@ const softmaxRow =
       c.op("f32x4.pmax").set(tops[v]!);
     });
     const top = combine(c, tops, "f32x4.pmax");
-    /** The sum of all weights; `visit` sees them (then small ones must become 0). */
-    const weights = (sumOnly: boolean, visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void = () => {}) => {
+    /** The sum of all weights, which `visit` sees; that of the maximum is `shareOfZero`. */
+    const weights = (visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void = () => {}) => {
       const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
         const own = code === c ? math : new SimdMath(code, fma);
         loadLanes(code, own, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
-        code.get(top).op("f32x4.sub").floats(Math.LOG2E).op("f32x4.mul");
-        if (sumOnly) own.weight();
-        else own.power(false);
+        code
+          .get(top)
+          .op("f32x4.sub")
+          .floats(Math.LOG2E * own.octave)
+          .op("f32x4.mul");
+        own.share();
       };
       fillAll(c, sums, 0);
       overLockstep(c, columns, compute, (weight, lanes, offset, at, v) => {
@@ -175,13 +178,15 @@ const softmaxRow =
         math.store("f32", lanes, at);
       });
     c.get(layer).if();
-    const all = weights(true);
-    c.get(all);
+    const all = weights();
+    c.get(all)
+      .floats(1 / math.shareOfZero)
+      .op("f32x4.mul");
     math.log();
     c.set(all);
     each(row, () => void c.get(top).op("f32x4.sub").get(all).op("f32x4.sub"));
     c.else();
-    const sum = weights(false, (weight, lanes, offset, at) => {
+    const sum = weights((weight, lanes, offset, at) => {
       address(c, to, offset).get(weight);
       math.store("f32", lanes, at);
     });

@@ -12,6 +12,17 @@ const expTwice = [1.3814540070231796e-3, 8.368745108259634e-3, 4.166839078565158
 const expTail = [0.00831250124779515, 0.04189033145151183, 0.1666711538912417, 0.49999230309670606];
 /** (2ᶠ - 1) / f */
 const powerTail = [0.0013264659022909954, 0.009671565806525062, 0.055507343868296546, 0.24022241273600506, 0.6931469769918571];
+/**
+ * 2^(2g) = lead · (g² + a₀ g + b₀) (g² + a₁ g + b₁) for g within ± ⅛. Without fused multiply-add the square of it is less work than the
+ * polynomial above, and a shorter chain of steps that wait for each other.
+ */
+const halfPower = {
+  lead: 0.15369743811555897,
+  factors: [
+    [0.3926006251823563, 3.295386208291296],
+    [2.5018235695549995, 1.9743631949690683],
+  ],
+} as const;
 /** What one exponent is in the bits of a number. */
 const exponentUnit = 2 ** 23;
 /** ln 2 in two parts, the first of which any exponent multiplies exactly. */
@@ -133,19 +144,67 @@ export class SimdMath extends SimdFormats {
     c.get(this.temps[1]!).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
   }
 
-  /**
-   * y → 2ʸ, where results below 2⁻¹²⁶ become less, at last 0; NaN stays, overflow is infinity. `most`: whether y may be above 127.
-   * The product of y and its rounding to a whole number lose |y| · 2⁻²⁵ of the result's precision.
-   */
-  power(most = true): void {
+  /** What a doubling adds to the argument of `power` and `share`. Rounding that loses |y| · 2⁻²⁵ of the precision of 2ʸ. */
+  get octave(): number {
+    return this.fma ? 1 : 0.25;
+  }
+
+  /** y octaves → 2ʸ beside a 1: what a sum with 1 does not see may come out as 2⁻¹⁰⁰; NaN stays, overflow is infinity. */
+  power(): void {
     const c = this.c;
-    const [y, t, f] = this.temps as [Local, Local, Local];
     // The pseudo-minimum keeps NaN when it comes first.
-    if (most) c.floats(128).op("f32x4.pmin");
-    c.floats(-127).op("f32x4.pmax").tee(y).floats(roundingShift).op("f32x4.add").set(t);
-    c.get(y).get(t).floats(roundingShift).op("f32x4.sub").op("f32x4.sub").set(f);
-    this.polynomial([...powerTail, 1], f);
-    c.get(t).int(23).op("i32x4.shl").floats(1).op("i32x4.add").op("f32x4.mul");
+    c.floats(128 * this.octave).op("f32x4.pmin");
+    if (this.fma) {
+      this.share();
+      return;
+    }
+    const t = this.#powerParts(-100, 0);
+    this.#squaredPower();
+    c.get(t)
+      .int(23)
+      .op("i32x4.shl")
+      .floats(halfPower.lead ** 2)
+      .op("i32x4.add")
+      .op("f32x4.mul");
+  }
+
+  /** What `share` makes of 0. Its product with `1 / shareOfZero` in f32 is 1. */
+  get shareOfZero(): number {
+    return this.fma ? 1 : halfPower.lead ** -2;
+  }
+
+  /** y octaves → 2ʸ times `shareOfZero`; what is below 2⁻¹²⁶ becomes less, at last 0; NaN stays. */
+  share(): void {
+    const t = this.#powerParts(-127, 127);
+    if (this.fma) this.polynomial([...powerTail, 1], this.temps[2]!);
+    else this.#squaredPower();
+    this.c.get(t).int(23).op("i32x4.shl").op("f32x4.mul");
+  }
+
+  /** Leaves the square of the product of `halfPower.factors` in scratch 2. */
+  #squaredPower(): void {
+    const c = this.c;
+    const [half, , g] = this.temps as [Local, Local, Local];
+    for (const [a, b] of halfPower.factors) c.get(g).floats(a).op("f32x4.add").get(g).op("f32x4.mul").floats(b).op("f32x4.add");
+    c.op("f32x4.mul").tee(half).get(half).op("f32x4.mul");
+  }
+
+  /**
+   * y octaves, at least `least`: what is left of the nearest whole number stays in scratch 2. Gives the local with that number and `bias`
+   * in its low bits: with a bias of 127 these, moved to where the exponent is, are a power of two.
+   */
+  #powerParts(least: number, bias: number): Local {
+    const c = this.c;
+    const [y, t, rest] = this.temps as [Local, Local, Local];
+    const shift = (roundingShift + bias) * this.octave;
+    c.floats(least * this.octave)
+      .op("f32x4.pmax")
+      .tee(y)
+      .floats(shift)
+      .op("f32x4.add")
+      .set(t);
+    c.get(y).get(t).floats(shift).op("f32x4.sub").op("f32x4.sub").set(rest);
+    return t;
   }
 
   /** 2 to the power of f (within ± ½) and a whole number n, over the whole range: underflow is gradual. */
@@ -158,16 +217,6 @@ export class SimdMath extends SimdFormats {
     scale();
     this.c.get(n).get(half).op("i32x4.sub");
     scale();
-  }
-
-  /** y ≤ 0 → 2ʸ, at least 2⁻¹²⁶, which a sum with a 1 in it does not see; NaN stays. */
-  weight(): void {
-    const c = this.c;
-    const [y, t, f] = this.temps as [Local, Local, Local];
-    c.floats(-126).op("f32x4.pmax").tee(y).floats(roundingShift).op("f32x4.add").set(t);
-    c.get(y).get(t).floats(roundingShift).op("f32x4.sub").op("f32x4.sub").set(f);
-    this.polynomial([...powerTail, 1], f);
-    c.get(t).int(23).op("i32x4.shl").op("i32x4.add");
   }
 
   /** x → eˣ where neither it nor its exponent leave the normal numbers. */
@@ -306,12 +355,12 @@ export class SimdMath extends SimdFormats {
   sigmoid(): void {
     const c = this.c;
     const x = this.temps[3]!;
-    c.floats(-Math.LOG2E).op("f32x4.mul");
+    c.floats(-Math.LOG2E * this.octave).op("f32x4.mul");
     this.power();
     c.floats(1).op("f32x4.add").set(x).floats(1).get(x).op("f32x4.div");
   }
 
-  /** y, x on the stack → x / (1 + 2ʸ). */
+  /** y octaves, x on the stack → x / (1 + 2ʸ). */
   gate(): void {
     const c = this.c;
     const [x, sum] = [this.#kept, this.temps[4]!];
