@@ -6,6 +6,9 @@ export type NarrowFloat = "f16" | "bf16" | "f8e4m3" | "f8e5m2";
 /** Raw bits of narrow floats: 16-bit formats in Uint16Array, 8-bit ones in Uint8Array. */
 export type NarrowBits = Uint16Array | Uint8Array;
 
+/** From this magnitude on rounding to the format overflows (or saturates): c10/util/Half.h, Float8_e4m3fn.h, Float8_e5m2.h. */
+export const overflowFrom: Readonly<Partial<Record<NarrowFloat, number>>> = { f16: 65520, f8e4m3: 464, f8e5m2: 61440 };
+
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 

@@ -1,7 +1,7 @@
 // Weights in another dtype than the file's, converted piece by piece while they stream: any float or block format to any other.
 // All conversions go through f32, which holds every stored format exactly; memory stays at a few MiB whatever the tensor's size.
 import { bytesOf, type DType, dtypeInfo, isFloat, isInt, isQuantized } from "../dtype.ts";
-import { decodeFloats, encodeFloats, type NarrowBits, type NarrowFloat } from "../dtype-convert.ts";
+import { decodeFloats, encodeFloats, type NarrowBits, type NarrowFloat, overflowFrom } from "../dtype-convert.ts";
 import { DTypeError } from "../errors.ts";
 import { dequantizeInto } from "../quant/decode.ts";
 import { quantizeInto } from "../quant/encode.ts";
@@ -11,9 +11,6 @@ import { entryOf, type StreamOptions, type WeightSource } from "./weight-source.
 const BATCH_VALUES = 1 << 20;
 /** Bytes asked for at a time when every byte must pass through the host's arithmetic. */
 const CONVERT_CHUNK_BYTES = 4 * 2 ** 20;
-
-/** From this magnitude on rounding to the format overflows (or saturates): c10/util/Half.h, Float8_e4m3fn.h, Float8_e5m2.h. */
-const overflowFrom: Partial<Record<DType, number>> = { f16: 65520, f8e4m3: 464, f8e5m2: 61440 };
 
 /** True if bytes of `from` can be turned into `to`. */
 export const canConvert = (from: DType, to: DType): boolean => from === to || (!isInt(from) && !isInt(to));
@@ -103,7 +100,7 @@ function quantizeNamed(
 }
 
 function checkOverflow(dtype: DType, values: Float32Array, count: number, where: string): void {
-  const limit = overflowFrom[dtype];
+  const limit = overflowFrom[dtype as NarrowFloat];
   if (limit === undefined) return;
   for (let i = 0; i < count; i++) {
     const v = Math.abs(values[i]!);

@@ -15,6 +15,13 @@ function putHalf(b: Uint8Array, s: number, value: number): number {
 const codes = new Uint8Array(256);
 const weights = new Float64Array(32);
 
+/** How each format searches the scales and depths of its sub-blocks. */
+export const lineSearches = {
+  q2_K: { top: 3, first: -0.5, tries: 15, absolute: true },
+  q4_K: { top: 15, first: -1, tries: 20, absolute: false },
+  q5_K: { top: 31, first: -0.5, tries: 15, absolute: false },
+} as const satisfies Record<string, ScaleMinSearch>;
+
 /** Scales and depths of all sub-blocks, and the whole numbers they become under a shared f16 scale each. */
 interface Super {
   readonly scales: Float64Array;
@@ -86,7 +93,7 @@ function packTwoBits(b: Uint8Array, s: number, shift: number): void {
 }
 
 export function q2_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
-  searchAll(x, o, 16, { top: 3, first: -0.5, tries: 15, absolute: true }, false);
+  searchAll(x, o, 16, lineSearches.q2_K, false);
   const d = putHalf(b, s + 80, quantizeShared(sup.scales, 16, 15));
   const dmin = putHalf(b, s + 82, quantizeShared(sup.depths, 16, 15));
   for (let j = 0; j < 16; j++) b[s + j] = sup.scales[j]! | (sup.depths[j]! << 4);
@@ -125,11 +132,11 @@ function k45(x: Float32Array, o: number, b: Uint8Array, s: number, qs: number, s
 }
 
 export function q4_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
-  k45(x, o, b, s, s + 16, { top: 15, first: -1, tries: 20, absolute: false });
+  k45(x, o, b, s, s + 16, lineSearches.q4_K);
 }
 
 export function q5_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
-  k45(x, o, b, s, s + 48, { top: 31, first: -0.5, tries: 15, absolute: false });
+  k45(x, o, b, s, s + 48, lineSearches.q5_K);
   b.fill(0, s + 16, s + 48);
   for (let l = 0; l < 256; l++) b[s + 16 + (l & 31)]! |= (codes[l]! >> 4) << (l >> 5);
 }

@@ -1,10 +1,12 @@
-// f32 to block formats. The 32-value formats give the bytes of the `gguf` Python package; the K and IQ4 formats search their scales
-// like ggml's reference quantizer (ggml: src/ggml-quants.c), with sums in f64.
+// f32 to block formats: the plain loops, which the generated code of ./wasm repeats operation by operation. The 32-value formats give the bytes
+// of the `gguf` Python package; the K and IQ4 formats search their scales like ggml's reference quantizer (ggml: src/ggml-quants.c), with sums
+// in f64.
 import { dtypeInfo, type QuantDType } from "../dtype.ts";
 import { f16FromF32 } from "../dtype-convert.ts";
 import { DTypeError } from "../errors.ts";
 import { checkBlocks } from "./decode.ts";
 import { iq4_nl, iq4_xs, q2_K, q3_K, q4_K, q5_K, q6_K } from "./encode-k.ts";
+import { runConversion } from "./wasm/run.ts";
 
 /** Encodes one block: values `o`… of `x` (`bits` as integers) into bytes `s`… of `b`. */
 type EncodeBlock = (x: Float32Array, o: number, b: Uint8Array, s: number, bits: Int32Array) => void;
@@ -133,6 +135,21 @@ const halfOffsets: Readonly<Record<QuantDType, readonly number[]>> = {
  * that a block's scale is beyond f16.
  */
 export function quantizeInto(
+  dtype: QuantDType,
+  values: Float32Array,
+  valueOffset: number,
+  out: Uint8Array,
+  byteOffset: number,
+  count: number,
+): void {
+  checkBlocks("quantize", dtype, out.length - byteOffset, values.length - valueOffset, count);
+  const input = new Uint8Array(values.buffer, values.byteOffset + 4 * valueOffset, 4 * count);
+  if (!runConversion("f32", dtype, input, count, out.subarray(byteOffset)))
+    quantizePlain(dtype, values, valueOffset, out, byteOffset, count);
+}
+
+/** What `quantizeInto` does, one value at a time: where there is no WebAssembly, to say what does not fit, and to test against. */
+export function quantizePlain(
   dtype: QuantDType,
   values: Float32Array,
   valueOffset: number,

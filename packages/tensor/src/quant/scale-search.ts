@@ -3,7 +3,7 @@
 import { iq4Values } from "./layout.ts";
 
 /** Values this small count as zero, as in ggml. */
-const TINY = 1e-15;
+export const TINY = 1e-15;
 const f = Math.fround;
 
 /** To the nearest whole number, ties to even. */
@@ -58,7 +58,11 @@ function bestScale(x: Float32Array, o: number, n: number, numerators: Float64Arr
   return f(scale);
 }
 
-const numeratorsQ6 = Float64Array.of(-32, ...[-9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((i) => -(32 + 0.1 * i)));
+/** Numerators of the inverse scales that `scaleQ6` tries, in this order. */
+export const numeratorsQ6: Float64Array = Float64Array.of(
+  -32,
+  ...[-9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9].map((i) => -(32 + 0.1 * i)),
+);
 
 function sumsQ6(iscale: number): void {
   let xq = 0;
@@ -76,7 +80,7 @@ function sumsQ6(iscale: number): void {
 export const scaleQ6 = (x: Float32Array, o: number): number => bestScale(x, o, 16, numeratorsQ6, sumsQ6);
 
 /** The index of the level nearest to each half: levels are whole, so what is nearest changes at halves only. From -127 to 113. */
-const nearestByHalf = Uint8Array.from({ length: 481 }, (_, k) => searchIq4(k / 2 - 127));
+export const nearestByHalf: Uint8Array = Uint8Array.from({ length: 481 }, (_, k) => searchIq4(k / 2 - 127));
 
 /** The higher of two levels equally near, as ggml's best_index_int8 has it. */
 function searchIq4(v: number): number {
@@ -88,7 +92,8 @@ function searchIq4(v: number): number {
 /** Index of the non-linear level nearest to `v`. */
 export const nearestIq4 = (v: number): number => nearestByHalf[Math.floor(2 * clamp(v, -127, 113)) + 254]!;
 
-const numeratorsIq4 = Float64Array.of(127, ...Array.from({ length: 15 }, (_, i) => i - 7 - 127));
+/** Numerators of the inverse scales that `scaleIq4` tries, in this order. */
+export const numeratorsIq4: Float64Array = Float64Array.of(127, ...Array.from({ length: 15 }, (_, i) => i - 7 - 127));
 const levels = Float64Array.from(iq4Values);
 
 function sumsIq4(iscale: number): void {

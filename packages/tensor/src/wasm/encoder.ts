@@ -1,5 +1,5 @@
 // A small WebAssembly encoder: enough of the binary format for SIMD kernels over an imported memory.
-import { laneOps, laneStores, type MemoryOp, memoryOps, type PlainOp, plainOps, simdMemoryOps, simdOps } from "./opcodes.ts";
+import { laneLoads, laneOps, laneStores, type MemoryOp, memoryOps, type PlainOp, plainOps, simdMemoryOps, simdOps } from "./opcodes.ts";
 
 export const i32 = 0x7f;
 export const f32 = 0x7d;
@@ -220,6 +220,10 @@ export class Code implements Callee {
     return this.#simd(laneOps[name]).#put(lane);
   }
 
+  loadLane(name: keyof typeof laneLoads, lane: number, offset = 0): this {
+    return this.#simd(laneLoads[name]).#with(0, offset).#put(lane);
+  }
+
   storeLane(name: keyof typeof laneStores, lane: number, offset = 0): this {
     return this.#simd(laneStores[name]).#with(0, offset).#put(lane);
   }
@@ -299,6 +303,11 @@ export class Code implements Callee {
     return this.advance(i, step).branch(0).end().end();
   }
 
+  /** The instructions so far. */
+  get bytes(): Uint8Array {
+    return this.#bytes.present;
+  }
+
   /** Writes size, locals and body. */
   write(to: Bytes): void {
     const groups = list(this.#locals.map((t) => [1, t]));
@@ -317,6 +326,7 @@ export class Module {
   readonly #functions: { code: Code; name: string | undefined }[] = [];
   readonly #types: number[][] = [];
   readonly #shared: boolean;
+  readonly #data: (readonly number[])[] = [];
   #table = false;
 
   /** `shared`: whether the memory it imports is. */
@@ -349,6 +359,12 @@ export class Module {
     return code;
   }
 
+  /** Bytes that lie at `address` of the memory once the module is instantiated. */
+  data(address: number, bytes: Uint8Array): void {
+    const at = new Code(0, [], []).int(address);
+    this.#data.push([0, ...at.bytes, 0x0b, ...unsigned(bytes.length), ...bytes]);
+  }
+
   /** The binary. */
   build(): Uint8Array<ArrayBuffer> {
     const declared = this.#functions.map(({ code }) => unsigned(this.#type(code.params, code.results)));
@@ -368,9 +384,11 @@ export class Module {
       ...section(7, list(exported)),
       ...[10, ...unsigned(code.present.length)],
     ];
-    const out = new Uint8Array(head.length + code.present.length);
+    const tail = this.#data.length > 0 ? section(11, list(this.#data)) : [];
+    const out = new Uint8Array(head.length + code.present.length + tail.length);
     out.set(head);
     out.set(code.present, head.length);
+    out.set(tail, head.length + code.present.length);
     return out;
   }
 }
