@@ -125,10 +125,10 @@ async function outcome(vendor: VendorName, kind: Kind, rewrite: (code: string) =
 
 /** Relative error of f32 attention when the low parts that `rewrite` finds in some kernels are 0. */
 async function errorWithout(lowParts: "of weights" | "of operands" | "none"): Promise<number> {
-  const text = "return v - high_part(v);";
+  const texts = { "of weights": "return v - high_digits(v);", "of operands": "return v - high_part(v);" };
   const rewrite = (code: string): string => {
     const mine = code.includes("subgroupMatrixMultiply") ? "of weights" : "of operands";
-    return mine === lowParts ? code.replace(text, "return vec4<f32>();") : code;
+    return mine === lowParts ? code.replace(texts[lowParts], "return vec4<f32>();") : code;
   };
   const pair = await Pair.open(simulated("NVIDIA", { rewrite }).options);
   const heads = (): ReturnType<Pair["tensor"]> => pair.tensor([1, 1, 40, 64]);

@@ -1,7 +1,7 @@
 // Flash attention on subgroup matrices: any fragment shape the adapter lists, f16 or f32 fragments, f32 scores, sums and output. Every subgroup
-// keeps its rows of q and of the output in fragments for the whole loop over keys. A row's maximum is only advanced when it grows by more than
-// `slack` (in powers of two), so the output is rarely rescaled. Heads wider than 128 are shared by two or four subgroups, which add their
-// parts of the scores. Operands of more digits than f16 go into f16 fragments as two parts (attention-halves.ts), and then so do the weights.
+// keeps its rows of q and of the output in fragments for the whole loop over keys; scores and weights pass through memory (attention-softmax.ts).
+// Heads wider than 128 are shared by two or four subgroups, which add their parts of the scores. Operands of more digits than f16 go into f16
+// fragments as two parts (attention-halves.ts), and then so do the weights.
 import type { DeviceTraits } from "../limits.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { pairFunctions } from "./attention-halves.ts";
@@ -17,14 +17,12 @@ import {
   queryRows,
   scorePitch,
   stagedElements,
+  weightColumn,
 } from "./attention-plan.ts";
+import { scoreFunctions, shareOf, softmaxStart, softmaxStep } from "./attention-softmax.ts";
 import { fetch, itemType, put, registers, stageKeys, stageRows } from "./attention-staging.ts";
 import type { AttentionVariantName } from "./attention-variants.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
-
-const slack = 8;
-/** Weights are multiplied by 2^7: they are at most 2^15, which f16 holds, while the low parts of those that matter stay above its subnormals. */
-const lift = 128;
 
 /** The kernel of a variant for the adapter's fragments, or undefined where they do not serve. */
 export function matrixAttention(traits: DeviceTraits, name: AttentionVariantName, size: AttentionSize): Flash | undefined {
@@ -60,7 +58,7 @@ var<workgroup> factors: array<f32, ${p.rows}>;
 var<workgroup> grown: atomic<u32>;
 ${input === "f16" ? `${stagingFunctions}${pairFunctions}` : text.sources.map((_, i) => floatItem("qkv"[i]!)).join("")}${scoreFunctions(p)}`;
   const enable = ["subgroups", "chromium_experimental_subgroup_matrix", "diagnostic(off, chromium.subgroup_matrix_uniformity)"];
-  return attentionSpec(`attention ${p.width} ${p.name} of ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p), {
+  return attentionSpec(`attention ${p.width} ${p.name} of ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p, text), {
     enable: input === "f16" ? ["f16", ...enable] : enable,
     builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
     workgroup: [p.subgroups * p.lanes],
@@ -71,46 +69,16 @@ ${input === "f16" ? `${stagingFunctions}${pairFunctions}` : text.sources.map((_,
 
 const floatItem = (name: string): string => `fn ${name}_item(base: u32, i: u32, c: u32) -> vec4<f32> { return ${name}4(base, i, c); }\n`;
 
-/** Scores lie in memory as f32; weights take their place, in f16 the high parts and then the low parts. */
-function scoreFunctions(p: Plan): string {
-  const half = p.input === "f16";
-  const [from, to] = half ? ["bitcast<vec4<f32>>(scores[i])", "bitcast<vec4<u32>>(v)"] : ["scores[i]", "v"];
-  const low = isSplitPlan(p) ? `scores[row + ${p.keys / 8}u + c] = bits(low_part(a), low_part(b));` : "";
-  const weights = half
-    ? `scores[row + c] = ${low ? "bits(high_part(a), high_part(b))" : "bits(a, b)"}; ${low}`
-    : "scores[row + 2u * c] = a; scores[row + 2u * c + 1u] = b;";
-  // Sums are of the weights that are multiplied.
-  const rounded = (w: string): string => (half && !low ? `high_part(${w})` : w);
-  return `fn score(i: u32) -> vec4<f32> { return ${from}; }
-fn set_score(i: u32, v: vec4<f32>) { scores[i] = ${to}; }
-fn set_weights(row: u32, c: u32, a: vec4<f32>, b: vec4<f32>) { ${weights} }
-fn logit(head: u32, i: u32, j: u32, limit: u32, s: f32) -> f32 {
-  let v = masked(head, i, min(j, p.s - 1u), s);
-  return select(v * 1.44269504, -3.4e38, j >= limit || v <= -2.0e38);
-}
-fn logits(head: u32, i: u32, j: u32, limit: u32, s: vec4<f32>) -> vec4<f32> {
-  return vec4<f32>(${["x", "y", "z", "w"].map((l, n) => `logit(head, i, j + ${n}u, limit, s.${l})`).join(", ")});
-}
-fn weights_of(x: vec4<f32>, best: f32) -> vec4<f32> { return ${rounded(`select(exp2(x - best) * ${lift}.0, vec4<f32>(), x <= vec4<f32>(-3.0e38))`)}; }
-`;
-}
-
 /** The power of two that an operand was divided by. */
 const power = (p: Plan, name: "q" | "k" | "v"): string =>
   p.scaled[name] ? `power(scale_exponent(largest[${"qkv".indexOf(name)}]))` : "1.0";
-
-/** Rows of a subgroup in the softmax, and lanes that share a row. */
-const shareOf = (p: Plan): { readonly own: number; readonly turns: number } => {
-  const own = (p.down * p.m) / p.split;
-  return { own, turns: p.lanes / own };
-};
 
 const fragmentsOf = (p: Plan): { readonly depths: number; readonly columns: number } => ({
   depths: p.width / p.split / p.k,
   columns: p.valueWidth / p.split / p.n,
 });
 
-function matrixBody(p: Plan): string {
+function matrixBody(p: Plan, text: AttentionText): string {
   const { own, turns } = shareOf(p);
   const outputs = p.down * fragmentsOf(p).columns;
   return `${locate(p.rows, p.valueWidth)}
@@ -127,19 +95,19 @@ function matrixBody(p: Plan): string {
   ${loadQueries(p)}
   var o: array<${result(p)}, ${outputs}>;
   ${repeat(p, "n", outputs, (n) => `o[${n}] = ${result(p)}(0.0);`)}
-  var m = -1e30; var sum = 0.0;
+  ${softmaxStart(text)}
   let last = key_limit(b, min(i0 + ${p.rows - 1}u, p.l - 1u));
-  ${walkKeys(p)}
+  ${walkKeys(p, text)}
   ${times(Math.log2(turns), (s) => `sum += subgroupShuffleXor(sum, ${2 ** s}u);`).join(" ")}
   workgroupBarrier();
-  if (turn == 0u) { factors[row] = select(${power(p, "v")} * ${1 / lift} / (sum * ${1 / lift}), 0.0, sum == 0.0); }
-  ${eachOutput(p, (i, n) => storeColumns(p, i, n))}`;
+  if (turn == 0u) { factors[row] = select(${power(p, "v")} / sum, 0.0, sum == 0.0); }
+  ${storeColumns(p)}`;
 }
 
 /** The loop over the keys. */
-function walkKeys(p: Plan): string {
+function walkKeys(p: Plan, text: AttentionText): string {
   const at = p.both ? p.keys : 0;
-  const weigh = `workgroupBarrier();
+  const weigh = `${softmaxStep(p, text, rescale(p))}
     ${valueStep(p)}`;
   const score = `if (lid == 0u) { atomicStore(&grown, 0u); }
     ${scoreStep(p)}
@@ -154,8 +122,7 @@ function walkKeys(p: Plan): string {
     ${p.both ? stageKeys(p, "v", at) : ""}
     workgroupBarrier();
     ${score}
-    ${p.both ? "" : stageKeys(p, "v", at)}
-    ${softmaxStep(p)}`);
+    ${p.both ? "" : stageKeys(p, "v", at)}`);
   }
   const start = `${registers(p, "k")} ${registers(p, "v")}
   ${fetch(p, "k", "0u")}`;
@@ -167,8 +134,7 @@ function walkKeys(p: Plan): string {
     ${fetch(p, "v", "j0")}
     ${score}
     ${put(p, "v", 0)}
-    ${fetch(p, "k", `j0 + ${p.keys}u`)}
-    ${softmaxStep(p)}`)}`;
+    ${fetch(p, "k", `j0 + ${p.keys}u`)}`)}`;
   }
   return `${start}
   ${fetch(p, "v", "0u")}
@@ -178,8 +144,7 @@ function walkKeys(p: Plan): string {
     ${fetch(p, "k", `j0 + ${p.keys}u`)}
     ${score}
     ${put(p, "k", 0)}
-    ${fetch(p, "v", `j0 + ${p.keys}u`)}
-    ${softmaxStep(p)}`)}`;
+    ${fetch(p, "v", `j0 + ${p.keys}u`)}`)}`;
 }
 
 /** A fragment of staged memory at an element of a row. */
@@ -286,64 +251,44 @@ function scoresOf(p: Plan, across: readonly string[]): string {
     ${each((i, x, j) => `subgroupMatrixStore<row_major>(&scores, (part * ${p.rows}u + group + ${i * p.m}u) * ${pitch}u + ${j} * ${p.n / 4}u, ${at(i, x)}, ${pitch}u);`)}`;
 }
 
-/** Logits in powers of two; the row's maximum over its lanes; where some row's maximum grew much, the output is rescaled; weights. */
-function softmaxStep(p: Plan): string {
-  const { turns } = shareOf(p);
-  const items = p.keys / 8;
-  const count = Math.ceil(items / turns);
-  const pitch = scorePitch(p) / 4;
-  const total = (c: string): string => times(p.split, (s) => `score((${s * p.rows}u + row) * ${pitch}u + ${c})`).join(" + ");
-  const inside = (body: string, x: number): string =>
-    `{ let c = turn * ${count}u + ${x}u; ${items === turns * count ? body : `if (c < ${items}u) { ${body} }`} }`;
-  const logits = (name: string, x: number, half: number): string =>
-    `${name}${x} = logits(head, i, j0 + 8u * c + ${4 * half}u, limit, (${total(`2u * c + ${half}u`)}) * scale); most = max(most, ${name}${x});`;
-  return `var most = vec4<f32>(-3.4e38);
-    ${times(count, (x) => `var a${x} = vec4<f32>(-3.4e38); var b${x} = vec4<f32>(-3.4e38);`).join(" ")}
-    ${times(count, (x) => inside(`${logits("a", x, 0)} ${logits("b", x, 1)}`, x)).join("\n    ")}
-    var best = max(max(most.x, most.y), max(most.z, most.w));
-    ${times(Math.log2(turns), (s) => `best = max(best, subgroupShuffleXor(best, ${2 ** s}u));`).join(" ")}
-    if (best > m + ${slack}.0) { atomicStore(&grown, 1u); }
-    let need = workgroupUniformLoad(&grown);
-    if (need != 0u) {
-      let next = max(m, best); let shrink = exp2(m - next); m = next; sum *= shrink;
-      if (turn == 0u) { factors[row] = shrink; }
-      ${eachOutput(p, (i, n) => rescale(p, i, n))}
-      workgroupBarrier();
-    }
-    ${times(count, (x) =>
-      inside(
-        `let a = weights_of(a${x}, m); let b = weights_of(b${x}, m); sum += dot(a + b, vec4<f32>(1.0)); set_weights(row * ${pitch}u, c, a, b);`,
-        x,
-      ),
-    ).join("\n    ")}`;
-}
-
-/** Statements for each fragment of the output, which pass through memory of scores one after the other. */
-function eachOutput(p: Plan, body: (i: number, n: string) => string): string {
+/**
+ * Statements for each fragment of the output, which pass through the subgroup's memory of scores one after the other: `item` for every item, at `at`
+ * in row r of the workgroup, column c of the fragment; then `after`.
+ */
+function eachOutput(p: Plan, item: (n: string) => string, after: (load: string) => string): string {
   const { columns } = fragmentsOf(p);
+  const [pitch, across] = [scorePitch(p) / 4, p.n / 4];
+  const body = (i: number, n: string): string => {
+    const [output, first] = [`o[${i * columns}u + ${n}]`, `(part * ${p.rows}u + group + ${i * p.m}u) * ${pitch}u`];
+    return `subgroupMatrixStore<row_major>(&scores, ${first}, ${output}, ${pitch}u);
+      workgroupBarrier();
+      for (var e = lane; e < ${p.m * across}u; e += ${p.lanes}u) {
+        let c = e % ${across}u; let at = ${first} + (e / ${across}u) * ${pitch}u + c; let r = group + ${i * p.m}u + e / ${across}u;
+        ${item(n)}
+      }
+      ${after(`${output} = subgroupMatrixLoad<${result(p)}, row_major>(&scores, ${first}, ${pitch}u);`)}`;
+  };
   return times(p.down, (i) => repeat(p, "n", columns, (n) => body(i, n), "workgroupBarrier();")).join(
     "\n      workgroupBarrier();\n      ",
   );
 }
 
-function rescale(p: Plan, i: number, n: string): string {
-  const items = (p.m * p.n) / 4;
-  const fragmentName = `o[${i * fragmentsOf(p).columns}u + ${n}]`;
-  return `subgroupMatrixStore<row_major>(&scores, sid * ${items}u, ${fragmentName}, ${p.n / 4}u);
-      workgroupBarrier();
-      for (var e = lane; e < ${items}u; e += ${p.lanes}u) {
-        let at = sid * ${items}u + e; set_score(at, score(at) * factors[group + ${i * p.m}u + e / ${p.n / 4}u]);
-      }
-      workgroupBarrier();
-      ${fragmentName} = subgroupMatrixLoad<${result(p)}, row_major>(&scores, sid * ${items}u, ${p.n / 4}u);`;
-}
+/** Statements that multiply rows of the output by how much their weights shrank. */
+const rescale = (p: Plan): string =>
+  `if (turn == 0u) { factors[row] = shrink; }
+      ${eachOutput(
+        p,
+        () => "set_score(at, score(at) * factors[r]);",
+        (load) => `workgroupBarrier();
+      ${load}`,
+      )}`;
 
 function valueStep(p: Plan): string {
   const { columns } = fragmentsOf(p);
   const first = p.both ? p.keys : 0;
   const pitch = scorePitch(p) / 4;
   const weight = (i: number, half: string, t: string): string =>
-    `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${half} * ${p.keys / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
+    `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${weightColumn(p)}u + ${half} * ${p.keys / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
   const value = (n: string, t: string, half: string): string => {
     const column = `${half} * ${p.valueWidth}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`;
     return fragment(p, right(p), "row_major", `${first}u + ${t} * ${p.k}u`, column, pitchOf(p));
@@ -374,14 +319,10 @@ function valueStep(p: Plan): string {
   return whereFinite(p, step);
 }
 
-function storeColumns(p: Plan, i: number, n: string): string {
-  const items = (p.m * p.n) / 4;
-  const quads = p.n / 4;
-  return `subgroupMatrixStore<row_major>(&scores, sid * ${items}u, o[${i * fragmentsOf(p).columns}u + ${n}], ${quads}u);
-    workgroupBarrier();
-    for (var e = lane; e < ${items}u; e += ${p.lanes}u) {
-      let r = group + ${i * p.m}u + e / ${quads}u;
-      let v = score(sid * ${items}u + e) * factors[r];
-      if (i0 + r < p.l) { put4(ob, i0 + r, part * ${p.valueWidth / p.split / 4}u + ${n} * ${quads}u + e % ${quads}u, v); }
-    }`;
-}
+const storeColumns = (p: Plan): string =>
+  eachOutput(
+    p,
+    (n) =>
+      `if (i0 + r < p.l) { put4(ob, i0 + r, part * ${p.valueWidth / p.split / 4}u + ${n} * ${p.n / 4}u + c, score(at) * factors[r]); }`,
+    () => "",
+  );

@@ -106,9 +106,11 @@ function outText(d: StoredDType, quad: boolean): string {
   return `fn put4(base: u32, i: u32, q: u32, v: vec4<f32>) { ${store} }\n`;
 }
 
-/** Text of `masked(head, i, j, s)`, the score after masks, and `key_limit(b, i)`; -3.4e38 and below means unseen. */
+/** Text of `masked(head, i, j, s)`, the score after masks, and `key_limit(b, i)`, which does not fall with i; -3.4e38 and below means unseen. */
 export interface MaskSource {
   readonly text: string;
+  /** Any key below the limit may be unseen, or its score be changed. */
+  readonly hides: boolean;
   readonly key: string;
   readonly specs: readonly { name: string; type: string }[];
   readonly bounds: readonly Bound[];
@@ -147,6 +149,7 @@ export function maskSource(ctx: KernelContext, { mask, lengths, causal }: Attent
   const all = `${functions}fn masked(head: u32, i: u32, j: u32, s: f32) -> f32 { ${text} }\nfn key_limit(b: u32, i: u32) -> u32 { return ${limit}; }\n`;
   return {
     text: all,
+    hides: mask !== undefined,
     key: `${mask ? mask.dtype : ""}${lengths ? "L" : ""}${causal ? "C" : ""}${params.length}`,
     specs,
     bounds,

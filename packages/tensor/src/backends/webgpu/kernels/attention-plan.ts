@@ -23,6 +23,8 @@ export interface Plan extends MatrixConfig {
   /** k and v have memory of their own. */
   readonly both: boolean;
   readonly ahead: boolean;
+  /** Weights have memory of their own beside the scores: lanes write theirs while others still read scores. */
+  readonly beside: boolean;
   /** Parts that values of the operands and weights go into fragments as. */
   readonly parts: Each<number> & { readonly weights: number };
   /** Operands brought into f16's range by powers of two found from their largest magnitudes. */
@@ -40,8 +42,10 @@ export const rowOf = (p: Plan, name: "q" | "k" | "v"): number => p.parts[name] *
 /** Row pitches in elements: 16 bytes more than a row, against bank conflicts. */
 export const queryPitch = (p: Plan): number => rowOf(p, "q") + itemOf(p);
 export const pitchOf = (p: Plan): number => Math.max(rowOf(p, "k"), rowOf(p, "v")) + itemOf(p);
-/** Row pitch of scores in words; the weights take their place. */
-export const scorePitch = (p: Plan): number => p.keys + 4;
+/** Row pitch of scores in words, and of the weights: beside them or in their place. */
+export const scorePitch = (p: Plan): number => p.keys + 4 + (p.beside ? (p.keys * p.parts.weights * bytesPer(p)) / 4 : 0);
+/** Where a row of weights starts in its row of scores, in items. */
+export const weightColumn = (p: Plan): number => (p.beside ? p.keys / 4 : 0);
 
 /** Elements of staging memory. */
 export const stagedElements = (p: Plan): number => p.keys * (p.both ? 2 : 1) * pitchOf(p);
@@ -96,7 +100,7 @@ function operandsOf(traits: DeviceTraits, matrix: MatrixConfig, { dtypes }: Atte
 const fitsBindings = ({ maxBindingBytes }: DeviceTraits, { elements }: AttentionSize, { q, k, v }: Each<number>): boolean =>
   [q, k, v].every((parts, i) => 2 * parts * elements[i]! <= maxBindingBytes);
 
-function stepOf(common: Omit<Plan, "keys" | "both">, { workgroupBytes: limit }: DeviceTraits): Plan | undefined {
+function stepOf(common: Omit<Plan, "keys" | "both" | "beside">, { workgroupBytes: limit }: DeviceTraits): Plan | undefined {
   for (const [keys, both] of [
     [32, true],
     [32, false],
@@ -105,8 +109,11 @@ function stepOf(common: Omit<Plan, "keys" | "both">, { workgroupBytes: limit }: 
     [8, true],
     [8, false],
   ] as const) {
-    const plan = { ...common, keys, both };
-    if (keys % plan.n === 0 && keys % plan.k === 0 && queryRows(plan) > 0 && workgroupBytes(plan) <= limit) return plan;
+    if (keys % common.n !== 0 || keys % common.k !== 0) continue;
+    for (const beside of [true, false]) {
+      const plan = { ...common, keys, both, beside };
+      if (queryRows(plan) > 0 && workgroupBytes(plan) <= limit) return plan;
+    }
   }
   return undefined;
 }
