@@ -9,7 +9,7 @@ sys.path.append(sys.path.pop(0))
 
 import torch  # noqa: E402
 
-FAMILIES = ["vae", "qwen3", "t5", "clip", "siglip", "z_image", "flux1", "sigmas", "pipelines", "flux_pictures", "flux_adapters", "lora", "nn_layers", "ops", "inventories", "variants"]
+FAMILIES = ["vae", "qwen3", "t5", "clip", "siglip", "z_image", "flux1", "sigmas", "pipelines", "flux_pictures", "flux_adapters", "flux_redux", "lora", "nn_layers", "ops", "inventories", "variants"]
 
 
 def main(names: list) -> int:

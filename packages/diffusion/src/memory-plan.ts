@@ -3,8 +3,8 @@ import { type BlockRun, type DTypePolicy, type Module, parameterSites } from "@w
 import { type Device, type DType, dryRun, scope, TensorError } from "@wick/tensor";
 import type { BlockBytes } from "./block-stream.ts";
 
-/** What runs one after the other; FLUX.1 alone has "encodePooled" (CLIP) and "modulate" (modulations made ahead). */
-export type MemoryStage = "encodePooled" | "encode" | "encodePicture" | "modulate" | "denoise" | "decode";
+/** What runs one after the other; FLUX.1 alone has "encodePooled" (CLIP), "encodeRedux" (pictures) and "modulate" (modulations made ahead). */
+export type MemoryStage = "encodePooled" | "encode" | "encodeRedux" | "encodePicture" | "modulate" | "denoise" | "decode";
 
 /** One stage of a run. */
 export interface StageMemory {

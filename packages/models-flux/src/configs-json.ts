@@ -1,8 +1,9 @@
-// What network a checkpoint is of: from the transformer's config.json of a diffusers repository, or from names and shapes of a single file.
+// What network a checkpoint is of: from the config.json of a diffusers repository, or from names and shapes of a single file.
 import { UnsupportedError, WeightsError } from "@wick/tensor";
 import { flux1Dev } from "./configs.ts";
 import type { FluxConfig } from "./flux1.ts";
 import { flux1Kind } from "./names/flux1.ts";
+import { flux1Redux, type ReduxConfig } from "./redux.ts";
 
 /** A config.json of diffusers. */
 export type FluxJson = Readonly<Record<string, unknown>>;
@@ -96,4 +97,16 @@ export function fluxConfigFromWeights(entries: ReadonlyMap<string, { readonly sh
     singleBlocks,
     guidance,
   };
+}
+
+/** Sizes that image_embedder/config.json tells; throws UnsupportedError for keys that diffusers' ReduxImageEncoder does not have. */
+export function reduxConfigFromJson(json: FluxJson): ReduxConfig {
+  const op = "reduxConfigFromJson";
+  const { redux_dim = flux1Redux.featureWidth, txt_in_features = flux1Redux.textWidth, ...rest } = json;
+  const stranger = Object.keys(rest).find((key) => !key.startsWith("_"));
+  if (stranger !== undefined) throw new UnsupportedError(op, `"${stranger}": ${JSON.stringify(rest[stranger])} is not supported`);
+  for (const [key, value] of Object.entries({ redux_dim, txt_in_features }))
+    if (!Number.isSafeInteger(value) || (value as number) < 1)
+      throw new UnsupportedError(op, `"${key}" is a positive whole number, got ${JSON.stringify(value)}`);
+  return { featureWidth: redux_dim as number, textWidth: txt_in_features as number };
 }

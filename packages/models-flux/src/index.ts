@@ -9,6 +9,7 @@ export * from "./pipelines/flux-pipeline.ts";
 export * from "./pipelines/open.ts";
 export * from "./pipelines/pictures.ts";
 export type { Reading } from "./pipelines/reading.ts";
+export type { ReduxPicture } from "./pipelines/redux-pictures.ts";
 export * from "./pipelines/request.ts";
 export * from "./pipelines/transformer-stage.ts";
 export * from "./redux.ts";

@@ -1,8 +1,9 @@
-// Redux: features of a picture as further text tokens of FLUX.1 dev, which varies the picture.
+// Redux: a picture as further text tokens of FLUX.1, which varies it.
 // After black-forest-labs/flux @ 802fb47 src/flux/modules/image_embedders.py (ReduxImageEncoder) and huggingface/diffusers
 // src/diffusers/pipelines/flux/modeling_flux.py, whose names are the same.
-import { Linear, Module } from "@wick/nn";
-import { scope, type Tensor } from "@wick/tensor";
+import { type SiglipConfig, SiglipVision, siglipSo400m } from "@wick/encoders";
+import { type BlockRun, Linear, Module } from "@wick/nn";
+import { hold, scope, type Tensor, UnsupportedError } from "@wick/tensor";
 
 /** Sizes of Redux. */
 export interface ReduxConfig {
@@ -29,5 +30,46 @@ export class Redux extends Module {
   /** features [b, l, featureWidth] → tokens [b, l, textWidth]: what `imageTokens` of a request takes */
   forward(features: Tensor): Tensor {
     return scope(() => this.redux_down.forward(this.redux_up.forward(features).silu()));
+  }
+}
+
+/** Sizes of both networks of FLUX.1-Redux-dev. */
+export interface ReduxPriorConfig {
+  /** Of SigLIP. */
+  readonly encoder: SiglipConfig;
+  /** Of the projection. */
+  readonly embedder: ReduxConfig;
+}
+
+/** FLUX.1-Redux-dev as released. */
+export const flux1ReduxPrior: ReduxPriorConfig = { encoder: siglipSo400m, embedder: flux1Redux };
+
+/** SigLIP and Redux in a row, named as the folders of FLUX.1-Redux-dev. Throws UnsupportedError when one does not fit the other. */
+export class ReduxPrior extends Module {
+  /** Pixels to features. */
+  readonly image_encoder: SiglipVision;
+  /** Features to tokens. */
+  readonly image_embedder: Redux;
+  readonly #cfg: ReduxPriorConfig;
+  constructor(cfg: ReduxPriorConfig) {
+    super();
+    const { encoder, embedder } = cfg;
+    if (encoder.width !== embedder.featureWidth)
+      throw new UnsupportedError(
+        "ReduxPrior",
+        `the encoder's features are ${encoder.width} wide, the embedder reads ${embedder.featureWidth}`,
+      );
+    this.image_encoder = new SiglipVision(encoder);
+    this.image_embedder = new Redux(embedder);
+    this.#cfg = cfg;
+  }
+  /** The sizes it was made with. */
+  get config(): ReduxPriorConfig {
+    return this.#cfg;
+  }
+  /** pixels [b, 3, h, w] of `siglipPixels` → tokens [b, l, textWidth], pausing before each layer. */
+  *run(pixels: Tensor): BlockRun<Tensor> {
+    using features = hold(yield* this.image_encoder.run(pixels));
+    return this.image_embedder.forward(features.value);
   }
 }

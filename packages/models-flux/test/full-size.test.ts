@@ -1,12 +1,25 @@
 // The released FLUX.1 networks without their weights: summary, and the memory plan of a request at the released size.
 import { LazyModel, type MemoryLimits } from "@wick/diffusion";
-import { ClipTextEncoder, clipL, clipNames, T5Encoder, t5Names, t5Xxl } from "@wick/encoders";
-import { type Module, summary } from "@wick/nn";
+import { ClipTextEncoder, clipL, clipNames, siglipNames, T5Encoder, t5Names, t5Xxl } from "@wick/encoders";
+import { type Module, namedParameters, summary } from "@wick/nn";
 import { type Device, type DType, dryRun, type NameFamily, translate } from "@wick/tensor";
 import { inventorySource, readInventory } from "@wick/testing/inventory";
 import { AutoencoderKl, flux1Autoencoder } from "@wick/vae";
 import { describe, expect, test } from "vitest";
-import { Flux, FluxPipeline, type FluxRequest, flux1Dev, fluxVariants, type TextStage, transformerStage } from "../src/index.ts";
+import {
+  Flux,
+  FluxPipeline,
+  type FluxRequest,
+  flux1Dev,
+  flux1Redux,
+  flux1ReduxPrior,
+  fluxVariants,
+  Redux,
+  ReduxPrior,
+  type TextStage,
+  transformerStage,
+} from "../src/index.ts";
+import { joined } from "../src/pipelines/open-redux.ts";
 import { encoderActivations } from "../src/pipelines/open-text.ts";
 
 interface Opened {
@@ -14,6 +27,8 @@ interface Opened {
   readonly dtype?: DType;
   readonly precomputeModulation?: boolean;
 }
+
+const shapesOfModule = (model: Module) => Object.fromEntries([...namedParameters(model)].map(([name, p]) => [name, p.shape]));
 
 /** Sources of names and shapes only. */
 function releasedPipeline(device: Device, release: string, { memory, dtype, precomputeModulation = false }: Opened = {}): FluxPipeline {
@@ -31,8 +46,18 @@ function releasedPipeline(device: Device, release: string, { memory, dtype, prec
     activationBytes: encoderActivations(weights, twin, tokens),
   });
   const [t5, clip, vae] = [new T5Encoder(t5Xxl), new ClipTextEncoder(clipL), new AutoencoderKl(flux1Autoencoder)];
+  const prior = new ReduxPrior(flux1ReduxPrior);
   return new FluxPipeline(device, {
     variant,
+    redux: new LazyModel({
+      name: "redux",
+      model: prior,
+      open: async () =>
+        joined({
+          image_encoder: translate(inventorySource(readInventory("siglip-so400m")), siglipNames),
+          image_embedder: inventorySource(shapesOfModule(new Redux(flux1Redux))),
+        }),
+    }),
     text: {
       t5: stage(lazy("text_encoder_2", t5, t5.encoder.block, "t5-xxl", t5Names), () => new T5Encoder(t5Xxl), variant.maxTextTokens),
       clip: stage(lazy("text_encoder", clip, clip.encoder.layers, "clip-l", clipNames), () => new ClipTextEncoder(clipL), clipL.positions),
@@ -89,6 +114,16 @@ describe("memory plans of 1024 x 1024", () => {
     await expect(planned("dev", { memory: { maxGpuBytes: gib } })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[MemoryError: plan: denoise needs 1330.9 MiB, maxGpuBytes is 1024.0 MiB: weights 770.5 MiB of 22700.1 MiB, everything else 560.4 MiB; use precomputeModulation: true, or a smaller dtype (q8_0, q4_K), or a smaller picture, or maxGpuBytes of 1395552384]`,
     );
+  });
+
+  test("dev with Redux beside a prompt", async () => {
+    expect((await planned("dev", {}, { redux: [{ image: picture }] })).slice(2)).toMatchInlineSnapshot(`
+      [
+        "encodeRedux 0.89 + 0.09 GiB",
+        "denoise 22.17 + 0.65 GiB",
+        "decode 0.16 + 2.50 GiB",
+      ]
+    `);
   });
 
   test("of the other releases", async () => {

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import type { FluxPipeline, FluxRequest } from "../src/index.ts";
 import { deepFlux, limitFor } from "./deep-flux.ts";
 import type { FluxGolden } from "./parity-cases.ts";
-import { type TinyOptions, tinyFlux } from "./tiny-flux.ts";
+import { type TinyOptions, tinyFlux, tinyRedux } from "./tiny-flux.ts";
 
 const image = { width: 80, height: 48, rgb: Uint8Array.from({ length: 3 * 80 * 48 }, (_, i) => (i * 37) % 256) };
 const mask = { ...image, rgb: image.rgb.map((_, i) => (i % 240 < 120 ? 255 : 0)) };
@@ -20,6 +20,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   picture: { network: "dev", request: { image, mask, strength: 1 } },
   kontext: { network: "kontext", request: { image, fitReference: false } },
   fill: { network: "fill", request: { image, mask } },
+  redux: { network: "dev", request: { redux: [{ image }, { image: mask, scale: 0.5 }] } },
 };
 
 /** A device with embeddings on it; at the end only they are left. */
@@ -46,12 +47,15 @@ describe("the prediction", () => {
     ["picture", false, false],
     ["kontext", false, false],
     ["fill", true, true],
+    ["redux", false, false],
+    ["redux", false, true],
   ])("is what a run takes: %s, modulations made ahead: %s, weights kept: %s", async (name, precomputeModulation, keepLoaded) => {
     const kind = kinds[name]!;
     await withRequest(kind, async (device, request, given) => {
-      using pipe = await tinyFlux(device, kind.network, { keepLoaded, precomputeModulation });
+      const redux = kind.request.redux && (await tinyRedux());
+      using pipe = await tinyFlux(device, kind.network, { keepLoaded, precomputeModulation, redux });
       if (keepLoaded) await pipe.generate({ ...request, steps: 1 });
-      const before = ["encodePicture", "modulate", "denoise"] as const;
+      const before = ["encodeRedux", "encodePicture", "modulate", "denoise"] as const;
       const predicted = { loop: 0, decode: await stageBytes(pipe, request, "decode") };
       for (const stage of before) predicted.loop = Math.max(predicted.loop, await stageBytes(pipe, request, stage));
       let loop = 0;

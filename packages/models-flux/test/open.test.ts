@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { type ClipConfig, ClipTextEncoder, clipL, type T5Config, T5Encoder, t5Xxl } from "@wick/encoders";
+import { type ClipConfig, ClipTextEncoder, clipL, siglipConfigFromJson, type T5Config, T5Encoder, t5Xxl } from "@wick/encoders";
 import { localFolder, type ModelFiles, type OpenOptions } from "@wick/hub";
 import { withLora } from "@wick/nn";
 import {
@@ -25,7 +25,15 @@ import { randomWeights } from "@wick/testing/memory-weights";
 import { readModuleGolden } from "@wick/testing/module-golden";
 import { autoencoderKlConfigFromJson, autoencoderKlFromBfl } from "@wick/vae";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type FluxPipeline, flux, flux1FromDiffusers, type OpenFluxOptions, variantOf } from "../src/index.ts";
+import {
+  type FluxPipeline,
+  type FluxRequest,
+  flux,
+  flux1FromDiffusers,
+  type OpenFluxOptions,
+  ReduxPrior,
+  variantOf,
+} from "../src/index.ts";
 import { openGolden, weightsOf } from "./parity-cases.ts";
 import { readPipelineGolden, requestInputs } from "./tiny-flux.ts";
 
@@ -64,6 +72,17 @@ const transformerJson = {
   pooled_projection_dim: 20,
   axes_dims_rope: [4, 6, 6],
 };
+
+const siglipJson = {
+  model_type: "siglip_vision_model",
+  hidden_size: 16,
+  intermediate_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  image_size: 28,
+  patch_size: 14,
+};
+const siglip = siglipConfigFromJson(siglipJson);
 
 beforeAll(async () => {
   const golden = await openGolden("dev");
@@ -115,6 +134,16 @@ beforeAll(async () => {
   putJson("diffusers/tokenizer/vocab.json", Object.fromEntries(clipTokens.map((token, id) => [token, id])));
   put("diffusers/tokenizer/merges.txt", "#version: 0.2\n");
   put("diffusers/tokenizer_2/spiece.model", spieceModel());
+  // FLUX.1 Redux: both folders of its repository, and the single files.
+  const prior = new ReduxPrior({ encoder: siglip, embedder: { featureWidth: siglip.width, textWidth: 24 } });
+  const weights = randomWeights(prior, 5);
+  const part = (prefix: string) => renameAll(weights, (name) => (name.startsWith(prefix) ? name.slice(prefix.length) : undefined));
+  const vision = renameAll(part("image_encoder."), (name) => `vision_model.${name}`);
+  putJson("redux/image_encoder/config.json", siglipJson);
+  await putWeights("redux/image_encoder/model.safetensors", vision);
+  putJson("redux/image_embedder/config.json", { _class_name: "ReduxImageEncoder", redux_dim: siglip.width, txt_in_features: 24 });
+  await putWeights("redux/image_embedder/diffusion_pytorch_model.safetensors", part("image_embedder."));
+  putJson("redux/feature_extractor/preprocessor_config.json", { resample: 3, size: { height: 28, width: 28 } });
   // The authors' single files.
   await putWeights("single/flux1-dev.safetensors", ours);
   await putWeights("single/ae.safetensors", remap(vae.weights, invert(autoencoderKlFromBfl)));
@@ -224,6 +253,32 @@ describe("layouts", () => {
     expect((await pipe.generate(request)).rgb).not.toEqual((await pipe.generate(other)).rgb);
   });
 
+  test("Redux: a picture beside a prompt, and one without text encoders", async () => {
+    using device = cpu();
+    const files = folder("diffusers");
+    const image = { width: 20, height: 10, rgb: Uint8Array.from({ length: 600 }, (_, i) => (i * 7) % 256) };
+    const request = { redux: [{ image }], width: 64, height: 32, steps: 1, seed: 2 };
+    {
+      using pipe = await flux(device, { files, redux: folder("redux"), keepLoaded: false });
+      const loaded: string[] = [];
+      const onProgress: FluxRequest["onProgress"] = (p) => void (p.stage === "load" && p.progress.index === 0 && loaded.push(p.model));
+      const picture = await pipe.generate({ ...request, prompt, onProgress });
+      expect(loaded).toEqual(["text_encoder", "text_encoder_2", "redux", "transformer", "vae"]);
+      expect(picture.rgb).not.toEqual((await pipe.generate({ ...request, redux: undefined, prompt })).rgb);
+      expect(Object.keys(pipe.networks)).toEqual([
+        "text_encoder",
+        "text_encoder_2",
+        "image_encoder",
+        "image_embedder",
+        "transformer",
+        "vae",
+      ]);
+      using alone = await flux(device, { files, redux: folder("redux"), text: false, keepLoaded: false });
+      expect((await alone.generate(request)).rgb).toEqual((await pipe.generate(request)).rgb);
+    }
+    expect(device.liveBytes).toBe(0);
+  });
+
   test("within a limit text encoders and the transformer stream, to the same picture", async () => {
     using device = cpu();
     const files = folder("diffusers");
@@ -295,8 +350,42 @@ describe("what is missing or does not fit is named", () => {
     );
     put("two/flux1-dev.safetensors", "x");
     put("two/flux1-schnell.safetensors", "x");
+    put("two/flux1-redux-dev.safetensors", "x");
+    put("two/sigclip_vision_patch14_384.safetensors", "x");
     expect(await anonymous(refused({ files: folder("two") }))).toMatchInlineSnapshot(
       `"RequestError: flux: cannot tell the transformer in /two: flux1-dev.safetensors, flux1-schnell.safetensors; name its file with the option transformer"`,
+    );
+  });
+
+  test("Redux", async () => {
+    const redux = (name: string) => anonymous(refused({ redux: folder(name), text: false }));
+    expect(await redux("single")).toMatchInlineSnapshot(
+      `"RequestError: flux: /single: neither image_encoder/ nor sig{clip,lip}*.safetensors; pass redux: a repository such as black-forest-labs/FLUX.1-Redux-dev"`,
+    );
+    putJson("no-embedder/image_encoder/config.json", siglipJson);
+    expect(await redux("no-embedder")).toMatchInlineSnapshot(
+      `"RequestError: flux: /no-embedder: neither image_embedder/ nor flux1-redux*.safetensors; pass redux: a repository such as black-forest-labs/FLUX.1-Redux-dev"`,
+    );
+    putJson("wide/image_encoder/config.json", siglipJson);
+    putJson("wide/image_embedder/config.json", { redux_dim: 16 });
+    expect(await redux("wide")).toMatchInlineSnapshot(
+      `"RequestError: flux: /wide makes tokens 4096 wide, the transformer's text is 24 wide"`,
+    );
+    putJson("wide/image_embedder/config.json", {});
+    expect(await redux("wide")).toMatchInlineSnapshot(
+      `"UnsupportedError: ReduxPrior: the encoder's features are 16 wide, the embedder reads 1152"`,
+    );
+    putJson("wide/image_embedder/config.json", { redux_dim: 16, txt_in_features: 24, bias: false });
+    expect(await redux("wide")).toMatchInlineSnapshot(`"UnsupportedError: reduxConfigFromJson: "bias": false is not supported"`);
+    putJson("wide/image_embedder/config.json", { redux_dim: 16, txt_in_features: 24 });
+    putJson("wide/feature_extractor/preprocessor_config.json", { resample: 1, size: { height: 28, width: 28 } });
+    expect(await redux("wide")).toMatchInlineSnapshot(
+      `"UnsupportedError: checkSiglipProcessor: "resample" is 1, pictures are prepared with 3"`,
+    );
+    put("redux-comfy/flux1-redux-dev.safetensors", "x");
+    put("redux-comfy/sigclip_vision_patch14_384.safetensors", "x");
+    expect(await redux("redux-comfy")).toMatchInlineSnapshot(
+      `"RequestError: flux: /redux-comfy makes tokens 4096 wide, the transformer's text is 24 wide"`,
     );
   });
 

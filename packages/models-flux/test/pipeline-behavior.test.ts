@@ -79,7 +79,7 @@ describe("wrong requests are refused before anything is computed", () => {
 
   test("options", async () => {
     await expect(refused({ cfg: 3 } as FluxRequest)).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, imageTokens, guidance, trueCfg, guidanceRule, negativePrompt, negativeEmbeddings, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress]`,
+      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, redux, imageTokens, guidance, trueCfg, guidanceRule, negativePrompt, negativeEmbeddings, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress]`,
     );
     await expect(refused({ guidance: Number.NaN })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: guidance is a number of at least 0, got NaN]`,

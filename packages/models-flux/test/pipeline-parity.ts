@@ -1,9 +1,10 @@
 // Whole pipelines against diffusers, step by step: shared by CPU and GPU tests.
 import { type Device, hold, scope } from "@wick/tensor";
 import { relativeL2 } from "@wick/testing";
-import type { FluxRequest } from "../src/index.ts";
+import { goldenInput, type ModuleGolden } from "@wick/testing/module-golden";
+import type { FluxRequest, ReduxPicture } from "../src/index.ts";
 import type { FluxGolden } from "./parity-cases.ts";
-import { packedValues, readPipelineGolden, requestInputs, type TinyOptions, tinyFlux } from "./tiny-flux.ts";
+import { packedValues, pictureOf, readPipelineGolden, requestInputs, type TinyOptions, tinyFlux } from "./tiny-flux.ts";
 
 export interface PipelineComparison {
   /** Relative L2 of the latents after every step. */
@@ -13,6 +14,22 @@ export interface PipelineComparison {
   /** Relative L2 of the decoded picture in -1…1. */
   readonly image: number;
 }
+
+/** How the reference was called. */
+interface CalledOptions extends Pick<FluxRequest, "guidance" | "steps" | "seed" | "strength"> {
+  /** By picture, of Redux. */
+  readonly scales?: readonly number[];
+  readonly pooledScales?: readonly number[];
+  readonly strengths?: readonly number[];
+}
+
+const reduxPictures = (golden: ModuleGolden, { scales, pooledScales, strengths }: Required<CalledOptions>): ReduxPicture[] =>
+  scales.map((scale, i) => ({
+    image: pictureOf(goldenInput(golden, `picture.${i}`)),
+    strength: strengths[i],
+    scale,
+    pooledScale: pooledScales[i],
+  }));
 
 /** Runs the pipeline golden `name` with the network `network` on a device. */
 export async function comparePipeline(
@@ -24,10 +41,11 @@ export async function comparePipeline(
 ): Promise<PipelineComparison> {
   const golden = await readPipelineGolden(name);
   using pipe = await tinyFlux(device, network, options);
-  const called = JSON.parse(golden.metadata.get("options")!) as Pick<FluxRequest, "guidance" | "steps" | "seed" | "strength">;
+  const called = JSON.parse(golden.metadata.get("options")!) as CalledOptions;
   const { guidance, steps, seed, strength } = called;
   using inputs = hold(requestInputs(device, golden));
-  const full: FluxRequest = { guidance, steps, seed, strength, ...inputs.value, ...request };
+  const redux = called.scales && reduxPictures(golden, called as Required<CalledOptions>);
+  const full: FluxRequest = { guidance, steps, seed, strength, ...inputs.value, ...(redux ? { redux } : {}), ...request };
   const expected = (path: string) => golden.outputs.get(path)!.values;
   const run = pipe.steps(full);
   const errors: number[] = [];

@@ -1,7 +1,8 @@
 // Pipelines at the goldens' tiny widths, and what the pipeline goldens hold.
 import { LazyModel } from "@wick/diffusion";
+import { siglipConfigFromJson, siglipNames } from "@wick/encoders";
 import type { Image } from "@wick/image";
-import { type Device, hold, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
+import { type Device, hold, renameAll, scope, type Tensor, translate, type WeightSource } from "@wick/tensor";
 import { type GoldenTensor, goldenInput, type ModuleGolden, readModuleGolden } from "@wick/testing/module-golden";
 import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames } from "@wick/vae";
 import {
@@ -11,16 +12,18 @@ import {
   type FluxPipelineParts,
   type FluxVariant,
   fluxVariants,
+  ReduxPrior,
   transformerStage,
   unpackLatents,
 } from "../src/index.ts";
+import { joined } from "../src/pipelines/open-redux.ts";
 import { configOf, type FluxGolden, goldenUrl, openGolden, tensorOf, weightsOf } from "./parity-cases.ts";
 
 export const readPipelineGolden = (name: string): Promise<ModuleGolden> => readModuleGolden(goldenUrl(`pipeline-${name}`));
 const vaeGolden = (): Promise<ModuleGolden> => readModuleGolden(new URL("../../vae/test/goldens/kl-tiled.safetensors", import.meta.url));
 
 export interface TinyOptions
-  extends Partial<Pick<FluxPipelineParts, "keepLoaded" | "memory" | "precomputeModulation" | "defaults" | "text">> {
+  extends Partial<Pick<FluxPipelineParts, "keepLoaded" | "memory" | "precomputeModulation" | "defaults" | "text" | "redux">> {
   readonly variant?: FluxVariant;
   /** Changes of the network's constants, for tests that must fail. */
   readonly changes?: Partial<FluxConfig>;
@@ -40,6 +43,7 @@ export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOp
   return new FluxPipeline(device, {
     variant,
     text: options.text,
+    redux: options.redux,
     transformer: transformerStage(model, weights),
     vae: new LazyModel({
       name: "vae",
@@ -53,8 +57,20 @@ export async function tinyFlux(device: Device, name: FluxGolden, options: TinyOp
   });
 }
 
+/** SigLIP of the encoders' golden with the embedder of the pipeline golden. */
+export async function tinyRedux(): Promise<LazyModel<ReduxPrior>> {
+  const golden = await readPipelineGolden("redux");
+  const siglip = await readModuleGolden(new URL("../../encoders/test/goldens/siglip.safetensors", import.meta.url));
+  const encoder = siglipConfigFromJson(siglip.config);
+  const model = new ReduxPrior({ encoder, embedder: { featureWidth: encoder.width, textWidth: 24 } });
+  const prefix = "image_embedder.";
+  const embedder = renameAll(golden.weights, (name) => (name.startsWith(prefix) ? name.slice(prefix.length) : undefined));
+  const open = async () => joined({ image_encoder: translate(siglip.weights, siglipNames), image_embedder: embedder });
+  return new LazyModel({ name: "redux", model, open, blocks: model.image_encoder.encoder.layers });
+}
+
 /** A stored picture [h, w, 3]. */
-function pictureOf({ shape, values }: GoldenTensor): Image {
+export function pictureOf({ shape, values }: GoldenTensor): Image {
   return { width: shape[1]!, height: shape[0]!, rgb: values as Uint8Array };
 }
 

@@ -32,10 +32,12 @@ import { cat, type Device, hold, scope, type Tensor } from "@wick/tensor";
 import { type AutoencoderKl, latentPreview } from "@wick/vae";
 import type { FluxContext, FluxModulations } from "../flux1.ts";
 import { runModulations } from "../modulation-weights.ts";
+import type { ReduxPrior } from "../redux.ts";
 import { maskTokens, packLatents, unpackLatents } from "../tokens.ts";
 import type { FluxDefaults, FluxVariant } from "../variants.ts";
 import { contextsOf, type FluxStart, inputTokens } from "./conditions.ts";
 import { besideEncoding, fluxNeeds } from "./memory.ts";
+import { type ReduxPicture, reduxTokenCount, reduxTokens, withPictures } from "./redux-pictures.ts";
 import { type FluxEmbeddings, type FluxJob, type FluxRequest, planJob } from "./request.ts";
 import type { TransformerStage } from "./transformer-stage.ts";
 
@@ -88,6 +90,8 @@ export interface FluxPipelineParts extends SharedParts {
         readonly clip: TextStage;
       }
     | undefined;
+  /** Pictures to tokens beside the text's. Absent: requests have no `redux`. */
+  readonly redux?: LazyModel<ReduxPrior> | undefined;
   /** The denoiser. */
   readonly transformer: TransformerStage;
   /** Pictures to latents and back. */
@@ -110,10 +114,14 @@ type Ahead = ReadonlyMap<number, FluxModulations>;
 /** Prompts and pictures to pictures with FLUX.1; `flux()` makes one. */
 export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipelineParts> {
   override check(request: FluxRequest): FluxJob {
-    const { variant, transformer, vae, text, defaults } = this.parts;
-    const { latentChannels } = vae.model.config;
-    const { config } = transformer.model;
-    const job = planJob(request, { variant: { ...variant, defaults }, config, factor: vae.model.factor, latentChannels });
+    const { variant, transformer, vae, text, redux, defaults } = this.parts;
+    const job = planJob(request, {
+      variant: { ...variant, defaults },
+      config: transformer.model.config,
+      factor: vae.model.factor,
+      latentChannels: vae.model.config.latentChannels,
+      reduxTokens: redux && reduxTokenCount(redux.model),
+    });
     for (const prompt of [request.prompt, job.trueCfg > 1 && !request.negativeEmbeddings ? (request.negativePrompt ?? "") : undefined]) {
       if (prompt === undefined) continue;
       if (!text)
@@ -151,9 +159,22 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
     return this.#encode(prompt, request, undefined);
   }
 
+  /**
+   * The sum of pictures' tokens [1, l, textWidth] by Redux, each times strength and scale; owned by the caller. What `imageTokens` of a request
+   * takes: pictures whose tokens shall follow each other are read one by one and joined.
+   */
+  reduxTokens(pictures: readonly ReduxPicture[], request: Watching = {}): Promise<Tensor> {
+    return this.#reduxTokens(pictures, request, undefined);
+  }
+
   override get networks(): Readonly<Record<string, Module>> {
-    const { text, transformer, vae } = this.parts;
-    const encoders = Object.entries({ text_encoder: text?.clip.network, text_encoder_2: text?.t5.network });
+    const { text, redux, transformer, vae } = this.parts;
+    const encoders = Object.entries({
+      text_encoder: text?.clip.network,
+      text_encoder_2: text?.t5.network,
+      image_encoder: redux?.model.image_encoder,
+      image_embedder: redux?.model.image_embedder,
+    });
     return {
       ...Object.fromEntries(encoders.flatMap(([name, n]) => (n ? [[name, n]] : []))),
       transformer: transformer.model,
@@ -163,8 +184,8 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
 
   /** Releases all weights. */
   override [Symbol.dispose](): void {
-    const { text, transformer, vae } = this.parts;
-    const stages = [text?.t5.weights, text?.clip.weights, transformer.modulation, transformer.trunk, transformer.whole, vae];
+    const { text, redux, transformer, vae } = this.parts;
+    const stages = [text?.t5.weights, text?.clip.weights, redux, transformer.modulation, transformer.trunk, transformer.whole, vae];
     for (const part of stages) part?.release();
   }
 
@@ -201,12 +222,32 @@ export class FluxPipeline extends ImagePipeline<FluxRequest, FluxJob, FluxPipeli
 
   async #encodeBoth(request: FluxRequest, job: FluxJob, memory: MemoryPlan | undefined): Promise<Sides<FluxEmbeddings>> {
     const copied = (e: FluxEmbeddings) => scope(() => ({ text: e.text.to("f32").copy(), pooled: e.pooled.to("f32").copy() }));
-    const { embeddings, imageTokens, prompt, negativeEmbeddings, negativePrompt } = request;
-    using positive = hold(embeddings ? copied(embeddings) : await this.#encode(prompt!, request, memory));
+    const { embeddings, redux, imageTokens, prompt, negativeEmbeddings, negativePrompt } = request;
+    const given = embeddings ? copied(embeddings) : prompt === undefined ? this.#noText() : undefined;
+    using positive = hold(given ?? (await this.#encode(prompt!, request, memory)));
+    if (redux) {
+      using tokens = hold(await this.#reduxTokens(redux, request, memory));
+      positive.update((text) => withPictures(text, tokens.value, redux));
+    }
     if (imageTokens) positive.update(({ text, pooled }) => ({ text: cat([text, imageTokens.to("f32")], 1), pooled }));
     if (job.trueCfg === 1) return { positive: positive.release(), negative: undefined };
     const negative = negativeEmbeddings ? copied(negativeEmbeddings) : await this.#encode(negativePrompt ?? "", request, memory);
     return { positive: positive.release(), negative };
+  }
+
+  /** Zeros, as diffusers' prior has them without text encoders. */
+  #noText(): FluxEmbeddings {
+    const { textWidth, vectorWidth } = this.parts.transformer.model.config;
+    return scope(() => ({
+      text: this.device.zeros([1, this.parts.variant.maxTextTokens, textWidth]),
+      pooled: this.device.zeros([1, vectorWidth]),
+    }));
+  }
+
+  #reduxTokens(pictures: readonly ReduxPicture[], request: Watching, memory: MemoryPlan | undefined): Promise<Tensor> {
+    const { redux, keepLoaded } = this.parts;
+    const streamBytes = streamBytesOf(memory, "encodeRedux");
+    return reduxTokens(redux, pictures, { device: this.device, request, loading: loading(request, streamBytes), keepLoaded });
   }
 
   /** Draws the noise and encodes the pictures, drawing samples in diffusers' order: Fill takes the noise first, the others the picture. */

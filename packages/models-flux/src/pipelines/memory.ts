@@ -11,9 +11,11 @@ import {
 import { type Device, hold, scope, type Tensor } from "@wick/tensor";
 import { Flux, type FluxContext, type FluxModulations } from "../flux1.ts";
 import { runModulations } from "../modulation-weights.ts";
+import { ReduxPrior } from "../redux.ts";
 import { unpackLatents } from "../tokens.ts";
 import { contextsOf, inputTokens } from "./conditions.ts";
 import type { FluxPipelineParts, TextStage } from "./flux-pipeline.ts";
+import { plusTokens, reduxTokenCount, type TokenSum, withPictures } from "./redux-pictures.ts";
 import type { FluxEmbeddings, FluxJob, FluxRequest } from "./request.ts";
 
 const f32Bytes = 4;
@@ -35,19 +37,21 @@ export function besideEncoding(job: FluxJob, { image, mask }: FluxRequest, model
 interface PartBytes {
   readonly clip: ModelBytes | undefined;
   readonly t5: ModelBytes | undefined;
+  readonly redux: ModelBytes | undefined;
   readonly modulation: ModelBytes | undefined;
   readonly denoise: ModelBytes;
   readonly vae: ModelBytes;
 }
 
 async function partBytes(
-  { text, transformer, vae, precomputeModulation }: FluxPipelineParts,
-  { prompt, signal }: FluxRequest,
+  { text, redux, transformer, vae, precomputeModulation }: FluxPipelineParts,
+  { prompt, redux: pictures, signal }: FluxRequest,
 ): Promise<PartBytes> {
   const { clip, t5 } = (prompt !== undefined && text) || { clip: undefined, t5: undefined };
   return {
     clip: await clip?.weights.bytes?.(signal),
     t5: await t5?.weights.bytes?.(signal),
+    redux: pictures && (await redux?.bytes(signal)),
     modulation: precomputeModulation ? await transformer.modulation.bytes(signal) : undefined,
     denoise: await (precomputeModulation ? transformer.trunk : transformer.whole).bytes(signal),
     vae: await vae.bytes(signal),
@@ -59,7 +63,7 @@ export async function fluxNeeds(parts: FluxPipelineParts, request: FluxRequest, 
   const { text, transformer, vae, keepLoaded, memory, precomputeModulation } = parts;
   const bytes = await partBytes(parts, request);
   // Parts of a split transformer never stay.
-  const kept = keepLoaded ? [bytes.clip, bytes.t5, precomputeModulation ? undefined : bytes.denoise, bytes.vae] : [];
+  const kept = keepLoaded ? [bytes.clip, bytes.t5, bytes.redux, precomputeModulation ? undefined : bytes.denoise, bytes.vae] : [];
   const others = (own: ModelBytes): number => kept.reduce((sum, b) => sum + (b && b !== own ? b.total : 0), 0);
   const needs: StageNeeds[] = [];
   const encoding = (stage: MemoryStage, part: TextStage, weights: ModelBytes): StageNeeds => ({
@@ -70,6 +74,7 @@ export async function fluxNeeds(parts: FluxPipelineParts, request: FluxRequest, 
   });
   if (text && bytes.clip) needs.push(encoding("encodePooled", text.clip, bytes.clip));
   if (text && bytes.t5) needs.push(encoding("encode", text.t5, bytes.t5));
+  if (bytes.redux) needs.push(reduxNeeds(parts, bytes.redux, request, { job, otherBytes: others(bytes.redux) }));
   const coding = { vae: vae.model, weights: bytes.vae, otherBytes: others(bytes.vae), maxGpuBytes: memory?.maxGpuBytes };
   if (request.image) {
     const besideBytes = besideEncoding(job, request, transformer.model);
@@ -82,6 +87,32 @@ export async function fluxNeeds(parts: FluxPipelineParts, request: FluxRequest, 
     })),
   );
   return [...needs, autoencoderNeeds({ half: "decode", ...coding, size: job, besideBytes: latentBytes(job) })];
+}
+
+/** Pictures that Redux reads beside the text, and the text with their tokens. */
+function reduxNeeds(
+  { redux, transformer }: FluxPipelineParts,
+  weights: ModelBytes,
+  { redux: pictures = [] }: FluxRequest,
+  { job, otherBytes }: { job: FluxJob; otherBytes: number },
+): StageNeeds {
+  const { config } = redux!.model;
+  const { textWidth, vectorWidth } = transformer.model.config;
+  const { imageSize, channels } = config.encoder;
+  const beside = activationBytes(new ReduxPrior(config), redux!.policy, weights.stored, (model, device) => {
+    const textTokens = job.textTokens.positive - reduxTokenCount(model);
+    using text = hold({ text: device.empty([1, textTokens, textWidth]), pooled: device.empty([1, vectorWidth]) });
+    using sum = hold<TokenSum>({});
+    // From the second picture on all are alike.
+    for (const { strength = 1 } of pictures.slice(0, 2)) {
+      using pixels = hold(device.empty([1, channels, imageSize, imageSize]));
+      using one = hold(walkBlocks(model.run(pixels.value)));
+      sum.update((before) => plusTokens(before, one.value, strength));
+    }
+    text.update((embeddings) => withPictures(embeddings, sum.value.tokens!, pictures));
+  });
+  const alternatives = ["a smaller textEncoderDType (q8_0)", "imageTokens made elsewhere"];
+  return { stage: "encodeRedux", weights, activationBytes: beside + otherBytes, alternatives };
 }
 
 /** The loop, and before it the modulations made ahead. */

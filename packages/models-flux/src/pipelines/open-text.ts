@@ -18,6 +18,7 @@ import {
 import type { ModelFiles } from "@wick/hub";
 import type { BlockRun, Module } from "@wick/nn";
 import { type Device, hold, type NameFamily, openWeights, translate } from "@wick/tensor";
+import { type FoundPart, findPart } from "./find-part.ts";
 import type { TextStage } from "./flux-pipeline.ts";
 import type { OpenFluxOptions } from "./open.ts";
 import { opening, type Reading } from "./reading.ts";
@@ -25,15 +26,6 @@ import { opening, type Reading } from "./reading.ts";
 /** A text stage whose weights say how large they are. */
 interface OpenedText extends TextStage {
   readonly weights: LazyModel<Module>;
-}
-
-type Json = Readonly<Record<string, unknown>>;
-
-/** Weights of a text encoder, and its configuration when there is a folder. */
-interface FoundEncoder {
-  readonly place: ModelFiles;
-  readonly weights: string;
-  readonly config: Json | undefined;
 }
 
 /** Reads configs and tokenizers; throws RequestError naming what neither `files` nor the companions have. */
@@ -49,7 +41,7 @@ export async function openText(
   const t5Model = new T5Encoder(t5.config ? t5ConfigFromJson(t5.config) : t5Xxl);
   const clipFiles = await tokenizerFiles(places, "tokenizer", reading);
   const t5Files = await tokenizerFiles(places, "tokenizer_2", reading);
-  const lazy = <M extends Module>(name: string, model: M, blocks: readonly Module[], { place, weights }: FoundEncoder, names: NameFamily) =>
+  const lazy = <M extends Module>(name: string, model: M, blocks: readonly Module[], { place, weights }: FoundPart, names: NameFamily) =>
     new LazyModel({
       name,
       model,
@@ -86,19 +78,8 @@ export const encoderActivations = (weights: LazyModel<Module>, twin: () => Runna
     using _ = hold(walkBlocks(model.run(device, [new Array<number>(tokens).fill(0)])));
   });
 
-async function find(
-  places: readonly ModelFiles[],
-  { folder, single }: { folder: string; single: string },
-  reading: Reading,
-): Promise<FoundEncoder> {
-  for (const place of places) {
-    if (await place.has(`${folder}/config.json`, reading)) {
-      return { place, weights: `${folder}/*.safetensors`, config: await place.readJson<Json>(`${folder}/config.json`, reading) };
-    }
-    const [path] = await place.match(single, reading);
-    if (path !== undefined) return { place, weights: path, config: undefined };
-  }
-  return missing(places, `neither ${folder}/ nor ${single}`);
+async function find(places: readonly ModelFiles[], part: { folder: string; single: string }, reading: Reading): Promise<FoundPart> {
+  return (await findPart(places, part, reading)) ?? missing(places, `neither ${part.folder}/ nor ${part.single}`);
 }
 
 const missing = (places: readonly ModelFiles[], what: string): never => {

@@ -10,6 +10,7 @@ import { Flux, type FluxConfig } from "../flux1.ts";
 import { flux1Names } from "../names/flux1.ts";
 import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
 import { FluxPipeline } from "./flux-pipeline.ts";
+import { openRedux } from "./open-redux.ts";
 import { openText } from "./open-text.ts";
 import { opening, type Reading } from "./reading.ts";
 import { type TransformerStage, transformerStage } from "./transformer-stage.ts";
@@ -26,8 +27,10 @@ export interface OpenFluxOptions {
   readonly variant?: string | FluxVariant | undefined;
   /** Format of the transformer's weights on the device; default as stored. */
   readonly dtype?: DType | DTypePolicy | undefined;
-  /** Format of the text encoders' weights; default as stored. */
+  /** Format of the weights of the text encoders and of Redux; default as stored. */
   readonly textEncoderDType?: DType | DTypePolicy | undefined;
+  /** What reads the pictures of `redux` in requests: a repository or folder such as black-forest-labs/FLUX.1-Redux-dev. */
+  readonly redux?: ModelFiles | undefined;
   /** false: no text encoders; requests bring embeddings. */
   readonly text?: boolean | undefined;
   /**
@@ -68,10 +71,15 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
   const transformer = openTransformer(options, { ...found, config: variant.config }, reading);
   const vae = await openVae(options, reading);
   const text = options.text === false ? undefined : await openText(options, variant.maxTextTokens, reading);
-  const total = [transformer.whole, vae, text?.t5.weights, text?.clip.weights].reduce((sum, part) => sum + (part?.weightBytes ?? 0), 0);
+  const redux = await openRedux(options, variant.config.textWidth, reading);
+  const total = [transformer.whole, vae, text?.t5.weights, text?.clip.weights, redux].reduce(
+    (sum, part) => sum + (part?.weightBytes ?? 0),
+    0,
+  );
   return new FluxPipeline(device, {
     variant,
     text,
+    redux,
     transformer,
     vae,
     defaults: { ...variant.defaults, ...options.defaults },
@@ -96,7 +104,7 @@ interface FoundTransformer {
 }
 
 const singleFiles = "*.{safetensors,gguf,sft}";
-const notTransformers = /^(ae|vae|t5|clip|diffusion_pytorch_model)/i;
+const notTransformers = /^(ae|vae|t5|clip|sigc?lip|flux1-redux|diffusion_pytorch_model)/i;
 
 async function findTransformer({ files, transformer, variant }: OpenFluxOptions, reading: Reading): Promise<FoundTransformer> {
   if (transformer === undefined && (await files.has("transformer/config.json", reading))) {

@@ -20,6 +20,7 @@ import type { FluxConfig } from "../flux1.ts";
 import { tokenSide } from "../tokens.ts";
 import type { FluxVariant } from "../variants.ts";
 import { kontextSize } from "./pictures.ts";
+import { checkRedux, type ReduxPicture } from "./redux-pictures.ts";
 
 /** What text encoders make of a prompt; stays the caller's. */
 export interface FluxEmbeddings {
@@ -31,11 +32,13 @@ export interface FluxEmbeddings {
 
 /** What a FLUX.1 pipeline is asked for. */
 export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
-  /** What to draw; required unless there are embeddings. */
+  /** What to draw; required unless there are embeddings, or pictures of `redux`, which go without text then. */
   readonly prompt?: string | undefined;
   /** Instead of a prompt. */
   readonly embeddings?: FluxEmbeddings | undefined;
-  /** Tokens [1, l, textWidth] after those of the text, e.g. of a picture by Redux; not on the negative side. */
+  /** Pictures to vary or mix, beside the prompt if there is one; not on the negative side. */
+  readonly redux?: readonly ReduxPicture[] | undefined;
+  /** Tokens [1, l, textWidth] after those of the text, such as `reduxTokens` of a pipeline; not on the negative side. */
   readonly imageTokens?: Tensor | undefined;
   /** The distilled guidance number, an input of the network; models without it take 0 only. */
   readonly guidance?: number | undefined;
@@ -67,6 +70,7 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
 const requestKeys: readonly (keyof FluxRequest)[] = [
   "prompt",
   "embeddings",
+  "redux",
   "imageTokens",
   "guidance",
   "trueCfg",
@@ -140,6 +144,8 @@ export interface FluxJobContext {
   readonly factor: number;
   /** Of the autoencoder. */
   readonly latentChannels: number;
+  /** Tokens that Redux makes of a picture, where there is one. */
+  readonly reduxTokens: number | undefined;
 }
 
 const maxSidePixels = 8192;
@@ -175,7 +181,7 @@ export function planJob(request: FluxRequest, context: FluxJobContext): FluxJob 
     guidance: guidanceOf(request, context),
     trueCfg: trueCfgOf(request),
     guidanceRule: request.guidanceRule,
-    textTokens: textTokensOf(request, variant),
+    textTokens: textTokensOf(request, context),
     reference,
   };
 }
@@ -207,16 +213,19 @@ function trueCfgOf({ trueCfg = 1, negativePrompt, negativeEmbeddings, guidanceRu
 }
 
 function textTokensOf(
-  { embeddings, imageTokens, negativeEmbeddings, trueCfg = 1 }: FluxRequest,
-  { maxTextTokens }: FluxVariant,
+  { embeddings, redux, imageTokens, negativeEmbeddings, trueCfg = 1 }: FluxRequest,
+  { variant, reduxTokens = 0 }: FluxJobContext,
 ): Sides<number> {
-  const tokens = (e: FluxEmbeddings | undefined) => e?.text.dim(1) ?? maxTextTokens;
-  return { positive: tokens(embeddings) + (imageTokens?.dim(1) ?? 0), negative: trueCfg > 1 ? tokens(negativeEmbeddings) : undefined };
+  const tokens = (e: FluxEmbeddings | undefined) => e?.text.dim(1) ?? variant.maxTextTokens;
+  const ofPictures = (redux ? reduxTokens : 0) + (imageTokens?.dim(1) ?? 0);
+  return { positive: tokens(embeddings) + ofPictures, negative: trueCfg > 1 ? tokens(negativeEmbeddings) : undefined };
 }
 
-function checkText(request: FluxRequest, { config }: FluxJobContext): void {
-  const { prompt, embeddings, negativePrompt, negativeEmbeddings } = request;
-  if ((prompt === undefined) === (embeddings === undefined)) refuse("give either prompt or embeddings");
+function checkText(request: FluxRequest, { config, reduxTokens }: FluxJobContext): void {
+  const { prompt, embeddings, redux, negativePrompt, negativeEmbeddings } = request;
+  if (redux) checkRedux(redux, reduxTokens !== undefined);
+  const texts = [prompt, embeddings].filter((text) => text !== undefined).length;
+  if (texts > 1 || (texts === 0 && !redux)) refuse("give either prompt or embeddings");
   for (const text of [prompt, negativePrompt]) if (text !== undefined && typeof text !== "string") refuse("prompt is a text");
   if (negativePrompt !== undefined && negativeEmbeddings) refuse("give either negativePrompt or negativeEmbeddings");
   for (const e of [embeddings, negativeEmbeddings]) if (e) checkEmbeddings(e, config);

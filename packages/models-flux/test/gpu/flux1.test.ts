@@ -9,6 +9,7 @@ import type { FluxRequest } from "../../src/index.ts";
 import { deepFlux, limitFor } from "../deep-flux.ts";
 import { blockErrors, type FluxGolden, fluxOutput, fluxParity, type Layout } from "../parity-cases.ts";
 import { comparePipeline } from "../pipeline-parity.ts";
+import { tinyRedux } from "../tiny-flux.ts";
 
 // A software driver takes minutes to compile the first kernels.
 vi.setConfig({ testTimeout: 300_000 });
@@ -61,9 +62,11 @@ describe("pipelines", () => {
     ["kontext", "kontext", { noiseDType: "f32", fitReference: false }],
     ["fill", "fill", drawn],
     ["control", "control", drawn],
+    ["redux", "dev", {}],
   ];
   test.each(allParity ? pipelines : pipelines.slice(0, 2))("%s", async (name, network, request) => {
-    const { steps, image } = await comparePipeline(device, name, network, request, { precomputeModulation: name === "dev" });
+    const redux = name === "redux" ? await tinyRedux() : undefined;
+    const { steps, image } = await comparePipeline(device, name, network, request, { precomputeModulation: name === "dev", redux });
     report(`FLUX.1 pipeline ${name}`, { steps: steps.length, worstStep: Math.max(...steps), image });
     expect(Math.max(...steps)).toBeLessThan(1e-4);
     expect(image).toBeLessThan(1e-4);
