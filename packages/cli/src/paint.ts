@@ -23,6 +23,8 @@ export type RecordedSettings = Pick<
   | "maxGpuBytes"
   | "transformer"
   | "companions"
+  | "reduxModel"
+  | "redux"
   | "trueCfg"
   | "loras"
   | "init"
@@ -80,7 +82,7 @@ async function recordOf(model: OpenedModel, device: Device, request: PaintReques
   const { defaults } = model.painter.parts;
   return {
     format: 1,
-    prompt: request.prompt,
+    prompt: request.prompt ?? "",
     negativePrompt: request.negativePrompt,
     width: request.width ?? defaults.width,
     height: request.height ?? defaults.height,

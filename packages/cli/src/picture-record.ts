@@ -15,6 +15,7 @@ export interface StampedFile extends FileStamp {
 export interface PictureRecord {
   /** Version of this record. */
   readonly format: 1;
+  /** Empty where pictures to vary stood alone. */
   readonly prompt: string;
   readonly negativePrompt?: string | undefined;
   readonly width: number;
@@ -41,6 +42,10 @@ export interface PictureRecord {
   readonly companions?: string | undefined;
   readonly loras?: readonly (StampedFile & Pick<ScaledFile, "scale">)[] | undefined;
   readonly trueCfg?: number | undefined;
+  /** As --redux-model had it. */
+  readonly reduxModel?: string | undefined;
+  /** Pictures that were varied; `scale` is their strength. */
+  readonly redux?: readonly (StampedFile & Pick<ScaledFile, "scale">)[] | undefined;
   readonly init?: StampedFile | undefined;
   readonly strength?: number | undefined;
   readonly mask?: StampedFile | undefined;

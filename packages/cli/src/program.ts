@@ -10,6 +10,7 @@ import type { GenerateOptions } from "./commands/generate.ts";
 import type { InspectOptions } from "./commands/inspect.ts";
 import type { ReproduceOptions } from "./commands/reproduce.ts";
 import { embeddedName } from "./models/embedded.ts";
+import { reduxRepository } from "./models/redux.ts";
 import { deviceNames, matmulPrecisions } from "./open-device.ts";
 import { byteSize, decimalNumber, scaledFile, seedNumber, sigmaList, wholeNumber } from "./option-types.ts";
 import { previewKinds } from "./preview-kinds.ts";
@@ -132,6 +133,8 @@ function addGenerate(program: Command, { signal }: Surroundings): void {
     .option("-i, --init <picture>", "picture to start from (FLUX.1 Kontext: to edit, Fill: to fill, Depth and Canny: the map)")
     .option("--strength <part>", "how much of --init is made anew, in 0…1", decimalNumber(0, 1))
     .option("--mask <picture>", "where --init is made anew: white; black is kept")
+    .option("--redux <picture[:strength]>", "FLUX: picture to vary, beside a prompt if there is one; several are mixed", scaledFile)
+    .option("--redux-model <model>", `FLUX: repository or folder of Redux (default: ${reduxRepository})`)
     .option("--lora <file[:scale]>", "an adapter to merge in; repeatable", scaledFile)
     .option("--true-cfg <scale>", "FLUX: guidance by a negative prompt, at twice the time", decimalNumber(1))
     .option("--transformer <file>", "FLUX: the transformer's file in the model's place, when it is a single file")
@@ -259,6 +262,8 @@ Examples:
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --max-memory 6GB
   wick generate "a lighthouse in fog" --model Tongyi-MAI/Z-Image-Turbo --matmul-precision high
   wick generate "a castle at night" --model black-forest-labs/FLUX.1-schnell --init castle.jpg --strength 0.6
+  wick generate --model black-forest-labs/FLUX.1-dev --redux castle.jpg --guidance 2.5
+  wick generate "at night" --model black-forest-labs/FLUX.1-dev --redux castle.jpg:0.6
   wick generate "a lighthouse in fog" --model ./flux1-dev-q8_0.gguf --companions black-forest-labs/FLUX.1-dev
   wick generate "a lighthouse in fog" --model ./my-model --lora style.safetensors:0.8
 

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { decodePng, readPngText } from "@wick/image";
+import { decodePng, encodePng, readPngText } from "@wick/image";
 import { afterAll, describe, expect, test } from "vitest";
 import { openSession, temporaryFolder, wick as wickProcess } from "./cli-process.ts";
 
@@ -114,6 +114,25 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
   ["an unknown solver", ["generate", "a fox", "--solver", "ddim"], 2, /^wick: generate: unknown solver "ddim"; known are euler/],
   ["no prompt", ["generate"], 2, /^wick: the prompt is empty; say what to draw, such as wick generate "a red apple"\n$/],
   [
+    "Redux with a model that is not FLUX",
+    ["generate", "a fox", "--redux", "square.png"],
+    2,
+    /^wick: --redux is for FLUX; name such a model, as in --model black-forest-labs\/FLUX\.1-dev\n$/,
+  ],
+  [
+    "a place of Redux without a picture",
+    ["generate", "a fox", "--redux-model", "./redux"],
+    2,
+    /^wick: --redux-model needs --redux: a picture to vary\n$/,
+  ],
+  [
+    "Redux as the model",
+    ["generate", "a fox", "-m", "./redux"],
+    1,
+    /^wick: \.\/redux varies pictures for another model; use --model black-forest-labs\/FLUX\.1-dev --redux PICTURE --redux-model \.\/redux\n$/,
+  ],
+  ["a picture of Redux that is not there", ["generate", "--redux", "no.png"], 1, /^wick: .*no\.png/],
+  [
     "an output that is not PNG",
     ["generate", "a fox", "-o", "fox.jpg"],
     2,
@@ -171,6 +190,9 @@ describe("one line, the right exit code and no file after", () => {
     mkdirSync(join(cwd, "folder.png"));
     mkdirSync(join(cwd, "other"));
     writeFileSync(join(cwd, "file"), "");
+    writeFileSync(join(cwd, "square.png"), encodePng({ width: 1, height: 1, rgb: Uint8Array.of(1, 2, 3) }));
+    mkdirSync(join(cwd, "redux"));
+    writeFileSync(join(cwd, "redux", "model_index.json"), '{"_class_name": "FluxPriorReduxPipeline"}');
     writeFileSync(join(cwd, "other", "model_index.json"), '{"_class_name": "StableDiffusionPipeline"}');
     const env = { HF_ENDPOINT: "http://127.0.0.1:9", HF_HOME: join(cwd, "cache") };
     const outcome = await wick([args[0]!, "--json", ...args.slice(1)], { cwd, env });
@@ -181,7 +203,7 @@ describe("one line, the right exit code and no file after", () => {
       readdirSync(cwd)
         .filter((name) => name !== "cache")
         .sort(),
-    ).toEqual(["file", "folder.png", "other"]);
+    ).toEqual(["file", "folder.png", "other", "redux", "square.png"]);
   });
 });
 

@@ -1,12 +1,21 @@
-// The files of two released repositories, by their real names and layouts, at tiny widths with seeded random weights: the configurations,
+// The files of three released repositories, by their real names and layouts, at tiny widths with seeded random weights: the configurations,
 // tokenizers, shards and indices are as published, only counts and widths are smaller. (FLUX's tokenizer_2 lacks tokenizer.json: the
 // reader takes spiece.model instead.)
-import { ClipTextEncoder, clipConfigFromJson, Qwen3, qwen3ConfigFromJson, T5Encoder, t5ConfigFromJson } from "@wick/encoders";
-import { Flux, flux1FromDiffusers, fluxConfigFromJson } from "@wick/models-flux";
+import {
+  ClipTextEncoder,
+  clipConfigFromJson,
+  Qwen3,
+  qwen3ConfigFromJson,
+  SiglipVision,
+  siglipConfigFromJson,
+  T5Encoder,
+  t5ConfigFromJson,
+} from "@wick/encoders";
+import { Flux, flux1FromDiffusers, fluxConfigFromJson, Redux, reduxConfigFromJson } from "@wick/models-flux";
 import { ZImage, zImageConfigFromJson } from "@wick/models-zimage";
 import { type DType, invert, memorySink, remap, renameAll, type WeightSource, writableTensors, writeSafetensors } from "@wick/tensor";
 import { randomWeights } from "@wick/testing/memory-weights";
-import { autoencoderConfig, fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
+import { autoencoderConfig, fluxReduxConfigs, fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
 import { fluxTokenizerFiles, zImageTokenizerFiles } from "@wick/testing/released-tokenizers";
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 
@@ -118,5 +127,32 @@ export async function fluxSchnell(): Promise<RepositoryFiles> {
     "transformer/config.json": JSON.stringify(transformer),
     ...(await shards("transformer/", "diffusion_pytorch_model", 3, diffusers, "bf16")),
     ...(await vaeFiles("bf16")),
+  };
+}
+
+/** black-forest-labs/FLUX.1-Redux-dev, whose tokens are as wide as the text of `fluxSchnell`. */
+export async function fluxRedux(): Promise<RepositoryFiles> {
+  const { feature_extractor, image_embedder, image_encoder } = fluxReduxConfigs;
+  const encoder = {
+    ...image_encoder,
+    hidden_size: 16,
+    image_size: 28,
+    intermediate_size: 32,
+    num_attention_heads: 2,
+    num_hidden_layers: 2,
+  };
+  const embedder = { ...image_embedder, redux_dim: 16, txt_in_features: 16 };
+  const vision = renameAll(randomWeights(new SiglipVision(siglipConfigFromJson(encoder)), 7), (name) => `vision_model.${name}`);
+  const redux = randomWeights(new Redux(reduxConfigFromJson(embedder)), 8);
+  return {
+    ".gitattributes": "*.safetensors filter=lfs\n",
+    "README.md": "# FLUX.1 Redux [dev]\n",
+    "model_index.json": JSON.stringify(fluxReduxConfigs.model_index),
+    "flux1-redux-dev.safetensors": "not read",
+    "feature_extractor/preprocessor_config.json": JSON.stringify({ ...feature_extractor, size: { height: 28, width: 28 } }),
+    "image_embedder/config.json": JSON.stringify(embedder),
+    ...(await shards("image_embedder/", "diffusion_pytorch_model", 1, redux, "bf16")),
+    "image_encoder/config.json": JSON.stringify(encoder),
+    ...(await shards("image_encoder/", "model", 1, vision, "bf16")),
   };
 }

@@ -1,11 +1,11 @@
 // The path of the released models, against a hub on this machine that serves their file lists: download, interruption, resume, offline.
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { decodePng } from "@wick/image";
+import { decodePng, encodePng } from "@wick/image";
 import { type MockHub, startMockHub } from "@wick/testing/mock-hub";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openSession, temporaryFolder } from "./cli-process.ts";
-import { fluxSchnell, type RepositoryFiles, zImageTurbo } from "./released-repositories.ts";
+import { fluxRedux, fluxSchnell, type RepositoryFiles, zImageTurbo } from "./released-repositories.ts";
 
 const session = openSession();
 const { wick } = session;
@@ -20,9 +20,12 @@ afterAll(async () => {
   folder.remove();
 });
 
+let schnell: Promise<RepositoryFiles> | undefined;
+const fluxSchnellOnce = (): Promise<RepositoryFiles> => (schnell ??= fluxSchnell());
+
 const released: readonly [string, string, () => Promise<RepositoryFiles>, string][] = [
   ["Tongyi-MAI/Z-Image-Turbo", "f32", zImageTurbo, "text_encoder/model-00001-of-00003.safetensors"],
-  ["black-forest-labs/FLUX.1-schnell", "bf16", fluxSchnell, "text_encoder_2/model-00001-of-00002.safetensors"],
+  ["black-forest-labs/FLUX.1-schnell", "bf16", fluxSchnellOnce, "text_encoder_2/model-00001-of-00002.safetensors"],
 ];
 
 describe.each(released)("%s", (name, noiseDType, files, large) => {
@@ -92,5 +95,54 @@ describe.each(released)("%s", (name, noiseDType, files, large) => {
     expect(report.parts.transformer.architecture).toMatch(/Z-Image|FLUX\.1 schnell/);
     expect(report.bytes).toBeGreaterThan(2e6);
     expect(hub.sentBytes() - before).toBeLessThan(0.3 * report.bytes);
+  });
+});
+
+describe("pictures to vary", () => {
+  const name = "black-forest-labs/FLUX.1-schnell";
+  const cwd = join(folder.path, "redux");
+  const env = { HF_HOME: join(cwd, "cache") };
+  const args = ["--model", name, "--width", "32", "--height", "32", "--steps", "1", "--device", "cpu"];
+  const wickHere = (command: readonly string[], more: Record<string, string> = {}) => wick(command, { cwd, env: { ...env, ...more } });
+  const square = (value: number) => encodePng({ width: 5, height: 4, rgb: Uint8Array.from({ length: 60 }, (_, i) => (i * value) % 256) });
+
+  beforeAll(async () => {
+    mkdirSync(cwd);
+    hub.addRepo(name, { files: await fluxSchnellOnce() });
+    hub.addRepo("black-forest-labs/FLUX.1-Redux-dev", { files: await fluxRedux() });
+    writeFileSync(join(cwd, "a.png"), square(7));
+    writeFileSync(join(cwd, "b.png"), square(11));
+  }, 60_000);
+
+  test("without a prompt need no text encoders, and are in the record", async () => {
+    const { code, stdout, stderr } = await wickHere(["generate", ...args, "--redux", "a.png", "--json"], { HF_ENDPOINT: hub.endpoint });
+    expect(code, stderr).toBe(0);
+    const { file, record } = JSON.parse(stdout).pictures[0];
+    expect(file).toBe("picture-seed-0.png");
+    expect(record).toMatchObject({ prompt: "", redux: [{ path: "a.png", scale: 1 }], reduxModel: "black-forest-labs/FLUX.1-Redux-dev" });
+    expect(Object.keys(record.model.files).filter((path) => path.startsWith("text_encoder"))).toEqual([]);
+    const redux = await wickHere(["inspect", "black-forest-labs/FLUX.1-Redux-dev", "--json"], { HF_ENDPOINT: hub.endpoint });
+    expect(JSON.parse(redux.stdout).parts).toMatchObject({
+      image_embedder: { architecture: "Redux image embedder" },
+      image_encoder: { architecture: "SigLIP vision encoder" },
+    });
+    const again = await wickHere(["reproduce", file, "--offline"]);
+    expect(again.stdout, again.stderr).toMatch(/^picture-seed-0\.png: identical, byte for byte/);
+  });
+
+  test("are mixed beside a prompt by their strengths", async () => {
+    const paint = async (out: string, ...more: string[]) => {
+      const { code, stderr } = await wickHere(["generate", "a fox", ...args, "-o", out, ...more], { HF_ENDPOINT: hub.endpoint });
+      expect(code, stderr).toBe(0);
+      return decodePng(readFileSync(join(cwd, out))).rgb;
+    };
+    const mixed = await paint("mixed.png", "--redux", "a.png:1.5", "--redux", "b.png:0.5");
+    expect(mixed).not.toEqual(await paint("other.png", "--redux", "a.png", "--redux", "b.png"));
+    writeFileSync(join(cwd, "b.png"), square(13));
+    const { code, stderr } = await wickHere(["reproduce", "mixed.png", "--offline"]);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: "wick: b.png is not the file it was when the picture was made; bring that file back and run again\n",
+    });
   });
 });

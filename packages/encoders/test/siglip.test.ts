@@ -1,6 +1,7 @@
 // SigLIP: pictures as Pillow prepares them, and every module of the vision encoder against transformers.
 import { cpu } from "@wick/tensor";
 import { goldenInput } from "@wick/testing/module-golden";
+import { fluxReduxConfigs } from "@wick/testing/released-configs";
 import { describe, expect, test } from "vitest";
 import { checkSiglipProcessor, SiglipVision, siglipConfigFromJson, siglipPatches, siglipPixels, siglipSo400m } from "../src/index.ts";
 import { openGolden, siglipParity } from "./parity-cases.ts";
@@ -20,20 +21,7 @@ describe("pictures", () => {
   });
 
   test("prepared in another way are refused", () => {
-    // black-forest-labs/FLUX.1-Redux-dev feature_extractor/preprocessor_config.json
-    const released = {
-      do_convert_rgb: null,
-      do_normalize: true,
-      do_rescale: true,
-      do_resize: true,
-      image_mean: [0.5, 0.5, 0.5],
-      image_processor_type: "SiglipImageProcessor",
-      image_std: [0.5, 0.5, 0.5],
-      processor_class: "SiglipProcessor",
-      resample: 3,
-      rescale_factor: 0.00392156862745098,
-      size: { height: 384, width: 384 },
-    };
+    const released = fluxReduxConfigs.feature_extractor;
     checkSiglipProcessor(released, siglipSo400m);
     const refused = (change: object) => () => checkSiglipProcessor({ ...released, ...change }, siglipSo400m);
     expect(refused({ resample: 2 })).toThrowErrorMatchingInlineSnapshot(
@@ -83,24 +71,7 @@ describe("the vision encoder", () => {
 });
 
 describe("config.json", () => {
-  // black-forest-labs/FLUX.1-Redux-dev image_encoder/config.json
-  const released = {
-    _name_or_path: "google/siglip-so400m-patch14-384",
-    architectures: ["SiglipVisionModel"],
-    attention_dropout: 0,
-    hidden_act: "gelu_pytorch_tanh",
-    hidden_size: 1152,
-    image_size: 384,
-    intermediate_size: 4304,
-    layer_norm_eps: 1e-6,
-    model_type: "siglip_vision_model",
-    num_attention_heads: 16,
-    num_channels: 3,
-    num_hidden_layers: 27,
-    patch_size: 14,
-    torch_dtype: "bfloat16",
-    transformers_version: "4.47.0.dev0",
-  };
+  const released = fluxReduxConfigs.image_encoder;
   const refused = (change: object) => () => siglipConfigFromJson({ ...released, ...change });
 
   test("of Redux and of google/siglip-so400m-patch14-384 are our constants", () => {

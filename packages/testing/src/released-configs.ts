@@ -1,4 +1,4 @@
-// The configuration files of two released repositories, with their real sizes: Tongyi-MAI/Z-Image-Turbo and black-forest-labs/FLUX.1-schnell.
+// The configuration files of released repositories, with their real sizes: Tongyi-MAI/Z-Image-Turbo, black-forest-labs/FLUX.1-schnell and -Redux-dev.
 // Tests spread smaller sizes over them; bench/full-size-repository.ts writes them as they are.
 
 /** Contents of a JSON file. */
@@ -173,5 +173,49 @@ export const fluxSchnellConfigs = {
     num_single_layers: 38,
     patch_size: 1,
     pooled_projection_dim: 768,
+  },
+} as const satisfies Record<string, ConfigJson>;
+
+/** black-forest-labs/FLUX.1-Redux-dev, by folder: what diffusers' FluxPriorReduxPipeline and transformers write. */
+export const fluxReduxConfigs = {
+  model_index: modelIndex("FluxPriorReduxPipeline", {
+    feature_extractor: ["transformers", "SiglipImageProcessor"],
+    image_embedder: ["flux", "ReduxImageEncoder"],
+    image_encoder: ["transformers", "SiglipVisionModel"],
+    text_encoder: [null, null],
+    text_encoder_2: [null, null],
+    tokenizer: [null, null],
+    tokenizer_2: [null, null],
+  }),
+  feature_extractor: {
+    do_convert_rgb: null,
+    do_normalize: true,
+    do_rescale: true,
+    do_resize: true,
+    image_mean: [0.5, 0.5, 0.5],
+    image_processor_type: "SiglipImageProcessor",
+    image_std: [0.5, 0.5, 0.5],
+    processor_class: "SiglipProcessor",
+    resample: 3,
+    rescale_factor: 0.00392156862745098,
+    size: { height: 384, width: 384 },
+  },
+  image_embedder: { _class_name: "ReduxImageEncoder", redux_dim: 1152, txt_in_features: 4096 },
+  image_encoder: {
+    _name_or_path: "google/siglip-so400m-patch14-384",
+    architectures: ["SiglipVisionModel"],
+    attention_dropout: 0,
+    hidden_act: "gelu_pytorch_tanh",
+    hidden_size: 1152,
+    image_size: 384,
+    intermediate_size: 4304,
+    layer_norm_eps: 1e-6,
+    model_type: "siglip_vision_model",
+    num_attention_heads: 16,
+    num_channels: 3,
+    num_hidden_layers: 27,
+    patch_size: 14,
+    torch_dtype: "bfloat16",
+    transformers_version: "4.47.0.dev0",
   },
 } as const satisfies Record<string, ConfigJson>;

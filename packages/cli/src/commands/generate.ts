@@ -4,6 +4,7 @@ import type { RngKind } from "@wick/diffusion";
 import type { DType } from "@wick/tensor";
 import { UsageError } from "../cli-error.ts";
 import { reportAdapter } from "../models/adapter-report.ts";
+import { reduxRepository } from "../models/redux.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { stampFile } from "../models/used-files.ts";
 import { type DeviceOptions, openDevice } from "../open-device.ts";
@@ -13,7 +14,7 @@ import { type Painting, paint, paintingPng, type RecordedSettings } from "../pai
 import { finalPicture, Preview } from "../preview.ts";
 import { type PreviewKind, previewFor } from "../preview-kinds.ts";
 import { Progress } from "../progress.ts";
-import { readPicture } from "../read-picture.ts";
+import { readPicture, readRedux } from "../read-picture.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
@@ -40,6 +41,8 @@ export interface GenerateOptions extends CommonOptions, DeviceOptions {
   readonly lora?: readonly ScaledFile[];
   readonly transformer?: string;
   readonly companions?: string;
+  readonly redux?: readonly ScaledFile[];
+  readonly reduxModel?: string;
   readonly trueCfg?: number;
   readonly init?: string;
   readonly strength?: number;
@@ -53,7 +56,7 @@ export async function generate(words: readonly string[], asked: GenerateOptions,
   const options = { ...asked, preview: previewFor(asked.preview, process.env) };
   const reporter = new Reporter(options);
   const prompt = words.join(" ").trim();
-  if (prompt === "") throw new UsageError('the prompt is empty; say what to draw, such as wick generate "a red apple"');
+  if (prompt === "" && !options.redux) throw new UsageError('the prompt is empty; say what to draw, such as wick generate "a red apple"');
   const names = await outputNames(options, prompt);
   for (const name of names) await checkWritable(name);
   const { pictures, settings } = await readInputs(options, signal);
@@ -64,6 +67,8 @@ export async function generate(words: readonly string[], asked: GenerateOptions,
     textEncoderDType: options.textEncoderDtype,
     maxGpuBytes: options.maxMemory,
     loras: options.lora,
+    redux: options.redux && (options.reduxModel ?? reduxRepository),
+    text: prompt !== "" || (options.trueCfg ?? 1) > 1,
     signal,
     onDownload: progress.download,
     onNotice: (text) => reporter.note(text),
@@ -87,22 +92,25 @@ function requestOf(prompt: string, o: GenerateOptions): PaintRequest {
   const { width, height, steps, guidance, trueCfg, seed, rng, count, solver, sigmas, strength } = o;
   const all = { negativePrompt: o.negative, width, height, steps, guidance, trueCfg, seed, rng, count, solver, sigmas, strength };
   // Pipelines refuse options they do not have, even undefined ones.
-  return { prompt, ...Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) };
+  return { ...(prompt === "" ? {} : { prompt }), ...Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) };
 }
 
-/** Reads the pictures of --init and --mask, and stamps every file beside the model for the record. */
+/** Reads the pictures of --init, --mask and --redux, and stamps every file beside the model for the record. */
 async function readInputs(
   options: GenerateOptions,
   signal: AbortSignal,
 ): Promise<{ pictures: Partial<PaintRequest>; settings: RecordedSettings }> {
-  const { init, mask, strength, lora, dtype, textEncoderDtype, matmulPrecision, maxMemory, transformer, companions, trueCfg } = options;
+  const { init, mask, strength, lora, redux, reduxModel, dtype, textEncoderDtype, matmulPrecision, maxMemory } = options;
+  const { transformer, companions, trueCfg } = options;
   if (init === undefined && (mask ?? strength) !== undefined)
     throw new UsageError("--mask and --strength need --init: a picture to start from");
+  if (reduxModel !== undefined && !redux) throw new UsageError("--redux-model needs --redux: a picture to vary");
   const [image, hole] = [init && (await readPicture(init)), mask && (await readPicture(mask))];
   const stamped = async (path: string) => ({ path, ...(await stampFile(path, signal)) });
-  const loras = lora && (await Promise.all(lora.map(async ({ path, scale }) => ({ ...(await stamped(path)), scale }))));
+  const stampedAll = (files: readonly ScaledFile[] | undefined) =>
+    files && Promise.all(files.map(async ({ path, scale }) => ({ ...(await stamped(path)), scale })));
   return {
-    pictures: { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}) },
+    pictures: { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}), ...(await readRedux(redux)) },
     settings: {
       dtype,
       textEncoderDType: textEncoderDtype,
@@ -111,7 +119,9 @@ async function readInputs(
       transformer,
       companions,
       trueCfg,
-      loras,
+      loras: await stampedAll(lora),
+      redux: await stampedAll(redux),
+      reduxModel: redux && (reduxModel ?? reduxRepository),
       strength,
       init: init === undefined ? undefined : await stamped(init),
       mask: mask === undefined ? undefined : await stamped(mask),

@@ -11,7 +11,7 @@ import { checkWritable, writeWhole } from "../output-file.ts";
 import { paint, paintingPng } from "../paint.ts";
 import { type PictureRecord, readRecord, type StampedFile } from "../picture-record.ts";
 import { Progress } from "../progress.ts";
-import { readPicture } from "../read-picture.ts";
+import { readPicture, readRedux } from "../read-picture.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
@@ -37,7 +37,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   const bytes = await readFile(path);
   const old = readRecord(path, bytes);
   if (options.out !== undefined) await checkWritable(options.out);
-  for (const file of [...(old.loras ?? []), ...(old.init ? [old.init] : []), ...(old.mask ? [old.mask] : [])])
+  for (const file of [...(old.loras ?? []), ...(old.redux ?? []), ...(old.init ? [old.init] : []), ...(old.mask ? [old.mask] : [])])
     await checkSame(file, signal);
   const progress = new Progress(reporter);
   const matmulPrecision = options.matmulPrecision ?? old.matmulPrecision;
@@ -55,6 +55,8 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     transformer: old.transformer,
     companions: old.companions,
     loras: old.loras,
+    redux: old.redux && old.reduxModel,
+    text: old.prompt !== "" || (old.trueCfg ?? 1) > 1,
     signal,
     onDownload: progress.download,
     onNotice: (text) => reporter.note(text),
@@ -84,7 +86,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
 
 function requestOf(r: PictureRecord): PaintRequest {
   return {
-    prompt: r.prompt,
+    ...(r.prompt === "" ? {} : { prompt: r.prompt }),
     ...(r.negativePrompt === undefined ? {} : { negativePrompt: r.negativePrompt }),
     width: r.width,
     height: r.height,
@@ -99,9 +101,9 @@ function requestOf(r: PictureRecord): PaintRequest {
   };
 }
 
-async function picturesOf({ init, mask }: PictureRecord): Promise<Partial<PaintRequest>> {
+async function picturesOf({ init, mask, redux }: PictureRecord): Promise<Partial<PaintRequest>> {
   const [image, hole] = [init && (await readPicture(init.path)), mask && (await readPicture(mask.path))];
-  return { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}) };
+  return { ...(image ? { image } : {}), ...(hole ? { mask: hole } : {}), ...(await readRedux(redux)) };
 }
 
 /** A picture or adapter beside the model must be what it was, or the result means nothing. */

@@ -34,7 +34,7 @@ const byTensor: readonly (readonly [RegExp, string])[] = [
   [/(^|\.)lora_(A|B|up|down)\b|\.lora_unet_|^lora_|\.lora\.(down|up)\b|\.(hada|lokr)_w1/, adapterName],
   [/^(model\.)?layers\.0\.self_attn\.q_norm\.weight$/, "Qwen3 text encoder"],
   [/^encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight$/, "T5 text encoder"],
-  [/^vision_model\.head\.probe$/, "SigLIP vision encoder"],
+  [/^vision_model\.embeddings\.patch_embedding\.bias$/, "SigLIP vision encoder"],
   [/^redux_up\.weight$/, "Redux image embedder"],
   [/^text_model\.encoder\.layers\.0\.self_attn\.q_proj\.weight$/, "CLIP text encoder"],
 ];

@@ -8,6 +8,7 @@ import type { Device, DType, NameRules, Tensor, WeightSource } from "@wick/tenso
 import { CliError, UsageError } from "../cli-error.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { embeddedName } from "./embedded.ts";
+import type { VariedPicture } from "./redux.ts";
 import { UsedFiles } from "./used-files.ts";
 
 /** A finished step with a look at the picture so far. */
@@ -35,11 +36,15 @@ export interface PainterDefaults {
   readonly guidance: number;
 }
 
-export interface PaintRequest extends BaseRequest {
+export interface PaintRequest extends Omit<BaseRequest, "prompt"> {
+  /** Absent where pictures to vary stand alone. */
+  readonly prompt?: string | undefined;
   readonly negativePrompt?: string | undefined;
   readonly guidance?: number | undefined;
   /** FLUX: classifier-free guidance beside the distilled one. */
   readonly trueCfg?: number | undefined;
+  /** FLUX: pictures to vary. */
+  readonly redux?: readonly VariedPicture[] | undefined;
   /** What to start from, edit, fill or follow. */
   readonly image?: Image | undefined;
   readonly strength?: number | undefined;
@@ -62,6 +67,10 @@ export interface OpenModelOptions {
   readonly transformer?: string | undefined;
   /** A repository or folder with the parts that the model's place lacks. */
   readonly companions?: string | undefined;
+  /** Repository or folder of FLUX.1 Redux, for requests with pictures to vary. */
+  readonly redux?: string | undefined;
+  /** False: requests have no prompts, so that text encoders are not looked for. */
+  readonly text?: boolean | undefined;
   readonly loras?: readonly ScaledFile[] | undefined;
   readonly signal: AbortSignal;
   readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
@@ -94,6 +103,7 @@ interface Family {
 interface FamilyParts {
   readonly files: ModelFiles;
   readonly companions: ModelFiles | undefined;
+  readonly redux: ModelFiles | undefined;
   readonly options: OpenModelOptions;
   readonly defaults: Partial<PainterDefaults>;
 }
@@ -112,13 +122,15 @@ const zImageFamily: Family = {
 
 const fluxFamily: Family = {
   noiseDType: "bf16",
-  open: async (device, { files, companions, options, defaults }) => {
+  open: async (device, { files, companions, redux, options, defaults }) => {
     const { flux, flux1LoraNames } = await import("@wick/models-flux");
-    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer } = options;
+    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer, text } = options;
     const decorate = adapting(options, flux1LoraNames);
     return flux(device, {
       files,
       companions,
+      redux,
+      text,
       transformer,
       dtype,
       textEncoderDType,
@@ -187,12 +199,19 @@ export async function openModel(device: Device, options: OpenModelOptions): Prom
   const files = new UsedFiles(isEmbedded ? await embeddedFiles() : await findFiles(model, options));
   const pipeline = await pipelineClass(files, model, options);
   const family = families[pipeline];
+  if (pipeline === "FluxPriorReduxPipeline")
+    throw new CliError(
+      `${model} varies pictures for another model; use --model black-forest-labs/FLUX.1-dev --redux PICTURE --redux-model ${model}`,
+    );
   if (!family) {
     throw new CliError(`${model} is a ${pipeline}, which is not supported; supported are ${Object.keys(families).join(" and ")}`);
   }
-  const companions =
-    options.companions === undefined ? undefined : await findFiles(options.companions, { ...options, revision: undefined });
-  const painter = await family.open(device, { files, companions, options, defaults: isEmbedded ? await embeddedDefaults() : {} });
+  if (options.redux !== undefined && family !== fluxFamily)
+    throw new UsageError("--redux is for FLUX; name such a model, as in --model black-forest-labs/FLUX.1-dev");
+  const beside = async (place: string | undefined) =>
+    place === undefined ? undefined : await findFiles(place, { ...options, revision: undefined });
+  const [companions, redux] = [await beside(options.companions), await beside(options.redux)];
+  const painter = await family.open(device, { files, companions, redux, options, defaults: isEmbedded ? await embeddedDefaults() : {} });
   const revision = isEmbedded ? undefined : await files.revision({ signal });
   return {
     painter,
