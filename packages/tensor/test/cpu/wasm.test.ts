@@ -42,6 +42,16 @@ describe("matrix products", () => {
     });
   }
 
+  it("with the last of wide tasks in parts, of one product and of a batch", async () => {
+    for (const [batch, m, n, k] of [
+      [1, 250, 6200, 5],
+      [6, 241, 2100, 3],
+    ] as const)
+      await compare([batch, m, n], "f32", (lab, { matmul }, out) =>
+        matmul(out, { a: lab.random([batch, m, k]), b: lab.random([batch, k, n], "f32", 2) }, {}),
+      );
+  });
+
   it("with bias, gelu and gate, stored as bf16", async () => {
     const [m, n, k] = [130, 600, 520];
     await compare(

@@ -16,6 +16,8 @@ const leastColumns = 128;
 const keptTasks = 8;
 /** The same for tasks whose rows are packed already. */
 const leastKeptColumns = 32;
+/** Columns of the parts that the last of the widest tasks are cut into; narrower tasks end soon enough, and parts of them cost more in packing. */
+export const partColumns = 256;
 /** The word of a job's arguments that numbers it, behind those of any kernel. */
 export const numberArg = 63;
 /** Rows and columns of a task whose results are staged before they are stored in another format. */
@@ -66,17 +68,23 @@ export interface Blocks {
   readonly kBlock: number;
   readonly mTiles: number;
   readonly nTiles: number;
+  readonly tasks: number;
+  /** Tasks that are one tile. The others are parts of the last tiles, from column `partStart` on. */
+  readonly wholeTasks: number;
+  readonly partStart: number;
   /** Bytes of packed rows for each step of k when every thread packs them once for all its tasks; else 0. */
   readonly keptStep: number;
 }
 
 /** Writes the sizes into the arguments of a job. */
-export function placeBlocks(w: Int32Array, place: Readonly<Record<keyof Blocks, number>>, blocks: Blocks): void {
+export function placeBlocks(w: Int32Array, place: Readonly<Record<Exclude<keyof Blocks, "tasks">, number>>, blocks: Blocks): void {
   w[place.mBlock] = blocks.mBlock;
   w[place.nBlock] = blocks.nBlock;
   w[place.kBlock] = blocks.kBlock;
   w[place.mTiles] = blocks.mTiles;
   w[place.nTiles] = blocks.nTiles;
+  w[place.wholeTasks] = blocks.wholeTasks;
+  w[place.partStart] = blocks.partStart;
   w[place.keptStep] = blocks.keptStep;
 }
 
@@ -128,5 +136,18 @@ export function taskBlocks(extent: Extent): Blocks {
     if (nBlock > 128 && (nBlock >= mBlock || mBlock === rowBlock)) nBlock /= 2;
     else mBlock = Math.ceil(mBlock / 2 / rowBlock) * rowBlock;
   }
-  return { mBlock, nBlock, kBlock: depthOf(k, unit), mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock), keptStep };
+  const tiles = { mTiles: Math.ceil(m / mBlock), nTiles: Math.ceil(n / nBlock) };
+  return { mBlock, nBlock, kBlock: depthOf(k, unit), ...tiles, ...lastParts(extent, nBlock, tiles), keptStep };
+}
+
+/** The last tiles, one for each thread, in parts: who comes to the end first waits for a part of a tile, not for a whole one. */
+function lastParts(
+  { n, batch, threads }: Extent,
+  nBlock: number,
+  { mTiles, nTiles }: Pick<Blocks, "mTiles" | "nTiles">,
+): Pick<Blocks, "tasks" | "wholeTasks" | "partStart"> {
+  const tiles = batch * mTiles * nTiles;
+  const cut = threads > 1 && nBlock === columnBlock && tiles >= 2 * threads ? Math.min(threads, nTiles) : 0;
+  const partStart = (nTiles - cut) * nBlock;
+  return { tasks: tiles - cut + (cut && Math.ceil((n - partStart) / partColumns)), wholeTasks: tiles - cut, partStart };
 }

@@ -59,7 +59,7 @@ export function fastConv(
     w[place.table] = finish?.table ?? 0;
     w[place.staged] = staged ? 1 : 0;
     placeBlocks(w, place, blocks);
-    engine.run(arena, "gemm", w, groups * blocks.mTiles * blocks.nTiles, engine.shares(o * n * k, threadedProducts));
+    engine.run(arena, "gemm", w, blocks.tasks, engine.shares(o * n * k, threadedProducts));
   }
   return true;
 }

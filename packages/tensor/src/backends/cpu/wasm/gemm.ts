@@ -2,7 +2,7 @@
 // Blocking follows Goto and van de Geijn (2008); tile sizes fit the 15 vector registers V8 uses.
 
 import { type Callee, type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
-import { numberArg, patches, rowBlock, scratch } from "./blocking.ts";
+import { numberArg, partColumns, patches, rowBlock, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
 import { emitPackOperand, emitTouch, packParams, touchedColumns } from "./pack-operand.ts";
@@ -28,6 +28,7 @@ export interface Flavour {
 export const gemmArgs = [
   ...(["m", "n", "k", "a", "aBatch", "aStep", "aMode", "b", "bBatch", "bStep", "bMode", "c", "cBatch"] as const),
   ...(["mBlock", "nBlock", "kBlock", "mTiles", "nTiles", "slot", "table", "staged", "image", "n0", "cStep", "keptStep"] as const),
+  ...(["wholeTasks", "partStart"] as const),
 ] as const;
 
 /** Functions of the product's module that attention builds on, too. */
@@ -92,9 +93,16 @@ function emitTask(module: Module, parts: MatrixParts, packPatches: Code): void {
   number().memory("i32.store", scratch.keptJob);
 }
 
-/** Which tile of which batch the task is, and where its results go: to c itself, or to the scratch when they are stored in another format. */
+/**
+ * Which tile of which batch the task is, or which part of the last tiles (of the last rows), and where its results go: to c itself, or to
+ * the scratch when they are stored in another format.
+ */
 function emitPlace({ c, w, at, area }: Task): void {
-  c.get(0).get(w.nTiles).op("i32.rem_u").get(w.nBlock).op("i32.mul").get(w.n0).op("i32.add").set(at.j0);
+  c.get(0).get(w.wholeTasks).op("i32.ge_u").if();
+  c.get(0).get(w.wholeTasks).op("i32.sub").int(partColumns).tee(w.nBlock).op("i32.mul").get(w.partStart).op("i32.add").set(at.j0);
+  c.get(w.wholeTasks).set(0).else();
+  c.get(0).get(w.nTiles).op("i32.rem_u").get(w.nBlock).op("i32.mul").set(at.j0).end();
+  c.get(at.j0).get(w.n0).op("i32.add").set(at.j0);
   c.get(0).get(w.nTiles).op("i32.div_u").set(0);
   c.get(0).get(w.mTiles).op("i32.rem_u").get(w.mBlock).op("i32.mul").set(at.i0);
   c.get(0).get(w.mTiles).op("i32.div_u").set(at.batch);

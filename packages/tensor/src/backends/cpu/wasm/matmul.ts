@@ -175,7 +175,7 @@ function runGemm(
   w[place.n0] = n0;
   w[place.staged] = staged ? 1 : 0;
   placeBlocks(w, place, blocks);
-  engine.run(arena, "gemm", w, batch * blocks.mTiles * blocks.nTiles, engine.shares(products, threadedProducts));
+  engine.run(arena, "gemm", w, blocks.tasks, engine.shares(products, threadedProducts));
 }
 
 /** Stages a bounded number of columns of b at a time, as stored if the kernel expands them, else as f32. */
