@@ -1,7 +1,16 @@
 // A model larger than the memory for it: what is not a block stays on the device, and as many blocks as there is room for; the others come
 // in before they run, each while its predecessor runs, and leave right after. The numbers are those of the whole model, bit for bit.
-import { type BlockDriver, fillWeight, type LoadOptions, type Module, type PlannedWeight, parameterSites, planLoad } from "@wick/nn";
-import { bytesOf, type Device, type WeightSource } from "@wick/tensor";
+import {
+  type BlockDriver,
+  fillWeight,
+  isQuantizing,
+  type LoadOptions,
+  type Module,
+  type PlannedWeight,
+  parameterSites,
+  planLoad,
+} from "@wick/nn";
+import { bytesOf, ConversionThreads, type Device, type WeightSource } from "@wick/tensor";
 
 /** Bytes of the parts of a model. */
 export interface BlockBytes {
@@ -56,34 +65,40 @@ export class BlockStream {
   readonly #source: WeightSource;
   readonly #waiting: ReadonlyMap<Module, readonly PlannedWeight[]>;
   readonly #roomBytes: number;
+  /** Blocks are quantized every time they come in. */
+  readonly #threads: ConversionThreads | undefined;
   /** What ran after a block the last time; the order of the model where nothing is known yet. */
   readonly #successor = new Map<Module, Module>();
   #last: Module | undefined;
   #next: Prefetch | undefined;
-  private constructor(device: Device, source: WeightSource, { waiting, roomBytes }: Shares) {
+  private constructor(device: Device, source: WeightSource, { waiting, roomBytes }: Shares, threads: ConversionThreads | undefined) {
     this.#device = device;
     this.#source = source;
     this.#waiting = waiting;
     this.#roomBytes = roomBytes;
+    this.#threads = threads;
     const order = [...waiting.keys()];
     for (const [i, block] of order.entries()) this.#successor.set(block, order[(i + 1) % order.length]!);
   }
 
-  /** Loads what stays; on failure or abort nothing does. The source is read until the caller closes it, after `settle`. */
+  /** Loads what stays; on failure or abort nothing does. The source is read until the caller closes it, after `close`. */
   static async open(model: Module, source: WeightSource, device: Device, options: BlockStreamOptions): Promise<BlockStream> {
-    const { resident, blocks } = groupWeights(planLoad(model, source, options), options.blocks);
+    const planned = planLoad(model, source, options);
+    const { resident, blocks } = groupWeights(planned, options.blocks);
     model.unload();
+    const threads = planned.some(isQuantizing) ? new ConversionThreads() : undefined;
     const shares = whatStays(blocks, options.budgetBytes - bytesOfAll(resident));
     try {
       for (const weight of [...resident, ...shares.kept]) {
         options.signal?.throwIfAborted();
-        await fillWeight(weight, source, device, options.signal);
+        await fillWeight(weight, source, device, { threads, signal: options.signal });
       }
     } catch (error) {
+      threads?.close();
       model.unload();
       throw error;
     }
-    return new BlockStream(device, source, shares);
+    return new BlockStream(device, source, shares, threads);
   }
 
   /** Blocks that come and go. */
@@ -108,6 +123,12 @@ export class BlockStream {
     if (next) this.#unload(next.block);
   }
 
+  /** `settle`, for good. */
+  async close(): Promise<void> {
+    await this.settle();
+    this.#threads?.close();
+  }
+
   async #bringIn(block: Module, signal: AbortSignal | undefined): Promise<void> {
     if (!this.#waiting.has(block)) return;
     if (this.#last) this.#successor.set(this.#last, block);
@@ -130,7 +151,7 @@ export class BlockStream {
     try {
       for (const weight of this.#waiting.get(block)!) {
         signal?.throwIfAborted();
-        await fillWeight(weight, this.#source, this.#device, signal);
+        await fillWeight(weight, this.#source, this.#device, { threads: this.#threads, signal });
       }
       signal?.throwIfAborted();
     } catch (error) {

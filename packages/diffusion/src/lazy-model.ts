@@ -167,6 +167,6 @@ export class LazyModel<M extends Module> {
 }
 
 async function closeStream({ blocks, source }: { blocks: BlockStream; source: WeightSource }): Promise<void> {
-  await blocks.settle();
+  await blocks.close();
   await source.close();
 }

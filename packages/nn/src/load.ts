@@ -1,10 +1,13 @@
 // Weights from a checkpoint into a model: everything is checked first and reported at once, then tensors stream to the device one by one.
 import {
+  bytesOf,
+  ConversionThreads,
   canConvert,
   type Device,
   type DType,
   DTypeError,
   dtypeInfo,
+  isQuantized,
   type Shape,
   streamAs,
   type WeightEntry,
@@ -18,13 +21,13 @@ import { anyGlob } from "./path-glob.ts";
 
 /** How far a load has come; bytes are those of the checkpoint. */
 export interface LoadProgress {
-  /** Of the weight that has just been loaded. */
+  /** Of the weight that a part was just loaded of. */
   readonly name: string;
   /** Of this weight, from 0. */
   readonly index: number;
   /** All weights of the plan. */
   readonly count: number;
-  /** Read so far, in the checkpoint's format. */
+  /** On the device so far, in the checkpoint's format. */
   readonly loadedBytes: number;
   /** Of all weights, in the checkpoint's format. */
   readonly totalBytes: number;
@@ -39,9 +42,11 @@ export interface LoadOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors the checkpoint may have beyond the model: a pattern, or globs over names. */
   readonly allowUnused?: RegExp | readonly string[] | undefined;
+  /** Threads that quantize beside the calling one: as many as there are cores by default, 0 for none. They end with the load. */
+  readonly threads?: number | undefined;
   /** Stops loading; what was loaded is released. */
   readonly signal?: AbortSignal | undefined;
-  /** Called after each weight. */
+  /** Called after each part of a weight. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
@@ -93,23 +98,62 @@ export interface PlannedWeight {
 export async function load(model: Module, source: WeightSource, device: Device, options: LoadOptions = {}): Promise<void> {
   const plan = planLoad(model, source, options);
   model.unload();
-  const totalBytes = plan.reduce((sum, { entry }) => sum + entry.byteLength, 0);
-  let loadedBytes = 0;
+  const threads = plan.some(isQuantizing) ? new ConversionThreads(options.threads) : undefined;
   try {
-    for (const [index, planned] of plan.entries()) {
-      options.signal?.throwIfAborted();
-      const { site } = planned;
-      const counted: WeightSource = counting(source, (bytes) => {
-        loadedBytes += bytes;
-        options.onProgress?.({ name: site.path, index, count: plan.length, loadedBytes, totalBytes });
-      });
-      await fillWeight(planned, counted, device, options.signal);
-    }
+    await fillAll(plan, source, device, { ...options, threads });
     options.signal?.throwIfAborted();
   } catch (error) {
     model.unload();
     throw error;
+  } finally {
+    threads?.close();
   }
+}
+
+/** Whether a weight's bytes go through a search for codes. */
+export const isQuantizing = ({ entry, dtype }: PlannedWeight): boolean => isQuantized(dtype) && entry.dtype !== dtype;
+
+/** How one weight is filled. */
+export interface FillOptions {
+  /** Threads that quantize. */
+  readonly threads?: ConversionThreads | undefined;
+  /** Stops it. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called with the bytes of the checkpoint whose values have just been given to the device. */
+  readonly onBytes?: (bytes: number) => void;
+}
+
+type FillAllOptions = Pick<LoadOptions, "signal" | "onProgress"> & Pick<FillOptions, "threads">;
+
+/**
+ * Brings all weights to the device: one after the other, two at a time where threads quantize, so that they go on while the last pieces of one arrive.
+ * After a failure nothing is under way any more.
+ */
+async function fillAll(
+  plan: readonly PlannedWeight[],
+  source: WeightSource,
+  device: Device,
+  { threads, signal, onProgress }: FillAllOptions,
+): Promise<void> {
+  const totalBytes = plan.reduce((sum, { entry }) => sum + entry.byteLength, 0);
+  const stop = new AbortController();
+  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const waiting = plan.entries();
+  let loadedBytes = 0;
+  const lane = async (): Promise<void> => {
+    for (const [index, planned] of waiting) {
+      either.throwIfAborted();
+      const onBytes = (bytes: number) => {
+        loadedBytes += bytes;
+        onProgress?.({ name: planned.site.path, index, count: plan.length, loadedBytes, totalBytes });
+      };
+      await fillWeight(planned, source, device, { threads, signal: either, onBytes });
+    }
+  };
+  // The other lane stops for the same reason, so that it does not matter whose error is thrown.
+  const lanes = Array.from({ length: threads?.threads ? 2 : 1 }, () => lane().catch((error: unknown) => stop.abort(error)));
+  await Promise.all(lanes);
+  stop.signal.throwIfAborted();
 }
 
 /** Brings one planned weight to the device; when reading fails or `signal` aborts, nothing of it stays there. */
@@ -117,28 +161,28 @@ export async function fillWeight(
   { site, entry, dtype }: PlannedWeight,
   source: WeightSource,
   device: Device,
-  signal?: AbortSignal,
+  { threads, signal, onBytes }: FillOptions = {},
 ): Promise<void> {
-  const pieces = streamAs(source, entry.name, dtype, signal ? { signal } : {});
-  const tensor = await device.upload(site.parameter.shape, dtype, pieces, site.path);
+  const pieces = streamAs(source, entry.name, dtype, { threads, ...(signal ? { signal } : {}) });
+  const { blockSize, blockBytes } = dtypeInfo[dtype];
+  const stored = (bytes: number) => bytesOf(entry.dtype, (bytes / blockBytes) * blockSize);
+  const tensor = await device.upload(
+    site.parameter.shape,
+    dtype,
+    onBytes ? counting(pieces, (n) => onBytes(stored(n))) : pieces,
+    site.path,
+  );
   site.parameter.label = site.path;
   site.parameter.fill(tensor);
   tensor.dispose();
 }
 
-/** `source` with a call for every piece that passes. */
-function counting(source: WeightSource, passed: (bytes: number) => void): WeightSource {
-  return {
-    entries: source.entries,
-    metadata: source.metadata,
-    async *stream(name, options) {
-      for await (const piece of source.stream(name, options)) {
-        yield piece;
-        passed(piece.length);
-      }
-    },
-    close: () => source.close(),
-  };
+/** `pieces` with a call for each one that was used. */
+async function* counting(pieces: AsyncIterable<Uint8Array>, passed: (bytes: number) => void): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const piece of pieces) {
+    yield piece;
+    passed(piece.length);
+  }
 }
 
 /** How `source` fits `model`, without reading or throwing. */

@@ -259,3 +259,39 @@ test("blocks that span several batches and pieces quantize as the whole", async 
   expect(Buffer.from(await model.weight.toBytes()).equals(Buffer.from(expected))).toBe(true);
   expect(new DataView(expected.buffer, expected.byteOffset).getUint16(0, true)).not.toBe(0);
 });
+
+test("threads quantize to the same bytes, two weights at a time; an abort and values that do not fit leave nothing behind", async () => {
+  class Wide extends Module {
+    readonly layers = repeat(4, () => new Linear(2048, 1024));
+  }
+  const model = new Wide();
+  const values = Float32Array.from({ length: 2048 * 1024 }, (_, i) => Math.sin(i * i));
+  const some = (k: number, count: number) => values.map((v) => v * (k + 1)).subarray(0, count);
+  const tensors = Object.fromEntries(
+    shapesOf(model).map(([name, shape], k) => [name, f32Tensor(shape, some(k, shape[0]! * (shape[1] ?? 1)))]),
+  );
+  const source = await memoryWeights(tensors);
+  const device = memoryDevice();
+  const bytes = () => Promise.all(model.layers.map((l) => l.weight.toBytes()));
+  await load(model, source, device, { dtype: "q8_0", threads: 0 });
+  const expected = await bytes();
+  const seen: number[] = [];
+  const onProgress = ({ loadedBytes, totalBytes }: { loadedBytes: number; totalBytes: number }) => seen.push(loadedBytes / totalBytes);
+  await load(model, source, device, { dtype: "q8_0", threads: 2, onProgress });
+  for (const [k, b] of (await bytes()).entries()) expect(Buffer.compare(b, expected[k]!)).toBe(0);
+  expect(seen).toEqual([...seen].sort((a, b) => a - b));
+  expect(seen.at(-1)).toBe(1);
+  model.unload();
+
+  const stop = new AbortController();
+  const stopping = { dtype: "q8_0", threads: 2, signal: stop.signal, onProgress: () => stop.abort(new Error("enough")) } as const;
+  await expect(load(model, source, device, stopping)).rejects.toThrow("enough");
+  expect(device.liveBytes).toBe(0);
+
+  const wrong = values.slice();
+  wrong[1_000_000] = Number.NaN;
+  const broken = await memoryWeights({ ...tensors, "layers.2.weight": f32Tensor([1024, 2048], wrong) });
+  const refused = load(model, broken, device, { dtype: "q8_0", threads: 2 });
+  await expect(refused).rejects.toThrow(/^convert: cannot quantize layers\.2\.weight: quantize: q8_0 cannot hold NaN/);
+  expect(device.liveBytes).toBe(0);
+});

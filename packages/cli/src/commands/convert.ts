@@ -3,6 +3,7 @@ import { extname } from "node:path";
 import { withLora } from "@wick/nn";
 import {
   type ByteSink,
+  ConversionThreads,
   canConvert,
   type DType,
   dtypeInfo,
@@ -94,6 +95,7 @@ async function writeFile(
   signal: AbortSignal,
 ): Promise<number> {
   let written = 0;
+  using threads = new ConversionThreads();
   await writeFileAtomically(output, async (sink) => {
     const counted: ByteSink = {
       async write(bytes) {
@@ -102,7 +104,7 @@ async function writeFile(
         onBytes((written += bytes.length));
       },
     };
-    const tensors = writableTensors(source, (entry) => dtypeFor(entry, dtype));
+    const tensors = writableTensors(source, (entry) => dtypeFor(entry, dtype), { threads, signal });
     if (ending === ".gguf") await writeGguf(counted, tensors);
     else if (ending === ".npz") await writeNpz(counted, tensors);
     else await writeSafetensors(counted, tensors);

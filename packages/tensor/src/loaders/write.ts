@@ -3,7 +3,7 @@
 import { bytesOf, type DType, dtypeInfo, isQuantized } from "../dtype.ts";
 import { FormatError } from "../errors.ts";
 import { formatShape, type Shape, sizeOf } from "../shape.ts";
-import { streamAs } from "./convert.ts";
+import { type ConvertOptions, streamAs } from "./convert.ts";
 import { encodeGgufHeader, type GgufMetadata } from "./gguf-header.ts";
 import { ggmlTypeOf } from "./gguf-types.ts";
 import type { ByteSink } from "./sink.ts";
@@ -22,14 +22,15 @@ export interface WritableTensor {
   readonly bytes: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
-/** The tensors of an opened checkpoint for a writer, each in its own dtype or in the one `dtypeOf` gives. */
+/** The tensors of an opened checkpoint for a writer, each in its own dtype or in the one `dtypeOf` gives; `options` are those of their streams. */
 export function* writableTensors(
   source: WeightSource,
   dtypeOf: (entry: { readonly name: string; readonly dtype: DType; readonly shape: Shape }) => DType = (entry) => entry.dtype,
+  options: ConvertOptions = {},
 ): Generator<WritableTensor, void, undefined> {
   for (const entry of source.entries.values()) {
     const dtype = dtypeOf(entry);
-    yield { name: entry.name, dtype, shape: entry.shape, bytes: () => streamAs(source, entry.name, dtype) };
+    yield { name: entry.name, dtype, shape: entry.shape, bytes: () => streamAs(source, entry.name, dtype, options) };
   }
 }
 

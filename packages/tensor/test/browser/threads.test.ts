@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
 import { expectClose, Lab } from "../cpu/lab.ts";
+import { quantizedOnThreads } from "../quantized-on-threads.ts";
 
 test("a page that is not isolated gets one thread, whatever is asked for", async () => {
   expect((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated).toBe(false);
@@ -18,4 +19,8 @@ test("a page that is not isolated gets one thread, whatever is asked for", async
   plainKernels.matmul(plain, operands, {});
   expectClose(await lab.numbers(fast), await lab.numbers(plain));
   lab.backend.destroy();
+});
+
+test("pages that may not share memory quantize weights on threads all the same", async () => {
+  expect(await quantizedOnThreads()).toEqual({ different: 0, ready: 2 });
 });

@@ -9,6 +9,7 @@ import { wasmKernels } from "../../src/backends/cpu/wasm/kernels.ts";
 import { contiguousLayout } from "../../src/layout.ts";
 import { probeWasm } from "../../src/wasm/features.ts";
 import { values } from "../cpu/lab.ts";
+import { quantizedOnThreads } from "../quantized-on-threads.ts";
 
 const [m, k, n] = [300, 700, 512];
 const scope = globalThis as unknown as { crossOriginIsolated: boolean; navigator: { hardwareConcurrency: number } };
@@ -54,4 +55,8 @@ describe("a cross-origin isolated page", () => {
     expect(two.engine.tasksDone[1]).toBeGreaterThan(0);
     two.engine.stop();
   });
+});
+
+test("weights are quantized on threads, from memory they share", async () => {
+  expect(await quantizedOnThreads()).toEqual({ different: 0, ready: 2 });
 });

@@ -1,4 +1,4 @@
-// Runs conversion modules on the calling thread, compiled and given memory at first use; both are kept, since compiling a search takes
+// Runs conversion modules on the calling thread, compiled and given memory at first use; they are kept, since compiling a search takes
 // longer than converting a small weight.
 import { bytesOf, type DType } from "../../dtype.ts";
 import { probeWasm } from "../../wasm/features.ts";
@@ -8,12 +8,12 @@ import { type Convertible, conversionLayout, conversionModule, isGenerated } fro
 /** Values a module converts at a time: whole blocks of every format. */
 export const jobValues: number = 2 ** 18;
 
-/** A compiled conversion, for whatever thread instantiates it. */
-export interface Compiled {
+/** A generated conversion, for whatever thread instantiates it. */
+export interface Conversion {
   /** Names it. */
   readonly key: string;
-  /** A WebAssembly.Module; its export convert(count, outputAt) returns 1 where values do not fit. */
-  readonly module: object;
+  /** Binary of the module; its export convert(count, outputAt) returns 1 where values do not fit. */
+  readonly bytes: Uint8Array;
   /** Address of the input. */
   readonly inputAt: number;
   /** Address of the output. */
@@ -22,18 +22,18 @@ export interface Compiled {
   readonly pages: number;
 }
 
-const compiled = new Map<string, Compiled>();
+const conversions = new Map<string, Conversion>();
 let hasSimd: boolean | undefined;
 
-/** The compiled conversion of up to `jobValues` values; undefined where there is no generated code for it. */
-export function compiledConversion(from: DType, to: DType): Compiled | undefined {
+/** The conversion of up to `jobValues` values; undefined where there is no generated code for it. */
+export function conversionOf(from: DType, to: DType): Conversion | undefined {
   hasSimd ??= probeWasm().simd;
   if (!hasSimd || !isGenerated(from, to)) return undefined;
   const key = `${from} ${to}`;
-  let found = compiled.get(key);
+  let found = conversions.get(key);
   if (!found) {
-    found = { key, module: new wasm!.Module(conversionModule(from, to)), ...conversionLayout(from, to, jobValues) };
-    compiled.set(key, found);
+    found = { key, bytes: conversionModule(from, to), ...conversionLayout(from, to, jobValues) };
+    conversions.set(key, found);
   }
   return found;
 }
@@ -45,11 +45,11 @@ interface Instance {
 
 const instances = new Map<string, Instance>();
 
-function instanceOf({ key, module, pages }: Compiled): Instance {
+function instanceOf({ key, bytes, pages }: Conversion): Instance {
   let found = instances.get(key);
   if (!found) {
     const memory = new wasm!.Memory({ initial: pages, maximum: pages, shared: false });
-    found = { memory, convert: new wasm!.Instance(module, { env: { memory } }).exports["convert"]! };
+    found = { memory, convert: new wasm!.Instance(new wasm!.Module(bytes), { env: { memory } }).exports["convert"]! };
     instances.set(key, found);
   }
   return found;
@@ -60,7 +60,7 @@ function instanceOf({ key, module, pages }: Compiled): Instance {
  * `to`; `out` is then partly written, and the plain loops know what is wrong.
  */
 export function runConversion(from: DType, to: DType, input: Uint8Array, count: number, out: Uint8Array): boolean {
-  const conversion = compiledConversion(from, to);
+  const conversion = conversionOf(from, to);
   if (!conversion) return false;
   const { inputAt, outputAt } = conversion;
   const { memory, convert } = instanceOf(conversion);
