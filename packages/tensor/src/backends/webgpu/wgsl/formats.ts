@@ -121,25 +121,21 @@ export const atomicStores = (d: StoredDType): boolean => elementBytes[d] < 4;
 const f16Text = `fn f16_from(h: u32) -> f32 {
   let m = h & 0x7fffu;
   let normal = bitcast<f32>((m << 13u) + select(0x38000000u, 0x70000000u, m >= 0x7c00u));
-  let small = f32(m) * 5.9604644775390625e-8;
+  let small = bitcast<f32>((m << 13u) + 0x38800000u) - 6.103515625e-5;
   let s = select(normal, small, m < 0x400u);
   return bitcast<f32>(bitcast<u32>(s) | ((h & 0x8000u) << 16u));
 }
 fn f16_value(w: u32, half: u32) -> f32 { return f16_from((w >> (16u * half)) & 0xffffu); }
 fn f16_quad(w: vec2<u32>) -> vec4<f32> { return vec4<f32>(f16_from(w.x & 0xffffu), f16_from(w.x >> 16u), f16_from(w.y & 0xffffu), f16_from(w.y >> 16u)); }
 `;
+// Below 2^-14, adding a half rounds to multiples of 2^-24. Without branches: compilers keep those of several values apart.
 const f16BitsText = `fn f16_bits(v: f32) -> u32 {
   let u = bitcast<u32>(v);
-  let sign = (u >> 16u) & 0x8000u;
   let a = u & 0x7fffffffu;
-  if (a > 0x7f800000u) { return sign | 0x7e00u; }
-  if (a >= 0x477ff000u) { return sign | 0x7c00u; }
-  if (a >= 0x38800000u) { return sign | ((a - 0x38000000u + 0xfffu + ((a >> 13u) & 1u)) >> 13u); }
-  if (a < 0x33000000u) { return sign; }
-  let shift = 126u - (a >> 23u);
-  let m = (a & 0x7fffffu) | 0x800000u;
-  let half = 1u << (shift - 1u);
-  return sign | ((m + half - 1u + ((m >> shift) & 1u)) >> shift);
+  let normal = min((a - 0x38000000u + 0xfffu + ((a >> 13u) & 1u)) >> 13u, 0x7c00u);
+  let small = bitcast<u32>(bitcast<f32>(a) + 0.5) - 0x3f000000u;
+  let m = select(select(normal, small, a < 0x38800000u), 0x7e00u, a > 0x7f800000u);
+  return m | ((u >> 16u) & 0x8000u);
 }
 `;
 const bf16Text = `fn bf16_value(w: u32, half: u32) -> f32 { return bitcast<f32>(select(w << 16u, w & 0xffff0000u, half == 1u)); }
@@ -147,8 +143,7 @@ fn bf16_quad(w: vec2<u32>) -> vec4<f32> { return bitcast<vec4<f32>>(vec4<u32>(w.
 `;
 const bf16BitsText = `fn bf16_bits(v: f32) -> u32 {
   let u = bitcast<u32>(v);
-  if ((u & 0x7fffffffu) > 0x7f800000u) { return 0x7fc0u; }
-  return (u + 0x7fffu + ((u >> 16u) & 1u)) >> 16u;
+  return select((u + 0x7fffu + ((u >> 16u) & 1u)) >> 16u, 0x7fc0u, (u & 0x7fffffffu) > 0x7f800000u);
 }
 `;
 const f8e4m3Text = `fn f8e4m3_value(b: u32) -> f32 {

@@ -8,17 +8,27 @@ const texts: Readonly<Record<string, string>> = {
   f_bits: `fn f_bits(b: u32) -> f32 { return bitcast<f32>(b); }`,
   f_keep: `fn f_keep(x: f32, r: f32) -> f32 { return bitcast<f32>(select(bitcast<u32>(r), bitcast<u32>(x), f_nan(x))); }`,
   f_pick: `fn f_pick(r: f32, b: u32, c: bool) -> f32 { return bitcast<f32>(select(bitcast<u32>(r), b, c)); }`,
+  // Adding 1.5 * 2^23 rounds to an integer, which the low bits of the sum then hold.
+  f_exp_turns: `fn f_exp_turns(x: f32) -> u32 { return bitcast<u32>(x * 1.44269504088896341 + 12582912.0); }`,
+  f_exp_rest: `fn f_exp_rest(x: f32, turns: u32) -> f32 {
+  let k = f32(bitcast<i32>(turns) - 0x4b400000);
+  let r = (x - k * 0.693359375) + k * 2.12194440e-4;
+  let q = ((((1.9875691500e-4 * r + 1.3981999507e-3) * r + 8.3334519073e-3) * r + 4.1665795894e-2) * r + 1.6666665459e-1) * r + 5.0000001201e-1;
+  return (q * r) * r + r + 1.0;
+}`,
   f_exp: `fn f_exp(x: f32) -> f32 {
   let c = clamp(x, -104.0, 89.0);
-  let k = floor(c * 1.44269504088896341 + 0.5);
-  let r = (c - k * 0.693359375) + k * 2.12194440e-4;
-  let q = ((((1.9875691500e-4 * r + 1.3981999507e-3) * r + 8.3334519073e-3) * r + 4.1665795894e-2) * r + 1.6666665459e-1) * r + 5.0000001201e-1;
-  let y = (q * r) * r + r + 1.0;
-  let i = i32(k);
-  let h = i / 2;
-  let z = (y * bitcast<f32>(u32(h + 127) << 23u)) * bitcast<f32>(u32(i - h + 127) << 23u);
-  return f_keep(x, f_pick(f_pick(z, 0x7f800000u, x > 88.7228394), 0u, x < -103.98));
+  let t = f_exp_turns(c);
+  let i = bitcast<i32>(t) - 0x4b400000;
+  let h = i >> 1u;
+  return f_keep(x, (f_exp_rest(c, t) * bitcast<f32>(u32(h + 127) << 23u)) * bitcast<f32>(u32(i - h + 127) << 23u));
 }`,
+  // From -86, below which results would be subnormal; infinity from 88.73 to 89, the largest argument.
+  f_exp_within: `fn f_exp_within(x: f32) -> f32 {
+  let t = f_exp_turns(x);
+  return bitcast<f32>(bitcast<u32>(f_exp_rest(x, t)) + (t << 23u) - 0x800000u) * 2.0;
+}`,
+  f_exp_minus: `fn f_exp_minus(x: f32) -> f32 { return f_exp_within(clamp(-x, -86.0, 89.0)); }`,
   f_expm1: `fn f_expm1(x: f32) -> f32 {
   let r = clamp(x, -0.35, 0.35);
   let q = ((((1.9875691500e-4 * r + 1.3981999507e-3) * r + 8.3334519073e-3) * r + 4.1665795894e-2) * r + 1.6666665459e-1) * r + 5.0000001201e-1;
@@ -145,15 +155,16 @@ const texts: Readonly<Record<string, string>> = {
   let a = abs(x);
   let z = x * x;
   let small = ((((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z - 3.33332819422e-1) * z * x + x;
-  let t = 1.0 - 2.0 / (f_exp(min(2.0 * a, 80.0)) + 1.0);
+  let t = 1.0 - 2.0 / (f_exp_within(min(2.0 * a, 80.0)) + 1.0);
   return f_keep(x, select(select(t, -t, x < 0.0), small, a < 0.625));
 }`,
-  f_sigmoid: `fn f_sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + f_exp(-x)); }`,
-  f_silu: `fn f_silu(x: f32) -> f32 { return f_pick(x / (1.0 + f_exp(-x)), 0x7fc00000u, bitcast<u32>(x) == 0xff800000u); }`,
+  f_sigmoid: `fn f_sigmoid(x: f32) -> f32 { return f_keep(x, 1.0 / (1.0 + f_exp_minus(x))); }`,
+  f_silu: `fn f_silu(x: f32) -> f32 { return f_pick(x / (1.0 + f_exp_minus(x)), 0x7fc00000u, bitcast<u32>(x) == 0xff800000u); }`,
   f_relu: `fn f_relu(x: f32) -> f32 { return f_keep(x, max(x, 0.0)); }`,
+  // (1 + tanh u) / 2 = 1 / (1 + exp(-2u)).
   f_gelu: `fn f_gelu(x: f32) -> f32 {
-  let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1.0 + f_tanh(u));
+  let u = 1.5957691216057308 * (x + 0.044715 * x * x * x);
+  return f_pick(x / (1.0 + f_exp_minus(u)), 0x7fc00000u, bitcast<u32>(x) == 0xff800000u);
 }`,
   f_geluErf: `fn f_geluErf(x: f32) -> f32 { return 0.5 * x * (1.0 + f_erf(x * 0.70710678118654752)); }`,
   f_geluQuick: `fn f_geluQuick(x: f32) -> f32 { return x * f_sigmoid(1.702 * x); }`,
@@ -166,7 +177,7 @@ const texts: Readonly<Record<string, string>> = {
   var r = -1.72853470e-5 * c + 3.83197126e-4;
   r = r * cs + (-3.88396438e-3 * c + 2.42546219e-2);
   r = ((r * c - 1.06777877e-1) * c - 6.34846687e-1) * c - 1.28717512e-1;
-  let far = 1.0 - f_exp(r * c - c);
+  let far = 1.0 - f_exp_within(r * c - c);
   let p = ((((-5.96761703e-4 * s + 4.99119423e-3) * s - 2.67681349e-2) * s + 1.12819925e-1) * s - 3.76125336e-1) * s + 1.28379166e-1;
   return f_keep(x, select(select(far, -far, x < 0.0), p * x + x, t <= 0.927734375));
 }`,
