@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Backend, DeviceBuffer, View } from "../../src/backends/backend.ts";
 import { sizeClass } from "../../src/backends/webgpu/buffers.ts";
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
@@ -191,6 +191,18 @@ describe("memory", () => {
     b.destroy();
   });
 
+  it("a refusal by throwing leaves no error scope open", async () => {
+    const b = await createWebGpuBackend({ driver: "null" });
+    const create = vi.spyOn(b.device, "createBuffer").mockImplementation(() => {
+      throw new RangeError("no room");
+    });
+    expect(() => b.allocate(2 << 20, "large")).toThrow(OutOfMemoryError);
+    create.mockRestore();
+    await expect(b.device.popErrorScope()).rejects.toThrow();
+    expect(b.memory().liveBytes).toBe(0);
+    b.destroy();
+  });
+
   it("a tensor beyond the largest buffer says so", () =>
     withDevice({ maxBufferBytes: 1 << 20 }, async (b) => {
       expect(() => b.allocate(2 << 20, "big")).toThrowErrorMatchingInlineSnapshot(
@@ -226,6 +238,16 @@ describe("memory", () => {
 });
 
 describe("ends", () => {
+  it("an error that the driver reports while a read waits is that read's", async () => {
+    const b = await createWebGpuBackend({ driver: "null" });
+    const buffer = b.allocate(16, "x");
+    const pending = b.read(buffer, 0, 16);
+    b.device.dispatchEvent(Object.assign(new Event("uncapturederror"), { error: { message: "refused" } }));
+    await expect(pending).rejects.toThrow("webgpu: refused");
+    expect(await b.read(buffer, 0, 16)).toHaveLength(16);
+    b.destroy();
+  });
+
   it("destroy() rejects pending reads and later calls", async () => {
     const b = await createWebGpuBackend();
     const x = view(b, 1 << 16);

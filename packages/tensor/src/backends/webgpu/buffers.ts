@@ -40,6 +40,8 @@ export function storeOf(buffer: DeviceBuffer): Store {
 
 const minClassBytes = 256;
 const maxLabels = 4096;
+/** Allocations from this size on are watched for a refusal by the driver. */
+const watchedBytes = 2 ** 20;
 /** Refused allocations that one error names. */
 const LISTED_FAILURES = 3;
 
@@ -189,12 +191,17 @@ export class BufferPool {
 
   private create(size: number, byteLength: number, label: string): Store {
     this.makeRoom(size, label);
-    const big = size >= 1 << 20;
-    if (big) this.device.pushErrorScope("out-of-memory");
-    const gpu = this.createGpuBuffer(size, byteLength, label);
-    const store = this.storeOn(gpu, size);
-    if (big) this.watch(store, label, byteLength);
-    return store;
+    const make = () => this.storeOn(this.createGpuBuffer(size, byteLength, label), size);
+    if (size < watchedBytes) return make();
+    this.device.pushErrorScope("out-of-memory");
+    let store: Store | undefined;
+    try {
+      store = make();
+      return store;
+    } finally {
+      // Also where it threw: a scope left open would swallow every later refusal.
+      this.watch(store, label, byteLength);
+    }
   }
 
   private storeOn(gpu: GPUBuffer, sizeBytes: number): Store {
@@ -214,10 +221,10 @@ export class BufferPool {
     }
   }
 
-  private watch(store: Store, label: string, byteLength: number): void {
+  private watch(store: Store | undefined, label: string, byteLength: number): void {
     const failure = this.device.popErrorScope().then(
       (error) => {
-        store.failed = error !== null;
+        if (store) store.failed = error !== null;
         return error ? `"${label}": ${byteLength} bytes could not be allocated (${error.message.split("\n")[0]})` : undefined;
       },
       () => undefined,

@@ -152,14 +152,12 @@ export class WebGpuBackend implements Backend {
   async read(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array> {
     this.checkAlive("read");
     if (byteLength === 0) return new Uint8Array(0);
-    const result = this.readback.read(this.recorder, storeOf(buffer), byteOffset, byteLength);
-    const [outcome, failure] = await Promise.all([
-      result.then(
-        (bytes) => ({ bytes }),
-        (error: unknown) => ({ error }),
-      ),
-      this.settle(),
-    ]);
+    const outcome = await this.readback.read(this.recorder, storeOf(buffer), byteOffset, byteLength).then(
+      (bytes) => ({ bytes }),
+      (error: unknown) => ({ error }),
+    );
+    // Afterwards: what the driver has to say about this submission comes before its bytes.
+    const failure = await this.settle();
     if (failure) throw failure;
     if ("error" in outcome) throw this.lost ?? outcome.error;
     return outcome.bytes;
