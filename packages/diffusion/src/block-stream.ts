@@ -2,7 +2,7 @@
 // in before they run, each while its predecessor runs, and leave right after. The numbers are those of the whole model, bit for bit.
 import {
   type BlockDriver,
-  fillWeight,
+  fillWeights,
   isQuantizing,
   type LoadOptions,
   type Module,
@@ -43,7 +43,7 @@ export function blockBytes(planned: readonly PlannedWeight[], blocks: readonly M
 }
 
 /** What may stay on the device, and what comes and goes. */
-export interface BlockStreamOptions extends Pick<LoadOptions, "dtype" | "allowUnused" | "signal"> {
+export interface BlockStreamOptions extends LoadOptions {
   /** The parts of the model that its BlockRun yields. */
   readonly blocks: readonly Module[];
   /** Bytes that the weights on the device may take. */
@@ -86,13 +86,10 @@ export class BlockStream {
     const planned = planLoad(model, source, options);
     const { resident, blocks } = groupWeights(planned, options.blocks);
     model.unload();
-    const threads = planned.some(isQuantizing) ? new ConversionThreads() : undefined;
+    const threads = planned.some(isQuantizing) ? new ConversionThreads(options.threads) : undefined;
     const shares = whatStays(blocks, options.budgetBytes - bytesOfAll(resident));
     try {
-      for (const weight of [...resident, ...shares.kept]) {
-        options.signal?.throwIfAborted();
-        await fillWeight(weight, source, device, { threads, signal: options.signal });
-      }
+      await fillWeights([...resident, ...shares.kept], source, device, { ...options, threads });
     } catch (error) {
       threads?.close();
       model.unload();
@@ -114,8 +111,13 @@ export class BlockStream {
     };
   }
 
-  /** Stops a block on its way in and waits until its memory is back: after the last run, or when a run failed. */
+  /** Waits until the memory of all that comes and goes is back: after the last run, or when one failed, maybe before a block was let go. */
   async settle(): Promise<void> {
+    await this.#stopNext();
+    for (const block of this.#waiting.keys()) this.#unload(block);
+  }
+
+  async #stopNext(): Promise<void> {
     const next = this.#next;
     this.#next = undefined;
     next?.stop.abort();
@@ -140,7 +142,7 @@ export class BlockStream {
       // A genuine failure comes again here; an abort of an earlier run does not.
       if (next.failed) await this.#fill(block, signal);
     } else {
-      await this.settle();
+      await this.#stopNext();
       await this.#fill(block, signal);
     }
     this.#prefetch(this.#successor.get(block)!, block, signal);
@@ -149,11 +151,7 @@ export class BlockStream {
   /** Weights of a block, all or none. */
   async #fill(block: Module, signal: AbortSignal | undefined): Promise<void> {
     try {
-      for (const weight of this.#waiting.get(block)!) {
-        signal?.throwIfAborted();
-        await fillWeight(weight, this.#source, this.#device, { threads: this.#threads, signal });
-      }
-      signal?.throwIfAborted();
+      await fillWeights(this.#waiting.get(block)!, this.#source, this.#device, { threads: this.#threads, signal });
     } catch (error) {
       this.#unload(block);
       throw error;

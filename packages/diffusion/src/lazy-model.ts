@@ -1,5 +1,15 @@
 // A model whose weights come and go: declared from the start, loaded when a stage needs it, released when the next one needs the room.
-import { type BlockDriver, type DTypePolicy, estimateBytes, type LoadProgress, load, type Module, planLoad, policyFor } from "@wick/nn";
+import {
+  type BlockDriver,
+  type DTypePolicy,
+  estimateBytes,
+  type LoadOptions,
+  type LoadProgress,
+  load,
+  type Module,
+  planLoad,
+  policyFor,
+} from "@wick/nn";
 import type { Device, DType, WeightSource } from "@wick/tensor";
 import { type BlockBytes, BlockStream, blockBytes } from "./block-stream.ts";
 
@@ -45,7 +55,7 @@ export async function derivedWeights(
 export interface EnsureOptions {
   /** Stops loading. */
   readonly signal?: AbortSignal | undefined;
-  /** Called after each weight with the model's name. */
+  /** Called after each weight with the model's name; of a model that streams, for those that stay. */
   readonly onProgress?: ((stage: string, progress: LoadProgress) => void) | undefined;
   /** Stream the blocks within this many bytes of weights; default: load everything. */
   readonly streamBytes?: number | undefined;
@@ -109,15 +119,12 @@ export class LazyModel<M extends Module> {
     device.trim();
     await device.idle();
     const { signal, onProgress, streamBytes } = options;
+    const { dtype, allowUnused } = this.#options;
+    const how: LoadOptions = { dtype, allowUnused, signal, onProgress: onProgress && ((p) => onProgress(this.name, p)) };
     const source = await this.#options.open(signal);
     try {
-      if (streamBytes !== undefined) return await this.#beginStream(device, source, streamBytes, signal);
-      await load(this.model, source, device, {
-        dtype: this.#options.dtype,
-        allowUnused: this.#options.allowUnused,
-        signal,
-        onProgress: onProgress && ((p) => onProgress(this.name, p)),
-      });
+      if (streamBytes !== undefined) await this.#beginStream(device, source, streamBytes, how);
+      else await load(this.model, source, device, how);
       this.#loaded = true;
       return this.model;
     } finally {
@@ -151,18 +158,9 @@ export class LazyModel<M extends Module> {
     this.release();
   }
 
-  async #beginStream(device: Device, source: WeightSource, bytes: number, signal: AbortSignal | undefined): Promise<M> {
-    const { dtype, allowUnused, blocks = [] } = this.#options;
-    const stream = await BlockStream.open(this.model, source, device, {
-      dtype,
-      allowUnused,
-      blocks,
-      budgetBytes: bytes,
-      ...(signal ? { signal } : {}),
-    });
-    this.#stream = { blocks: stream, source, bytes };
-    this.#loaded = true;
-    return this.model;
+  async #beginStream(device: Device, source: WeightSource, bytes: number, how: LoadOptions): Promise<void> {
+    const { blocks = [] } = this.#options;
+    this.#stream = { blocks: await BlockStream.open(this.model, source, device, { ...how, blocks, budgetBytes: bytes }), source, bytes };
   }
 }
 

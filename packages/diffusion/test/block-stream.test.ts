@@ -1,5 +1,5 @@
 // Weights that come and go: what is kept, what comes in while another block runs, and what happens when reading fails or is stopped.
-import { LazyModel } from "@wick/diffusion";
+import { type EnsureOptions, LazyModel } from "@wick/diffusion";
 import { type BlockRun, Linear, Module, repeat, runBlocksAsync } from "@wick/nn";
 import { cpu, type Device, hold, type Tensor, type WeightSource } from "@wick/tensor";
 import { expect, test, vi } from "vitest";
@@ -125,6 +125,36 @@ test("an abort stops a block on its way in; the next run reads it again", async 
   await lazy.settle();
   expect(device.liveBytes).toBe(layerBytes);
   expect(await run(lazy, device, log)).toBe(32);
+});
+
+test("a run that ends while a block is in leaves no more than what stays", async () => {
+  using device = cpu();
+  using lazy = await stackWith(device, 3 * layerBytes, []);
+  const stop = new AbortController();
+  const { before, after } = lazy.driver(stop.signal);
+  using x = device.ones([1, 8]);
+  const driver = {
+    signal: stop.signal,
+    before: async (block: Module, index: number) => {
+      await before?.(block, index);
+      if (index === 2) stop.abort(new Error("enough"));
+    },
+    after,
+  };
+  await expect(runBlocksAsync(device, lazy.model.run(x), driver)).rejects.toThrow("enough");
+  await lazy.settle();
+  expect(device.liveBytes).toBe(layerBytes + x.byteLength);
+});
+
+test("beginning to stream reports every weight that stays, of the bytes that come in then", async () => {
+  using device = cpu();
+  const model = new Stack();
+  using lazy = new LazyModel({ name: "stack", model, blocks: model.layers, open: async () => source([]) });
+  const seen: string[] = [];
+  const onProgress: EnsureOptions["onProgress"] = (stage, { name, loadedBytes, totalBytes }) =>
+    seen.push(`${stage} ${name} ${loadedBytes}/${totalBytes}`);
+  await lazy.ensure(device, { streamBytes: 4 * layerBytes, onProgress });
+  expect(seen).toEqual(["stack layers.0.weight 256/512", "stack layers.1.weight 512/512"]);
 });
 
 test("releasing while a block comes in gives all memory back and closes the file after it", async () => {

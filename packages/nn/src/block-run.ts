@@ -76,7 +76,8 @@ export async function runBlocksAsync<T>(device: Device, run: BlockRun<T>, { sign
       }
       signal?.throwIfAborted();
       step = advance();
-      await after?.(block, index++);
+      await after?.(block, index);
+      index++;
     }
     return step.value;
   } catch (error) {

@@ -100,8 +100,7 @@ export async function load(model: Module, source: WeightSource, device: Device, 
   model.unload();
   const threads = plan.some(isQuantizing) ? new ConversionThreads(options.threads) : undefined;
   try {
-    await fillAll(plan, source, device, { ...options, threads });
-    options.signal?.throwIfAborted();
+    await fillWeights(plan, source, device, { ...options, threads });
   } catch (error) {
     model.unload();
     throw error;
@@ -114,7 +113,7 @@ export async function load(model: Module, source: WeightSource, device: Device, 
 export const isQuantizing = ({ entry, dtype }: PlannedWeight): boolean => isQuantized(dtype) && entry.dtype !== dtype;
 
 /** How one weight is filled. */
-export interface FillOptions {
+interface FillOptions {
   /** Threads that quantize. */
   readonly threads?: ConversionThreads | undefined;
   /** Stops it. */
@@ -123,17 +122,21 @@ export interface FillOptions {
   readonly onBytes?: (bytes: number) => void;
 }
 
-type FillAllOptions = Pick<LoadOptions, "signal" | "onProgress"> & Pick<FillOptions, "threads">;
+/** How several weights are filled. */
+export interface FillWeightsOptions extends Pick<LoadOptions, "signal" | "onProgress"> {
+  /** Threads that quantize. */
+  readonly threads?: ConversionThreads | undefined;
+}
 
 /**
- * Brings all weights to the device: one after the other, two at a time where threads quantize, so that they go on while the last pieces of one arrive.
- * After a failure nothing is under way any more.
+ * Brings planned weights to the device: one after the other, two at a time where threads quantize, so that they go on while the last pieces of one
+ * arrive. When reading fails or `signal` aborts, nothing is under way any more, and what came before stays: the caller unloads it.
  */
-async function fillAll(
+export async function fillWeights(
   plan: readonly PlannedWeight[],
   source: WeightSource,
   device: Device,
-  { threads, signal, onProgress }: FillAllOptions,
+  { threads, signal, onProgress }: FillWeightsOptions = {},
 ): Promise<void> {
   const totalBytes = plan.reduce((sum, { entry }) => sum + entry.byteLength, 0);
   const stop = new AbortController();
@@ -154,10 +157,11 @@ async function fillAll(
   const lanes = Array.from({ length: threads?.threads ? 2 : 1 }, () => lane().catch((error: unknown) => stop.abort(error)));
   await Promise.all(lanes);
   stop.signal.throwIfAborted();
+  signal?.throwIfAborted();
 }
 
 /** Brings one planned weight to the device; when reading fails or `signal` aborts, nothing of it stays there. */
-export async function fillWeight(
+async function fillWeight(
   { site, entry, dtype }: PlannedWeight,
   source: WeightSource,
   device: Device,
