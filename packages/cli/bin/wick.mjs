@@ -13,7 +13,10 @@ if (major < 20 || (major === 20 && minor < 19)) {
 module.enableCompileCache?.();
 
 const { run } = await (existsSync(new URL("../dist/index.js", import.meta.url)) ? import("../dist/index.js") : sources());
-process.exitCode = await run(process.argv.slice(2));
+const code = await run(process.argv.slice(2));
+process.exitCode = code;
+// After a signal at once, not when a GPU has run all that it was given; the last words first, where streams are asynchronous.
+if (code > 128) process.stdout.write("", () => process.stderr.write("", () => process.exit()));
 
 /** The TypeScript sources of this package and, by the "@wick/source" condition of their manifests, of the others. */
 async function sources() {

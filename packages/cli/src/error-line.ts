@@ -42,12 +42,18 @@ export function describeFailure(error: unknown, aborted?: unknown): Failure {
 /** Errors with an `op` come from Wick's libraries and are written for users. */
 const isOurs = (error: Error): boolean => typeof (error as { op?: unknown }).op === "string";
 
+/** Ways to need less memory that no option of the command line offers. */
+const onlyInPrograms = /(embeddings made elsewhere|promptEmbeds made elsewhere|precomputeModulation: true), or /g;
+
 /** The message with the libraries' option as the command line calls it. */
 function inOptions(error: Error): string {
   const { needsBytes } = error as { needsBytes?: number };
   if (usageErrors.has(error.name)) return error.message.replace("negativePrompt", "--negative").replace(/\btrueCfg\b/, "--true-cfg");
   if (needsBytes === undefined) return error.message;
   return error.message
+    .replace(onlyInPrograms, "")
+    .replace("textEncoderDType", "--text-encoder-dtype")
+    .replace("a smaller dtype", "a smaller --dtype")
     .replace("maxGpuBytes is", "--max-memory is")
     .replace(/maxGpuBytes of \d+/, `--max-memory ${Math.ceil(needsBytes / 1e5) / 10}MB`);
 }

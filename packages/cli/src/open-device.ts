@@ -16,6 +16,19 @@ export interface DeviceOptions {
   readonly matmulPrecision?: Float32MatmulPrecision;
 }
 
+/** The device of one command. After Ctrl-C it ends with the process: to destroy it would be to wait for all that it was given. */
+export class CommandDevice implements Disposable {
+  readonly device: Device;
+  readonly #signal: AbortSignal;
+  constructor(device: Device, signal: AbortSignal) {
+    this.device = device;
+    this.#signal = signal;
+  }
+  [Symbol.dispose](): void {
+    if (!this.#signal.aborted) this.device.destroy();
+  }
+}
+
 /**
  * Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. `note` is told when
  * there is a card that cannot be used.

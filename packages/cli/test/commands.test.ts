@@ -4,9 +4,9 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { decodePng, encodePng } from "@wick/image";
-import { memorySink, writeSafetensors } from "@wick/tensor";
+import { cpu, memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { gpuFailureText, hiddenDrivers } from "../src/open-device.ts";
+import { CommandDevice, gpuFailureText, hiddenDrivers } from "../src/open-device.ts";
 import { previewFor } from "../src/preview-kinds.ts";
 import { openSession, temporaryFolder } from "./cli-process.ts";
 
@@ -76,6 +76,17 @@ describe("wick", () => {
     expect(hiddenDrivers("linux", { PATH: "/bin" })).toEqual({ VK_LOADER_DRIVERS_DISABLE: "*lvp_icd*" });
     expect(hiddenDrivers("linux", { VK_DRIVER_FILES: "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json" })).toEqual({});
     expect(hiddenDrivers("darwin", {})).toEqual({});
+  });
+
+  test("leaves its device to the end of the process after Ctrl-C: destroying it would wait for what it computes", () => {
+    const stop = new AbortController();
+    const device = cpu();
+    for (const isDestroyed of [false, true]) {
+      if (!isDestroyed) stop.abort();
+      new CommandDevice(device, isDestroyed ? new AbortController().signal : stop.signal)[Symbol.dispose]();
+      if (isDestroyed) expect(() => device.ones([1])).toThrow("the device was destroyed");
+      else device.ones([1]).dispose();
+    }
   });
 
   test("completes commands and options in bash", async () => {

@@ -214,7 +214,7 @@ test.skipIf(process.getuid?.() === 0)("an output folder without permission (not 
   expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("is not writable for you; choose another --out") });
 });
 
-test("Ctrl-C stops between blocks and leaves no file", async () => {
+test("Ctrl-C stops between blocks and leaves no file; nothing else that goes on keeps the process", async () => {
   const cwd = newFolder();
   let sent = 0;
   const stop = (text: string, kill: (signal: NodeJS.Signals) => void) => {
@@ -222,7 +222,9 @@ test("Ctrl-C stops between blocks and leaves no file", async () => {
     sent = Date.now();
     kill("SIGINT");
   };
-  const outcome = await wickProcess(["generate", "a fox", "--device", "cpu", "--steps", "500", "-o", "fox.png"], { cwd, onStderr: stop });
+  const env = { NODE_OPTIONS: '--import "data:text/javascript,setInterval(() => {}, 1000)"' };
+  const args = ["generate", "a fox", "--device", "cpu", "--steps", "500", "-o", "fox.png"];
+  const outcome = await wickProcess(args, { cwd, env, onStderr: stop });
   expect(outcome.code).toBe(130);
   expect(outcome.stderr).toMatch(/\nwick: stopped; no file was left behind\n$/);
   expect(Date.now() - sent).toBeLessThan(2000);

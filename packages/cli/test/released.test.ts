@@ -79,6 +79,7 @@ describe.each(released)("%s", (name, noiseDType, files, large) => {
   test("within the least memory it asks for, it makes the same picture", async () => {
     const refused = await run("-o", "third.png", "--offline", "--max-memory", "1kB");
     expect(refused.stderr).toMatch(/wick: plan: \w+ needs .*, --max-memory is 0\.0 MiB: .* or --max-memory [\d.]+MB\n$/);
+    expect(refused.stderr).not.toMatch(/DType|elsewhere|: true/);
     const [, enough] = / or --max-memory ([\d.]+MB)\n$/.exec(refused.stderr)!;
     const { code, stderr } = await run("-o", "third.png", "--offline", "--max-memory", enough!);
     expect(code, stderr).toBe(0);

@@ -107,7 +107,7 @@ export class BlockStream {
   driver(signal?: AbortSignal): Required<Pick<BlockDriver, "before" | "after">> {
     return {
       before: (block) => this.#bringIn(block, signal),
-      after: (block) => this.#letGo(block),
+      after: (block) => this.#letGo(block, signal),
     };
   }
 
@@ -175,10 +175,10 @@ export class BlockStream {
     this.#next = next;
   }
 
-  async #letGo(block: Module): Promise<void> {
+  async #letGo(block: Module, signal: AbortSignal | undefined): Promise<void> {
     if (!this.#waiting.has(block)) return;
     // What was recorded still reads the weights.
-    await this.#device.idle();
+    await this.#device.idle(signal);
     this.#unload(block);
   }
 

@@ -56,7 +56,7 @@ async function* denoiseSteps(device: Device, options: DenoiseOptions): AsyncGene
     const next = await solver.step(state.value, { index, sigmas, velocity, noise });
     replaceState(state, next);
     if (adjust) state.update((s) => ({ ...s, x: adjust(s.x, sigmas[index + 1]!) }));
-    await device.idle();
+    await device.idle(signal);
     signal?.throwIfAborted();
     const elapsedMs = performance.now() - started;
     yield { index, count, sigma: sigmas[index]!, next: sigmas[index + 1]!, latents: state.value.x, elapsedMs };

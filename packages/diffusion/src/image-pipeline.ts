@@ -153,6 +153,7 @@ export abstract class ImagePipeline<R extends SharedRequest, J extends SharedJob
       for (let i = 0; i < latents.dim(0); i++) {
         using one = hold(latents.narrow(0, i, 1));
         using pixels = hold(await runBlocksAsync(this.device, model.runDecode(one.value, room), { signal: request.signal }));
+        await this.device.idle(request.signal);
         images.push(await imageOf(pixels.value));
       }
       return images;

@@ -116,9 +116,9 @@ export class LazyModel<M extends Module> {
     this.release();
     await this.#closing;
     // Weights that an earlier stage released are of other sizes, and stay allocated in the driver until the GPU has run what reads them.
-    device.trim();
-    await device.idle();
     const { signal, onProgress, streamBytes } = options;
+    device.trim();
+    await device.idle(signal);
     const { dtype, allowUnused } = this.#options;
     const how: LoadOptions = { dtype, allowUnused, signal, onProgress: onProgress && ((p) => onProgress(this.name, p)) };
     const source = await this.#options.open(signal);

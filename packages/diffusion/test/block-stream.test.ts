@@ -146,6 +146,20 @@ test("a run that ends while a block is in leaves no more than what stays", async
   expect(device.liveBytes).toBe(layerBytes + x.byteLength);
 });
 
+test("a run is stopped while the device still computes a block; nothing waits for that", async () => {
+  using device = cpu();
+  const log: string[] = [];
+  using lazy = await stackWith(device, 3 * layerBytes, log);
+  const stop = new AbortController();
+  vi.spyOn(device.backend, "idle").mockImplementation(() => {
+    setImmediate(() => stop.abort(new Error("enough")));
+    return new Promise(() => {});
+  });
+  await expect(run(lazy, device, log, stop.signal)).rejects.toThrow("enough");
+  await lazy.settle();
+  expect(device.liveBytes).toBe(layerBytes);
+});
+
 test("beginning to stream reports every weight that stays, of the bytes that come in then", async () => {
   using device = cpu();
   const model = new Stack();

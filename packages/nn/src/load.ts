@@ -170,12 +170,8 @@ async function fillWeight(
   const pieces = streamAs(source, entry.name, dtype, { threads, ...(signal ? { signal } : {}) });
   const { blockSize, blockBytes } = dtypeInfo[dtype];
   const stored = (bytes: number) => bytesOf(entry.dtype, (bytes / blockBytes) * blockSize);
-  const tensor = await device.upload(
-    site.parameter.shape,
-    dtype,
-    onBytes ? counting(pieces, (n) => onBytes(stored(n))) : pieces,
-    site.path,
-  );
+  const counted = onBytes ? counting(pieces, (n) => onBytes(stored(n))) : pieces;
+  const tensor = await device.upload(site.parameter.shape, dtype, counted, site.path, signal);
   site.parameter.label = site.path;
   site.parameter.fill(tensor);
   tensor.dispose();

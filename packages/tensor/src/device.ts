@@ -85,8 +85,17 @@ export class Device {
     return out;
   }
 
-  /** Streams bytes from `chunks` to the device without holding them: at most 256 MiB wait in staging memory, over all uploads. */
-  async upload(shape: Shape, dtype: DType, chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>, label = "upload"): Promise<Tensor> {
+  /**
+   * Streams bytes from `chunks` to the device without holding them: at most 256 MiB wait in staging memory, over all uploads. `signal` ends
+   * that wait; nothing stays on the device then.
+   */
+  async upload(
+    shape: Shape,
+    dtype: DType,
+    chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    label = "upload",
+    signal?: AbortSignal,
+  ): Promise<Tensor> {
     const out = this.empty(shape, dtype, label);
     disown(out);
     const total = out.byteLength;
@@ -97,7 +106,7 @@ export class Device {
           throw new ShapeError("upload", `more than ${total} bytes for ${label}: ${dtype} ${formatShape(shape)}`);
         this.backend.write(out.view.buffer, at, chunk);
         at += chunk.byteLength;
-        await this.#stage(chunk.byteLength);
+        await this.#stage(chunk.byteLength, signal);
       }
       if (at !== total) throw new ShapeError("upload", `${at} of ${total} bytes arrived for ${label}: ${dtype} ${formatShape(shape)}`);
       return out;
@@ -108,11 +117,11 @@ export class Device {
   }
 
   /** Counts over all uploads: a model of many small weights would fill as much staging memory as one large weight. */
-  async #stage(byteLength: number): Promise<void> {
+  async #stage(byteLength: number, signal: AbortSignal | undefined): Promise<void> {
     this.#stagedBytes += byteLength;
     if (this.#stagedBytes < maxStagedBytes) return;
     this.#stagedBytes = 0;
-    await this.backend.idle();
+    await this.idle(signal);
   }
 
   /** Contents undefined. */
@@ -175,9 +184,11 @@ export class Device {
     return this.#drawn(generator.rand(sizeOf(shape), drawnDType(dtype)), shape, dtype, "rand");
   }
 
-  /** Resolves when everything recorded has run. */
-  async idle(): Promise<void> {
-    await this.backend.idle();
+  /** Resolves when everything recorded has run; rejects with `signal`'s reason if that aborts first: what was recorded runs on. */
+  async idle(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    const idle = this.backend.idle();
+    await (signal ? orAborted(idle, signal) : idle);
   }
   /** Submits what is recorded without waiting for it. */
   flush(): void {
@@ -246,6 +257,15 @@ export class Device {
       throw new DTypeError("empty", `${dtype} rows are whole blocks of ${blockSize}, got ${formatShape(shape)}`);
     }
   }
+}
+
+/** The outcome of `work`, or of `signal` if that comes first. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = (): void => reject(signal.reason);
+    signal.addEventListener("abort", stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 const expanded = (layout: Layout, shape: Shape): Layout => expandLayout("map", layout, shape);

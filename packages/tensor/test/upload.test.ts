@@ -17,6 +17,18 @@ test("staged bytes are counted over all uploads, also those that run side by sid
   expect(idle).toHaveBeenCalledTimes(2);
 });
 
+test("an abort ends waiting for the device: what it was given runs on", async () => {
+  const { device } = dryRun();
+  vi.spyOn(device.backend, "idle").mockReturnValue(new Promise(() => {}));
+  const stop = new AbortController();
+  const waits = [device.idle(stop.signal), device.upload([256 * MiB], "u8", new Array<Uint8Array>(8).fill(piece), "w", stop.signal)];
+  const outcomes = Promise.allSettled(waits);
+  stop.abort(new Error("enough"));
+  expect(await outcomes).toEqual(waits.map(() => ({ status: "rejected", reason: new Error("enough") })));
+  await expect(device.idle(stop.signal)).rejects.toThrow("enough");
+  expect(device.liveBytes).toBe(0);
+});
+
 test("an upload that ends early or goes on too long fails and leaves nothing", async () => {
   const { device } = dryRun();
   await expect(device.upload([8], "u8", [new Uint8Array(4)], "w")).rejects.toThrowErrorMatchingInlineSnapshot(

@@ -3,7 +3,7 @@ import { cpus } from "node:os";
 import { type ModuleProfile, profile } from "@wick/nn";
 import { chromeTrace, type Device, type DType } from "@wick/tensor";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
-import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { CommandDevice, type DeviceOptions, openDevice } from "../open-device.ts";
 import { checkWritable, writeWhole } from "../output-file.ts";
 import { paint } from "../paint.ts";
 import { Progress } from "../progress.ts";
@@ -35,7 +35,8 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
   const reporter = new Reporter(options);
   const progress = new Progress(reporter);
   if (typeof options.profile === "string") await checkWritable(options.profile);
-  using device = await openDevice(options, (text) => reporter.note(text));
+  using opened = new CommandDevice(await openDevice(options, (text) => reporter.note(text)), signal);
+  const { device } = opened;
   const opening = performance.now();
   using model = await openModel(device, {
     ...options,

@@ -7,7 +7,7 @@ import { reportAdapter } from "../models/adapter-report.ts";
 import { reduxRepository } from "../models/redux.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { stampFile } from "../models/used-files.ts";
-import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { CommandDevice, type DeviceOptions, openDevice } from "../open-device.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { checkWritable, freeName, writeWhole } from "../output-file.ts";
 import { type Painting, paint, paintingPng, type RecordedSettings } from "../paint.ts";
@@ -61,7 +61,8 @@ export async function generate(words: readonly string[], asked: GenerateOptions,
   for (const name of names) await checkWritable(name);
   const { pictures, settings } = await readInputs(options, signal);
   const progress = new Progress(reporter);
-  using device = await openDevice(options, (text) => reporter.note(text));
+  using opened = new CommandDevice(await openDevice(options, (text) => reporter.note(text)), signal);
+  const { device } = opened;
   using model = await openModel(device, {
     ...options,
     textEncoderDType: options.textEncoderDtype,

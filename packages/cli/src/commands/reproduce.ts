@@ -6,7 +6,7 @@ import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
 import { embeddedName } from "../models/embedded.ts";
 import { openModel, type PaintRequest } from "../models/registry.ts";
 import { type FileStamp, stampFile } from "../models/used-files.ts";
-import { type DeviceOptions, openDevice } from "../open-device.ts";
+import { CommandDevice, type DeviceOptions, openDevice } from "../open-device.ts";
 import { checkWritable, writeWhole } from "../output-file.ts";
 import { paint, paintingPng } from "../paint.ts";
 import { type PictureRecord, readRecord, type StampedFile } from "../picture-record.ts";
@@ -42,9 +42,9 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   const progress = new Progress(reporter);
   const matmulPrecision = options.matmulPrecision ?? old.matmulPrecision;
   const deviceOptions = { ...options, device: options.device ?? old.device.kind };
-  using device = await openDevice({ ...deviceOptions, ...(matmulPrecision === undefined ? {} : { matmulPrecision }) }, (text) =>
-    reporter.note(text),
-  );
+  const wanted = { ...deviceOptions, ...(matmulPrecision === undefined ? {} : { matmulPrecision }) };
+  using opened = new CommandDevice(await openDevice(wanted, (text) => reporter.note(text)), signal);
+  const { device } = opened;
   using model = await openModel(device, {
     ...options,
     model: options.model ?? old.model.name,
