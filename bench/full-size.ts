@@ -12,7 +12,7 @@ import { type FluxPipeline, flux } from "@wick/models-flux";
 import { type ZImagePipeline, zImage } from "@wick/models-zimage";
 import { cpu, type Device, type DType, type Shape, type WritableTensor, webgpu, writeFileAtomically, writeSafetensors } from "@wick/tensor";
 import { makeRepository, repositories } from "./full-size-repository.ts";
-import { commit, machine, statusBytes } from "./machine.ts";
+import { commit, machine, resetPeakOfProcess, statusBytes } from "./machine.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -40,19 +40,44 @@ async function openPipeline(device: Device, from: string): Promise<FluxPipeline 
   return kind === "FluxPipeline" ? flux(device, options) : zImage(device, options);
 }
 
-/** How long each stage took, from one report of progress to the next. */
+interface StageUse {
+  readonly seconds: number;
+  readonly peakDeviceBytes: number;
+  readonly peakProcessBytes: number;
+}
+
+/** What each stage took, from one report of progress to the next: time, and the most memory on the device and of the process. */
 class Stages {
-  readonly seconds: Record<string, number> = {};
+  readonly use: Record<string, StageUse> = {};
   #current: string | undefined;
   #since = performance.now();
+  readonly #device: Device;
+  constructor(device: Device) {
+    this.#device = device;
+  }
   enter(stage: string | undefined): void {
+    if (stage === this.#current) return;
     const now = performance.now();
-    if (this.#current) this.seconds[this.#current] = (this.seconds[this.#current] ?? 0) + (now - this.#since) / 1000;
+    if (this.#current) this.#leave(this.#current, (now - this.#since) / 1000);
+    this.#device.resetPeak();
+    resetPeakOfProcess();
     this.#current = stage;
     this.#since = now;
   }
+  #leave(stage: string, seconds: number): void {
+    const before = this.use[stage] ?? { seconds: 0, peakDeviceBytes: 0, peakProcessBytes: 0 };
+    this.use[stage] = {
+      seconds: before.seconds + seconds,
+      peakDeviceBytes: Math.max(before.peakDeviceBytes, this.#device.memory().peakBytes),
+      peakProcessBytes: Math.max(before.peakProcessBytes, statusBytes(process.pid, "VmHWM") ?? 0),
+    };
+  }
+  highest(of: "peakDeviceBytes" | "peakProcessBytes"): number {
+    return Math.max(...Object.values(this.use).map((use) => use[of]));
+  }
   report = (progress: PipelineProgress): void => {
-    this.enter(progress.stage === "block" ? "step" : progress.stage);
+    if (progress.stage === "load") this.enter(`load ${progress.model}`);
+    else this.enter(progress.stage === "block" ? "step" : progress.stage);
   };
 }
 
@@ -65,9 +90,10 @@ const tensorOf = (name: string, dtype: "f32" | "u8", shape: Shape, values: Float
 
 async function run(from: string): Promise<void> {
   const device = flags.device === "webgpu" ? await webgpu() : cpu();
+  const stages = new Stages(device);
+  stages.enter("open");
   const pipe = await openPipeline(device, from);
   const size = Number(flags.size);
-  const stages = new Stages();
   const tensors: WritableTensor[] = [];
   const started = performance.now();
   const request = { prompt, width: size, height: size, steps: Number(flags.steps), seed: 1, onProgress: stages.report };
@@ -98,11 +124,11 @@ async function run(from: string): Promise<void> {
     model: pipe.constructor.name,
     size,
     dtype: flags.dtype ?? "as stored",
-    seconds: stages.seconds,
+    stages: stages.use,
     totalSeconds: (performance.now() - started) / 1000,
     limitBytes: flags["max-memory-gb"] ? Number(flags["max-memory-gb"]) * 1e9 : undefined,
-    peakDeviceBytes: device.memory().peakBytes,
-    peakProcessBytes: statusBytes(process.pid, "VmHWM"),
+    peakDeviceBytes: stages.highest("peakDeviceBytes"),
+    peakProcessBytes: stages.highest("peakProcessBytes"),
   };
   write(JSON.stringify(result));
   pipe[Symbol.dispose]();

@@ -1,6 +1,6 @@
 // What the figures were measured on: processor, memory, system, GPU and driver, the state of the repository.
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, loadavg, platform, release, totalmem } from "node:os";
 
 /** The machine of a run. */
@@ -60,5 +60,14 @@ export function statusBytes(pid: number, field: "VmHWM" | "VmRSS"): number | und
     return line ? Number(line.replace(/\D/g, "")) * 1024 : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** Starts VmHWM of this process again from what is resident now (Linux; elsewhere nothing happens and `statusBytes` knows nothing either). */
+export function resetPeakOfProcess(): void {
+  try {
+    writeFileSync("/proc/self/clear_refs", "5");
+  } catch {
+    return;
   }
 }

@@ -1,6 +1,6 @@
 // Decodes one image with the released autoencoder's sizes (84 million parameters, random weights): time, and the memory
 // that was estimated beside the memory that was measured.
-// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu|null] [--max-binding-mib n] [--out folder]
+// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu|null] [--max-binding-mib n] [--tier plain|subgroups|matrix] [--out folder]
 // The device "null" is Dawn's null backend: it checks every binding against the limits and computes nothing.
 // --out writes weights, latents and image as safetensors, which tools/reference/vae_decode_check.py repeats with diffusers.
 import { mkdirSync } from "node:fs";
@@ -8,7 +8,17 @@ import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { initParameters, save } from "@wick/nn";
-import { cpu, type Device, type Shape, type Tensor, torchCpu, webgpu, writeFileAtomically, writeSafetensors } from "@wick/tensor";
+import {
+  cpu,
+  type Device,
+  type Shape,
+  type Tensor,
+  type Tier,
+  torchCpu,
+  webgpu,
+  writeFileAtomically,
+  writeSafetensors,
+} from "@wick/tensor";
 import { AutoencoderKl, estimateDecodeBytes, flux1Autoencoder } from "@wick/vae";
 
 const { values } = parseArgs({
@@ -16,6 +26,7 @@ const { values } = parseArgs({
     size: { type: "string", default: "1024" },
     device: { type: "string", default: "cpu" },
     "max-binding-mib": { type: "string" },
+    tier: { type: "string" },
     out: { type: "string" },
   },
 });
@@ -26,6 +37,7 @@ async function openDevice(): Promise<Device> {
   if (values.device === "cpu") return cpu();
   return webgpu({
     ...(values.device === "null" && { driver: "null" }),
+    ...(values.tier && { tier: values.tier as Tier }),
     ...(values["max-binding-mib"] && { maxBindingBytes: Number(values["max-binding-mib"]) * mib }),
   });
 }
