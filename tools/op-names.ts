@@ -138,6 +138,7 @@ export const opNames: Readonly<Record<string, OpNames>> = {
     "nn.functional.interpolate",
     "interpolate1d, interpolate2d, upsample_nearest1d, upsample_nearest2d, upsample_bilinear2d",
   ),
+  gridSample: pair("nn.functional.grid_sample", "-"),
   gather: same("gather"),
   scatter: same("scatter"),
   scatterAdd: pair("scatter_add", "scatter_add"),

@@ -43,7 +43,11 @@ async function table(): Promise<string> {
   const tested = new Map<string, Tested>();
   for (const family of families) {
     const { rows, stored } = await readFamily(family);
-    for (const op of new Set(rows.map((r) => r.op))) tested.set(op, { rows: rows.filter((r) => r.op === op), stored });
+    for (const op of new Set(rows.map((r) => r.op))) {
+      const before = tested.get(op);
+      const own = rows.filter((r) => r.op === op);
+      tested.set(op, { rows: [...(before?.rows ?? []), ...own], stored: new Map([...(before?.stored ?? []), ...stored]) });
+    }
   }
   const notes = new Map<string, number>();
   const note = (text: string) => notes.get(text) ?? notes.set(text, notes.size + 1).get(text)!;

@@ -14,20 +14,20 @@ import {
   type ConvTransposeOptions,
   conv2d,
   convTranspose2d,
-  interpolate,
   type Pair,
   type PoolOptions,
   pool2d,
-  type ResampleOptions,
 } from "./ops/conv.ts";
 import { maskedFill, nanToNum, normalize, oneHot } from "./ops/derived.ts";
 import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
 import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, type Sorted, scatter, sort, topk } from "./ops/gather.ts";
+import { type GridSampleOptions, gridSample } from "./ops/grid-sample.ts";
 import { cat, type PadOptions, pad, roll, sliceAssign, triangle } from "./ops/join.ts";
 import { linear, matmul } from "./ops/matmul.ts";
 import { groupNorm, type NormOptions, rowNorm, softmax } from "./ops/norm.ts";
 import { type Dims, type ReduceOptions, reduce, scan } from "./ops/reduce.ts";
+import { interpolate, type ResampleOptions } from "./ops/resample.ts";
 import { applyIndex, type IndexSpec } from "./ops/view-index.ts";
 import {
   chunk,
@@ -658,6 +658,10 @@ export class Tensor {
   /** To [rows, columns]. */
   interpolate(size: readonly number[], options?: ResampleOptions): Tensor {
     return scope(() => interpolate(this, size, options));
+  }
+  /** This [b, c, h, w] read at the positions of grid [b, h', w', 2], x and y in -1…1 → [b, c, h', w']. */
+  gridSample(grid: Tensor, options?: GridSampleOptions): Tensor {
+    return scope(() => gridSample(this, grid, options));
   }
 
   // --- rows ---

@@ -2,7 +2,7 @@
 
 import importlib
 
-FAMILIES = ["elementwise", "cast", "movement", "join", "reduce", "matmul", "conv", "index", "norm", "attention", "derived"]
+FAMILIES = ["elementwise", "cast", "movement", "join", "reduce", "matmul", "conv", "index", "norm", "attention", "derived", "resample"]
 
 
 def generate() -> None:

@@ -148,30 +148,3 @@ export function pool2d(
   if (out.size > 0) x.device.backend.kernels.pool(out.view, { x: x.contiguous().view }, attrs);
   return out;
 }
-
-/** How `interpolate` resamples; PyTorch's names. */
-export interface ResampleOptions {
-  /** How values between the samples are made: "bilinear" of images, "linear" of rows. */
-  readonly mode?: "nearest" | "bilinear" | "linear";
-  /** Corner samples stay at the corners; false by default. */
-  readonly alignCorners?: boolean;
-}
-
-/** Resamples x [b, c, h, w] to `size` [rows, columns], or x [b, c, l] to [length], as torch's interpolate. */
-export function interpolate(x: Tensor, size: readonly number[], { mode = "nearest", alignCorners = false }: ResampleOptions = {}): Tensor {
-  checkComputable("interpolate", x);
-  const linear = x.rank === 3 ? "linear" : "bilinear";
-  if (mode !== "nearest" && mode !== linear) throw new ShapeError("interpolate", `mode "${mode}" is not for ${x}; use "${linear}"`);
-  const bad = size.length !== x.rank - 2 || size.some((n) => n < 1) || x.shape.slice(2).includes(0);
-  if (bad) throw new ShapeError("interpolate", `cannot resample ${x} to [${size.join(", ")}]`);
-  if (x.rank === 3) return resample(x.unsqueeze(2), [1, size[0]!], mode, alignCorners).squeeze(2);
-  return resample(x, size as [number, number], mode, alignCorners);
-}
-
-function resample(x: Tensor, size: readonly [number, number], mode: "nearest" | "bilinear" | "linear", alignCorners: boolean): Tensor {
-  const [b, c] = x.dims(4);
-  const out = x.device.empty([b, c, ...size], x.dtype, "interpolate");
-  const attrs = { mode: mode === "nearest" ? mode : ("bilinear" as const), alignCorners };
-  if (out.size > 0) x.device.backend.kernels.resample(out.view, { x: x.contiguous().view }, attrs);
-  return out;
-}

@@ -73,6 +73,7 @@ export const calls: Readonly<Record<string, Call>> = {
   maxPool2d: (x, _, { kernel, ...a }) => x.maxPool2d(kernel as number, a),
   avgPool2d: (x, _, { kernel, ...a }) => x.avgPool2d(kernel as number, a),
   interpolate: (x, _, { size, ...a }) => x.interpolate(size as number[], a),
+  gridSample: (x, t, a) => x.gridSample(t["grid"]!, a),
   gather: (x, t, a) => x.gather(num(a["dim"]), t["index"]!),
   scatter: (x, t, a) => x.scatter(num(a["dim"]), t["index"]!, t["src"]!),
   scatterAdd: (x, t, a) => x.scatterAdd(num(a["dim"]), t["index"]!, t["src"]!),

@@ -17,6 +17,7 @@ export const families = [
   "norm",
   "attention",
   "derived",
+  "resample",
 ] as const;
 
 const place = (name: string): URL => new URL(`../goldens/${name}`, import.meta.url);
