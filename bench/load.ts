@@ -1,15 +1,18 @@
 // Loads a synthetic sharded bf16 checkpoint tensor by tensor: highest JS heap plus external memory above the baseline, and the rate
 // against `cat` over the same files and plain writes of the same pieces, in alternating rounds (all from a warm page cache); medians.
-// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu|webgpu] [--dir FOLDER] [--rounds 3] [--keep] [--json]
+// With --dtype instead: a model of Linear layers loaded in that format, as `load` does it.
+// Run: tsx --conditions=@wick/source --expose-gc bench/load.ts [--gb 2] [--device cpu|webgpu] [--dtype q4_K --threads 2] [--dir FOLDER] [--rounds 3] [--keep] [--json]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Linear, load, Module, repeat } from "@wick/nn";
 import {
   cpu,
   type Device,
+  type DType,
   openWeights,
   type WeightSource,
   type WritableTensor,
@@ -25,6 +28,8 @@ const { values: flags } = parseArgs({
     dir: { type: "string", default: join(tmpdir(), "wick-bench-load") },
     keep: { type: "boolean", default: false },
     rounds: { type: "string", default: "3" },
+    dtype: { type: "string" },
+    threads: { type: "string" },
     json: { type: "boolean", default: false },
   },
 });
@@ -35,7 +40,11 @@ const COLUMNS = 3072;
 const TENSOR_BYTES = ROWS * COLUMNS * 2;
 const MIB = 2 ** 20;
 
-const noise = new Uint8Array(8 * MIB).map((_, i) => (i * 2654435761) >>> 24);
+/** Random bf16 of magnitudes from 0.008 to 2. */
+const noise = new Uint8Array(8 * MIB).map((_, i) => {
+  const byte = (Math.imul(i, 2654435761) >>> 24) & 255;
+  return i % 2 === 1 ? (byte & 0x83) | 0x3c : byte;
+});
 
 function* filler(bytes: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes; at += noise.length) yield noise.subarray(0, Math.min(noise.length, bytes - at));
@@ -158,6 +167,28 @@ async function plainUploadMs(weights: WeightSource, device: Device): Promise<num
   return performance.now() - start;
 }
 
+/** Seconds and memory of a model loaded as another format. */
+async function loadModel(weights: WeightSource, device: Device, dtype: DType): Promise<void> {
+  const count = weights.entries.size;
+  class Layers extends Module {
+    readonly blocks = repeat(count, () => new Linear(COLUMNS, ROWS, { bias: false }));
+  }
+  const model = new Layers();
+  const threads = flags.threads === undefined ? {} : { threads: Number(flags.threads) };
+  for (let r = 0; r < Number(flags.rounds); r++) {
+    const [watch, start, before] = [new Watch(), performance.now(), process.cpuUsage()];
+    await load(model, weights, device, { dtype, ...threads, onProgress: () => watch.sample() });
+    await device.idle();
+    const seconds = (performance.now() - start) / 1e3;
+    const { user, system } = process.cpuUsage(before);
+    const values = (count * TENSOR_BYTES) / 2;
+    const rate = `${(values / seconds / 1e6).toFixed(1)} M values/s, ${(values / (user + system)).toFixed(1)} per second of processor time`;
+    const peak = `${(watch.peakBytes / MIB).toFixed(0)} MiB beside the device, resident ${(watch.peakResidentBytes / MIB).toFixed(0)} MiB`;
+    console.log(`${(count * TENSOR_BYTES) / 1e9} GB of bf16 as ${dtype} in ${seconds.toFixed(2)} s: ${rate}; ${peak}`);
+    model.unload();
+  }
+}
+
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
 
 const paths = await writeShards();
@@ -169,6 +200,14 @@ const watch = new Watch();
 const start = performance.now();
 const weights = await openWeights(paths);
 const openedMs = performance.now() - start;
+if (flags.dtype) {
+  const target = device ?? cpu();
+  await loadModel(weights, target, flags.dtype as DType);
+  await weights.close();
+  target.destroy();
+  if (!flags.keep) rmSync(flags.dir, { recursive: true });
+  process.exit();
+}
 const times: Record<"load" | "cat" | "plainRead" | "plainUpload", number[]> = { load: [], cat: [], plainRead: [], plainUpload: [] };
 let loaded = 0;
 for (let r = 0; r < Number(flags.rounds); r++) {

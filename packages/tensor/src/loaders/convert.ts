@@ -49,8 +49,8 @@ export async function* convertPieces(
   if (threads && isQuantized(from) && isQuantized(to)) {
     return yield* convertPieces(convertPieces(pieces, from, "f32", where), "f32", to, where, { threads, signal });
   }
-  const conversion = threads && isQuantized(to) ? conversionOf(from, to) : undefined;
-  if (!threads || !conversion) {
+  const conversion = isQuantized(to) ? conversionOf(from, to) : undefined;
+  if (!threads?.threads || !conversion) {
     const out = new Uint8Array(bytesOf(to, jobValues));
     for await (const job of jobsOf(pieces, from)) yield convertJob(from, to, job, out, where);
     return;

@@ -1,12 +1,33 @@
 // `scaleMin` of ../scale-search.ts over eight groups at once: the same operations in the same order, one group in each half of a vector.
 import { type Code, i32, type Local, type Module, v128 } from "../../wasm/encoder.ts";
 import { Expressions } from "../../wasm/expressions.ts";
+import { Lockstep, Recording } from "../../wasm/recording.ts";
 import type { ScaleMinSearch } from "../scale-search.ts";
 import { clampedRound, fieldsOf, forRange, overGroups, pairs, places, recordBytes } from "./places.ts";
 
-/** Sums and the best line so far of one pair of groups. */
-const names = ["max", "w", "x", "xx", "scale", "depth", "least", "same"] as const;
+/** Locals of one pair of groups: its range and sums, the best line so far, the sums of a trial and the line that follows from them. */
+const names = [
+  "max",
+  "w",
+  "x",
+  "xx",
+  "same",
+  "scale",
+  "depth",
+  "least",
+  "iscale",
+  "q",
+  "qq",
+  "xq",
+  "newScale",
+  "newDepth",
+  "mask",
+  "error",
+] as const;
 type State = Record<(typeof names)[number], Local>;
+
+/** Values of a group that are worked on in one turn of a loop; more would not fit the registers. */
+const unroll = 2;
 
 /** What a line search is made for. */
 export interface LineSearch extends ScaleMinSearch {
@@ -41,29 +62,16 @@ class LineEmitter {
   readonly #search: LineSearch;
   readonly #states: readonly State[];
   readonly #value: Local;
-  readonly #record: Local;
-  /** Sums of a trial, and the line that follows from them. */
-  readonly #q: Local;
-  readonly #qq: Local;
-  readonly #xq: Local;
-  readonly #iscale: Local;
-  readonly #min: Local;
-  readonly #newScale: Local;
-  readonly #newDepth: Local;
-  readonly #error: Local;
-  readonly #mask: Local;
   readonly #other: Local;
+  readonly #record: Local;
 
   constructor(e: Expressions, search: LineSearch) {
     this.#e = e;
     this.#search = search;
     const { c } = e;
     this.#states = Array.from({ length: pairs }, () => Object.fromEntries(names.map((name) => [name, c.local(v128)])) as State);
+    [this.#value, this.#other] = c.locals(v128, 2) as [Local, Local];
     this.#record = c.local(i32);
-    this.#value = c.local(v128);
-    [this.#q, this.#qq, this.#xq] = c.locals(v128, 3) as [Local, Local, Local];
-    [this.#iscale, this.#min, this.#newScale, this.#newDepth] = c.locals(v128, 4) as [Local, Local, Local, Local];
-    [this.#error, this.#mask, this.#other] = c.locals(v128, 3) as [Local, Local, Local];
   }
 
   /** Values, weights and their sums; `depth` gets the negative of the least value or 0. */
@@ -95,8 +103,8 @@ class LineEmitter {
   #overRecords(visit: (pair: number, at: number) => void, each = [...this.#states.keys()]): void {
     const { n } = this.#search;
     const end = places.records + n * recordBytes;
-    forRange(this.#e.c, this.#record, places.records, end, 4 * recordBytes, () => {
-      for (let i = 0; i < 4; i++) for (const pair of each) visit(pair, i * recordBytes);
+    forRange(this.#e.c, this.#record, places.records, end, unroll * recordBytes, () => {
+      for (let i = 0; i < unroll; i++) for (const pair of each) visit(pair, i * recordBytes);
     });
   }
 
@@ -119,100 +127,102 @@ class LineEmitter {
   start(): void {
     const e = this.#e;
     const top = e.number(this.#search.top);
-    for (const [pair, { max, scale, depth, least, same }] of this.#states.entries()) {
+    for (const state of this.#states) {
+      const { max, scale, depth, same, iscale } = state;
       e.set(this.#other, e.add(max, depth));
       e.set(same, e.op("f64x2.eq", max, e.neg(depth)));
       e.set(scale, e.div(this.#other, top));
-      e.set(this.#iscale, e.div(top, this.#other));
-      e.set(this.#min, e.neg(depth));
-      this.#tryCodes(pair);
-      e.set(least, this.#missed(pair, scale, depth));
+      e.set(iscale, e.div(top, this.#other));
+    }
+    this.#tryCodes();
+    for (const [pair, state] of this.#states.entries()) {
+      this.#missed(e, state, pair, state.scale, state.depth);
+      e.set(state.least, state.error);
     }
   }
 
-  /** Codes for one inverse scale, and their sums. */
-  #tryCodes(pair: number): void {
+  /** Codes of all pairs for their inverse scales, and their sums. */
+  #tryCodes(): void {
     const e = this.#e;
     const { top, absolute } = this.#search;
-    const [q, weighted, fields] = [this.#value, this.#other, fieldsOf(pair)];
-    for (const sum of [this.#q, this.#qq, this.#xq]) e.set(sum, e.number(0));
-    this.#overRecords(
-      (_, at) => {
-        const x = e.load(this.#record, at + fields.x);
-        e.set(q, clampedRound(e, e.mul(this.#iscale, e.sub(x, this.#min)), 0, top));
-        if (absolute) e.store(this.#record, at + fields.q, q);
-        e.set(weighted, e.mul(e.load(this.#record, at + fields.w), q));
-        e.set(this.#q, e.add(this.#q, weighted));
-        e.set(this.#qq, e.add(this.#qq, e.mul(weighted, q)));
-        e.set(this.#xq, e.add(this.#xq, e.mul(e.load(this.#record, at + fields.wx), q)));
-      },
-      [pair],
-    );
-  }
-
-  /** Leaves in a local what scale·q - depth misses. */
-  #missed(pair: number, scale: Local, depth: Local): Local {
-    const e = this.#e;
-    const error = this.#error;
-    if (this.#search.absolute) this.#missedMagnitudes(pair, scale, depth);
-    else {
-      const { w, x, xx } = this.#states[pair]!;
-      const two = e.number(2);
-      const inner = e.mul(two, e.add(e.mul(depth, this.#q), this.#xq));
-      e.set(error, e.mul(scale, e.sub(e.mul(scale, this.#qq), inner)));
-      e.set(error, e.add(error, e.mul(depth, e.add(e.mul(depth, w), e.mul(two, x)))));
-      e.set(error, e.add(error, xx));
+    const [code, weighted] = [this.#value, this.#other];
+    for (const [pair, { depth, iscale, q, qq, xq }] of this.#states.entries()) {
+      const fields = fieldsOf(pair);
+      const field = (at: number) => e.load(this.#record, at);
+      for (const sum of [q, qq, xq]) e.set(sum, e.number(0));
+      this.#overRecords(
+        (_, at) => {
+          e.set(code, clampedRound(e, e.mul(iscale, e.add(field(at + fields.x), depth)), 0, top));
+          if (absolute) e.store(this.#record, at + fields.q, code);
+          e.set(weighted, e.mul(field(at + fields.w), code));
+          e.set(q, e.add(q, weighted));
+          e.set(qq, e.add(qq, e.mul(weighted, code)));
+          e.set(xq, e.add(xq, e.mul(field(at + fields.wx), code)));
+        },
+        [pair],
+      );
     }
-    return error;
   }
 
-  #missedMagnitudes(pair: number, scale: Local, depth: Local): void {
+  /** Leaves in `error` what scale·q - depth misses. */
+  #missed(e: Expressions, state: State, pair: number, scale: Local, depth: Local): void {
+    if (this.#search.absolute) this.#missedMagnitudes(state, pair, scale, depth);
+    else missedSquares(e, state, scale, depth);
+  }
+
+  #missedMagnitudes({ error }: State, pair: number, scale: Local, depth: Local): void {
     const e = this.#e;
     const fields = fieldsOf(pair);
     const field = (at: number) => e.load(this.#record, at);
-    e.set(this.#error, e.number(0));
+    e.set(error, e.number(0));
     this.#overRecords(
       (_, at) => {
         const missed = e.abs(e.sub(e.sub(e.mul(scale, field(at + fields.q)), depth), field(at + fields.x)));
-        e.set(this.#error, e.add(this.#error, e.mul(field(at + fields.w), missed)));
+        e.set(error, e.add(error, e.mul(field(at + fields.w), missed)));
       },
       [pair],
     );
   }
 
-  /** One more inverse scale for every pair, whose numerator lies at the address in `trial`. */
+  /**
+   * One more inverse scale for every pair, whose numerator lies at the address in `trial`. What follows from the sums is a long chain of
+   * dependent instructions: the pairs' chains run side by side.
+   */
   tryAll(trial: Local): void {
-    const e = this.#e;
-    for (const [pair, { max, depth }] of this.#states.entries()) {
-      e.set(this.#iscale, e.div(e.load(trial, 0, "v128.load64_splat"), e.add(max, depth)));
-      e.set(this.#min, e.neg(depth));
-      this.#tryCodes(pair);
-      this.#fitLine(pair);
-      this.#keepBetter(pair, this.#missed(pair, this.#newScale, this.#newDepth));
+    const { absolute } = this.#search;
+    this.#together(["iscale"], (e, { max, depth, iscale }) => {
+      e.set(iscale, e.div(e.load(trial, 0, "v128.load64_splat"), e.add(max, depth)));
+    });
+    this.#tryCodes();
+    if (absolute) {
+      this.#together(["newScale", "newDepth", "mask"], fitLine);
+      for (const [pair, state] of this.#states.entries()) this.#missedMagnitudes(state, pair, state.newScale, state.newDepth);
+      this.#together(["scale", "depth", "least"], keepBetter);
+      return;
     }
+    this.#together(["scale", "depth", "least"], (e, state) => {
+      fitLine(e, state);
+      missedSquares(e, state, state.newScale, state.newDepth);
+      keepBetter(e, state);
+    });
   }
 
-  /** The weighted least-squares line through the codes; `mask` says where there is one. */
-  #fitLine(pair: number): void {
-    const e = this.#e;
-    const { w, x } = this.#states[pair]!;
-    const [d, offset, above] = [this.#other, this.#newDepth, this.#error];
-    e.set(d, e.sub(e.mul(w, this.#qq), e.mul(this.#q, this.#q)));
-    e.set(this.#mask, e.op("f64x2.gt", d, e.number(0)));
-    e.set(offset, e.div(e.sub(e.mul(this.#qq, x), e.mul(this.#q, this.#xq)), d));
-    e.set(above, e.op("f64x2.gt", offset, e.number(0)));
-    const slope = e.sub(e.mul(w, this.#xq), e.mul(x, this.#q));
-    e.set(this.#newScale, e.div(e.select(above, this.#xq, slope), e.select(above, this.#qq, d)));
-    e.set(this.#newDepth, e.andNot(e.neg(offset), above));
-  }
-
-  #keepBetter(pair: number, error: Local): void {
-    const e = this.#e;
-    const { scale, depth, least } = this.#states[pair]!;
-    e.set(this.#mask, e.andNot(this.#mask, e.op("f64x2.ge", error, least)));
-    e.set(least, e.select(this.#mask, error, least));
-    e.set(scale, e.select(this.#mask, this.#newScale, scale));
-    e.set(depth, e.select(this.#mask, this.#newDepth, depth));
+  /** Writes the same code for all pairs in lockstep; of what it sets, `results` are kept. */
+  #together(results: readonly (keyof State)[], emit: (e: Expressions, state: State) => void): void {
+    const { c } = this.#e;
+    const recordings = this.#states.map((state) => {
+      const recording = new Recording();
+      emit(new Expressions(recording), state);
+      return recording;
+    });
+    const block = new Lockstep(c, recordings);
+    block.write(0);
+    for (const [pair, state] of this.#states.entries()) {
+      for (const name of results) {
+        block.push(pair, state[name]);
+        c.set(state[name]);
+      }
+    }
   }
 
   /** Stores scales and depths; a group of equal values has scale 0. */
@@ -223,4 +233,33 @@ class LineEmitter {
       e.store(at, places.depths + 16 * pair, e.select(same, e.neg(max), e.rounded(depth)));
     }
   }
+}
+
+/** The weighted least-squares line through the codes; `mask` says where there is one. */
+function fitLine(e: Expressions, { w, x, q, qq, xq, newScale, newDepth, mask, error }: State): void {
+  const [d, offset, above] = [newScale, newDepth, error];
+  e.set(d, e.sub(e.mul(w, qq), e.mul(q, q)));
+  e.set(mask, e.op("f64x2.gt", d, e.number(0)));
+  e.set(offset, e.div(e.sub(e.mul(qq, x), e.mul(q, xq)), d));
+  e.set(above, e.op("f64x2.gt", offset, e.number(0)));
+  const slope = e.sub(e.mul(w, xq), e.mul(x, q));
+  e.set(newScale, e.div(e.select(above, xq, slope), e.select(above, qq, d)));
+  e.set(newDepth, e.andNot(e.neg(offset), above));
+}
+
+/** Weighted squares of what scale·q - depth misses, from the sums. */
+function missedSquares(e: Expressions, { w, x, xx, q, qq, xq, error }: State, scale: Local, depth: Local): void {
+  const two = e.number(2);
+  const inner = e.mul(two, e.add(e.mul(depth, q), xq));
+  e.set(error, e.mul(scale, e.sub(e.mul(scale, qq), inner)));
+  e.set(error, e.add(error, e.mul(depth, e.add(e.mul(depth, w), e.mul(two, x)))));
+  e.set(error, e.add(error, xx));
+}
+
+/** Takes a line over where it misses less. */
+function keepBetter(e: Expressions, { scale, depth, least, newScale, newDepth, mask, error }: State): void {
+  e.set(mask, e.andNot(mask, e.op("f64x2.ge", error, least)));
+  e.set(least, e.select(mask, error, least));
+  e.set(scale, e.select(mask, newScale, scale));
+  e.set(depth, e.select(mask, newDepth, depth));
 }

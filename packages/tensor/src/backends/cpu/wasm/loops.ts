@@ -1,6 +1,6 @@
 // Loops of the generated row kernels: over job words, rows, and the vectors of a row.
 import { type Code, i32, type Local, v128 } from "../../../wasm/encoder.ts";
-import { Lockstep, Recording } from "./recording.ts";
+import { Lockstep, Recording } from "../../../wasm/recording.ts";
 import type { SimdMath } from "./simd-math.ts";
 
 /** Locals holding the words of a job, whose address is parameter 1. */

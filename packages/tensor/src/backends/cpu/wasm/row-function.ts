@@ -4,9 +4,9 @@ import type { DType } from "../../../dtype.ts";
 import type { BinaryOp, ExprNode, UnaryOp } from "../../../ops/expr.ts";
 import { exprKey } from "../../../ops/expr.ts";
 import { type Code, i32, type Local, Module, v128 } from "../../../wasm/encoder.ts";
+import { Lockstep, Recording } from "../../../wasm/recording.ts";
 import { type ElementKind, type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { whileLeft } from "./loops.ts";
-import { Lockstep, Recording } from "./recording.ts";
 import { boolBinary, Expression } from "./row-expression.ts";
 import { SimdMath } from "./simd-math.ts";
 

@@ -1,7 +1,7 @@
 // Straight-line vector code recorded as a graph, so that several copies of it can be written in lockstep: a chain of dependent instructions
 // then waits for its own results while the processor works on its neighbour's, however the compiler orders what it is given.
-import { Code, i32, type Local, type ValueType, v128 } from "../../../wasm/encoder.ts";
-import type { MemoryOp, PlainOp } from "../../../wasm/opcodes.ts";
+import { Code, i32, type Local, type ValueType, v128 } from "./encoder.ts";
+import type { MemoryOp, PlainOp } from "./opcodes.ts";
 
 /** One instruction: pushes nothing by itself; `args` are pushed before it. */
 interface Step {
@@ -15,7 +15,18 @@ type Operand = Step | ((c: Code) => unknown);
 
 const unary: ReadonlySet<string> = new Set([
   ...["v128.not", "v128.any_true", "i32x4.splat", "f32x4.splat", "f64x2.splat", "f32x4.ceil", "f32x4.floor", "f32x4.trunc"],
-  ...["f32x4.nearest", "f32x4.abs", "f32x4.neg", "f32x4.sqrt", "i32x4.abs", "i32x4.trunc_sat_f32x4_s", "f32x4.convert_i32x4_s"],
+  ...[
+    "f64x2.abs",
+    "f64x2.neg",
+    "f64x2.sqrt",
+    "f32x4.nearest",
+    "f32x4.abs",
+    "f32x4.neg",
+    "f32x4.sqrt",
+    "i32x4.abs",
+    "i32x4.trunc_sat_f32x4_s",
+    "f32x4.convert_i32x4_s",
+  ],
   ...["f64x2.promote_low_f32x4", "f32x4.demote_f64x2_zero", "f64x2.convert_low_i32x4_s", "f64x2.nearest", "i32x4.trunc_sat_f64x2_s_zero"],
   ...["i32x4.extend_low_i16x8_s", "i32x4.extend_high_i16x8_s", "i32x4.extend_low_i16x8_u", "i32x4.extend_high_i16x8_u"],
   ...["i16x8.extend_low_i8x16_u", "i16x8.extend_high_i8x16_u"],
