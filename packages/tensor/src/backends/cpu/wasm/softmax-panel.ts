@@ -1,9 +1,9 @@
 // Softmax over a panel of scores that lies key by key, queries side by side: every step works on all queries of the panel at once and
 // nothing is summed across a vector. Weights are multiples of powers of two of scaled scores, two keys at a time in lockstep.
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
+import { Lockstep, Recording } from "../../../wasm/recording.ts";
 import type { Flavour } from "./gemm.ts";
 import { whileLeft } from "./loops.ts";
-import { Lockstep, Recording } from "./recording.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /**
