@@ -63,12 +63,12 @@ function normalise(
   }
   const scale = weight ? " * weight_at(c)" : "";
   const shift = bias ? " + bias_at(c)" : "";
-  const text = `fn value(i: u32) -> f32 {
-  let j = p.first + i;
-  let g = j / p.length;
-  let c = (j / p.spatial) % p.channels;
-  return (x_at(i) - stats_at(2u * g)) * stats_at(2u * g + 1u)${scale}${shift};
-}`;
+  const result = (x: string): string => `(${x} - stats_at(2u * g)) * stats_at(2u * g + 1u)${scale}${shift}`;
+  const place = "let j = p.first + i; let g = j / p.length; let c = (j / p.spatial) % p.channels;";
+  const text = `fn value(i: u32) -> f32 { ${place} return ${result("x_at(i)")}; }`;
+  // Four neighbours lie in one channel.
+  const inside = sizes.spatial % 4 === 0 && first % 4 === 0;
+  const fours = inside ? { fours: `fn value4(i: u32) -> vec4<f32> { ${place} return ${result("x_at4(i)")}; }` } : {};
   const sources = { x, stats, ...(weight ? { weight } : {}), ...(bias ? { bias } : {}) };
-  computePoints(ctx, out, { op: "groupNorm", key: "", inputs: sources, params: { ...sizes, first }, text }, attrs, used);
+  computePoints(ctx, out, { op: "groupNorm", key: "", inputs: sources, params: { ...sizes, first }, text, ...fours }, attrs, used);
 }

@@ -12,10 +12,13 @@ import { bytesOfView, type KernelContext } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import {
   forEachRowPiece,
+  holdKey,
+  holdRow,
+  type RowHold,
   type RowShare,
   type RowSource,
   rowHead,
-  rowLoop,
+  rowPasses,
   rowSource,
   shareKey,
   shareRows,
@@ -52,8 +55,9 @@ function normPiece(ctx: KernelContext, out: View, { x, weight, bias }: NormInput
   if (weight) sources.push(rowSource(ctx, "norm", "weight", weight));
   if (bias) sources.push(rowSource(ctx, "norm", "bias", bias));
   const names = ["x", ...(weight ? ["weight"] : []), ...(bias ? ["bias"] : [])];
-  const key = `norm|${kind}|${shareKey(share)}|${names.join()}|${sources.map((s) => s.key).join()}|${finish.key}`;
-  const program = ctx.program(key, () => normSpec(share, ctx.traits, kind, names, sources, finish));
+  const hold = holdRow(ctx.traits, share, width, finish.quad);
+  const key = `norm|${kind}|${shareKey(share)}|${holdKey(hold)}|${names.join()}|${sources.map((s) => s.key).join()}|${finish.key}`;
+  const program = ctx.program(key, () => normSpec(share, hold, ctx.traits, kind, names, sources, finish));
   ctx.record({
     op: kind === "layer" ? "layerNorm" : "rmsNorm",
     program,
@@ -67,6 +71,7 @@ function normPiece(ctx: KernelContext, out: View, { x, weight, bias }: NormInput
 
 function normSpec(
   share: RowShare,
+  hold: RowHold | undefined,
   traits: DeviceTraits,
   kind: "layer" | "rms",
   names: readonly string[],
@@ -76,19 +81,23 @@ function normSpec(
   const { quad } = finish;
   const load = (n: string, base: string): string => (quad ? `${n}4(${base}, j)` : `${n}1(${base}, j)`);
   const sum = (v: string): string => (quad ? `let t = ${v}; s += (t.x + t.y) + (t.z + t.w);` : `s += ${v};`);
-  const pass = (v: string): string =>
-    `s = 0.0;\n  ${rowLoop(share, quad, `let v = ${load("x", "base")}${kind === "layer" ? " - mean" : ""}; ${sum(v)}`)}`;
-  const scaled = `(${load("x", "base")} - mean) * scale${names.includes("weight") ? ` * ${load("weight", "0u")}` : ""}`;
-  const shifted = `${scaled}${names.includes("bias") ? ` + ${load("bias", "0u")}` : ""}`;
+  const { load: loadRow, pass } = rowPasses(share, hold, quad, load("x", "base"));
+  const centred = (v: string): string => (kind === "layer" ? `(${v} - mean)` : v);
+  const scaled = (v: string): string => `${centred(v)} * scale${names.includes("weight") ? ` * ${load("weight", "0u")}` : ""}`;
+  const shifted = (v: string): string => `${scaled(v)}${names.includes("bias") ? ` + ${load("bias", "0u")}` : ""}`;
   // The mean is taken relative to the row's first value: exact for constant rows, and no digits are lost to a large mean.
+  const mean = `var mean = ${quad ? "x4(base, 0u).x" : "x1(base, 0u)"};
+  ${pass((v) => sum(centred(v)))}
+  mean += all_add(lid, s) / f32(p.width);
+  s = 0.0;`;
   const body = `${rowHead(share)}
   let base = x_row(row);
+  ${loadRow}
   var s = 0.0;
-  var mean = 0.0;
-  ${kind === "layer" ? `mean = ${quad ? "x4(base, 0u).x" : "x1(base, 0u)"};\n  ${pass("v")}\n  mean += all_add(lid, s) / f32(p.width);` : ""}
-  ${pass("v * v")}
+  ${kind === "layer" ? mean : ""}
+  ${pass((v) => `let d = ${centred(v)}; ${sum("d * d")}`)}
   let scale = 1.0 / sqrt(all_add(lid, s) / f32(p.width) + p.eps);
-  ${rowLoop(share, quad, storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${shifted});`))}`;
+  ${pass((v) => storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${shifted(v)});`))}`;
   const text = `${workgroupReductions(share.threads, share.lanes)}${sources.map((s) => s.text).join("")}${finish.text}`;
   const functions = mathFunctions(text + body);
   return {

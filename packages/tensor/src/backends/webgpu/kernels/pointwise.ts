@@ -3,8 +3,8 @@ import { contiguousLayout } from "../../../layout.ts";
 import type { ExprNode } from "../../../ops/expr.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
-import type { ProgramSpec } from "../pipelines.ts";
-import { elementBytes, formatFunctions, loadElement, packQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
+import type { BindingSpec, ProgramSpec } from "../pipelines.ts";
+import { elementBytes, formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { type Bound, bindView, bytesOfView, type KernelContext, scratchView } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
@@ -19,6 +19,8 @@ export interface PointKernel {
   readonly params: Readonly<Record<string, number>>;
   /** WGSL with `fn value(i: u32)`: the f32 result, or in `moveBits` the raw bits, of output element i. */
   readonly text: string;
+  /** WGSL with `fn value4(i: u32)`, the results of four elements from i on, a multiple of 4; `x_at4(i)` loads four of input "x" where that is aligned. */
+  readonly fours?: string;
   readonly flops?: number;
 }
 
@@ -27,29 +29,40 @@ export const bitsOf = (dtype: StoredDType): StoredDType => ({ 1: "u8", 2: "u16",
 
 interface Sources {
   readonly bounds: readonly Bound[];
-  readonly names: readonly string[];
+  /** Input "x" is read by vectors. */
+  readonly fours: boolean;
+  readonly specs: readonly BindingSpec[];
   readonly text: string;
   readonly key: string;
 }
 
-function planSources(ctx: KernelContext, kernel: PointKernel, raw: boolean): Sources {
+function planSources(ctx: KernelContext, kernel: PointKernel, raw: boolean, quad = false): Sources {
   const entries = Object.entries(kernel.inputs);
   const bounds = entries.map(([, v]) => bindView(ctx, kernel.op, v));
+  const fours = quad && kernel.fours !== undefined && entries.every(([name], i) => name !== "x" || bounds[i]!.offset % 4 === 0);
+  const isFour = (name: string): boolean => fours && name === "x";
   const loads = entries.map(([name, v]) => {
     const d = raw && name === "x" ? bitsOf(v.dtype as StoredDType) : (v.dtype as StoredDType);
     const type = raw && name === "x" ? "u32" : ["i32", "i64"].includes(d) ? "i32" : d[0] === "u" ? "u32" : "f32";
+    if (isFour(name)) return `fn x_at4(i: u32) -> vec4<f32> { return vec4<f32>(${loadQuad(d, "x", "(p.x_o + i) >> 2u")}); }\n`;
     return `fn ${name}_at(i: u32) -> ${type} { let j = p.${name}_o + i; return ${loadElement(d, name, "j")}; }\n`;
   });
-  return { bounds, names: entries.map(([n]) => n), text: loads.join(""), key: entries.map(([n, v]) => `${n}:${v.dtype}`).join() };
+  return {
+    bounds,
+    fours,
+    specs: entries.map(([name, v]) => ({ name, type: isFour(name) ? quadType(v.dtype as StoredDType) : "array<u32>" })),
+    text: loads.join(""),
+    key: entries.map(([n, v]) => `${n}:${v.dtype}`).join() + (fours ? "4" : ""),
+  };
 }
 
 function pointSpec(kernel: PointKernel, sources: Sources, end: Pick<Finish, "specs" | "params" | "text">, body: string): ProgramSpec {
-  const text = `${sources.text}${end.text}\n${kernel.text}\n`;
+  const text = `${sources.text}${end.text}\n${(sources.fours ? kernel.fours : undefined) ?? kernel.text}\n`;
   const functions = mathFunctions(text + body);
   return {
     label: kernel.op,
-    bindings: [...sources.names.map((name) => ({ name, type: "array<u32>" })), ...end.specs],
-    params: ["n", ...sources.names.map((n) => `${n}_o`), ...Object.keys(kernel.params), ...end.params],
+    bindings: [...sources.specs, ...end.specs],
+    params: ["n", ...sources.specs.map(({ name }) => `${name}_o`), ...Object.keys(kernel.params), ...end.params],
     workgroup: [64],
     declarations: formatFunctions(functions + text + body) + functions + text,
     body,
@@ -67,11 +80,12 @@ export function computePoints(
   if (isEmpty(out)) return;
   withFinish(ctx, kernel.op, out, widthOf(out.layout), Object.keys(kernel.inputs).length, attrs, operands, (target, plan) => {
     const finish = plan(target);
-    const sources = planSources(ctx, kernel, false);
+    const sources = planSources(ctx, kernel, false, finish.quad);
+    const four = sources.fours ? "value4(i)" : "vec4<f32>(value(i), value(i + 1u), value(i + 2u), value(i + 3u))";
     const n = sizeOf(target.layout.shape);
     const step = finish.quad ? 4 : 1;
     const body = finish.quad
-      ? "let i = (wg * 64u + lid) * 4u; if (i >= p.n) { return; }\n  put4(i, vec4<f32>(value(i), value(i + 1u), value(i + 2u), value(i + 3u)));"
+      ? `let i = (wg * 64u + lid) * 4u; if (i >= p.n) { return; }\n  put4(i, ${four});`
       : "let i = wg * 64u + lid; if (i >= p.n) { return; }\n  put(i, value(i));";
     const program = ctx.program(`${kernel.op}|${kernel.key}|${sources.key}|${finish.key}`, () => pointSpec(kernel, sources, finish, body));
     ctx.record({

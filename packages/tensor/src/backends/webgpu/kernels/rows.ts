@@ -53,9 +53,48 @@ export function rowHead({ threads, lanes, rows }: RowShare): string {
 export const storeInRow = ({ threads, lanes }: RowShare, store: string): string =>
   lanes > 0 && threads === lanes ? `if (inside) { ${store} }` : store;
 
-/** Loops over a row's quads or elements. */
-export const rowLoop = ({ threads }: RowShare, quad: boolean, body: string): string =>
-  `for (var j = me; j < p.width${quad ? " / 4u" : ""}; j += ${threads}u) { ${body} }`;
+/** Quads or elements of a row that a thread keeps in registers between passes: `turns` of them, all threads' if `full`. */
+export interface RowHold {
+  readonly turns: number;
+  readonly full: boolean;
+}
+
+const mostHeld = 4;
+
+/**
+ * What threads hold of rows of `width`; undefined where rows are read again in every pass: one thread has the whole row, rows are long, or the driver is
+ * software, which compiles what is written out for minutes.
+ */
+export function holdRow({ software }: DeviceTraits, { threads }: RowShare, width: number, quad: boolean): RowHold | undefined {
+  const items = quad ? width / 4 : width;
+  const turns = Math.ceil(items / threads);
+  return !software && threads > 1 && turns <= mostHeld ? { turns, full: items % threads === 0 } : undefined;
+}
+
+export const holdKey = (hold: RowHold | undefined): string => (hold ? `${hold.turns}${hold.full ? "f" : ""}` : "again");
+
+/** How a row kernel's text passes over its row, quads or elements at `j`: `load` stands before all passes, `pass` gives each value's variable. */
+export interface RowPasses {
+  readonly load: string;
+  pass(body: (v: string) => string): string;
+}
+
+/** The passes over rows whose values are read by `value`. */
+export function rowPasses({ threads }: RowShare, hold: RowHold | undefined, quad: boolean, value: string): RowPasses {
+  const items = quad ? "p.width / 4u" : "p.width";
+  if (!hold) {
+    const pass: RowPasses["pass"] = (body) => `for (var j = me; j < ${items}; j += ${threads}u) { var v = ${value}; ${body("v")} }`;
+    return { load: "", pass };
+  }
+  const { turns, full } = hold;
+  const each = (body: (v: string) => string): string =>
+    Array.from({ length: turns }, (_, t) => {
+      const inside = `let j = me + ${t * threads}u; ${t < turns - 1 || full ? body(`v${t}`) : `if (j < ${items}) { ${body(`v${t}`)} }`}`;
+      return `{ ${inside} }`;
+    }).join("\n  ");
+  const variables = Array.from({ length: turns }, (_, t) => `var v${t} = ${quad ? "vec4<f32>()" : "0.0"};`).join(" ");
+  return { load: `${variables}\n  ${each((v) => `${v} = ${value};`)}`, pass: each };
+}
 
 /** Cuts views (the output first) along their outermost dimension (the first `keep` from the end stay whole) until every one fits a binding. */
 export function forEachRowPiece(ctx: KernelContext, keep: number, views: readonly View[], run: (pieces: readonly View[]) => void): void {

@@ -11,10 +11,13 @@ import { bytesOfView, type KernelContext } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import {
   forEachRowPiece,
+  holdKey,
+  holdRow,
+  type RowHold,
   type RowShare,
   type RowSource,
   rowHead,
-  rowLoop,
+  rowPasses,
   rowSource,
   shareKey,
   shareRows,
@@ -39,8 +42,9 @@ function softmaxPiece(ctx: KernelContext, out: View, x: View, log: boolean, fini
   const rows = sizeOf(x.layout.shape) / width;
   const share = shareRows(ctx.traits, rows, width);
   const source = rowSource(ctx, "softmax", "x", x);
-  const program = ctx.program(`softmax|${log}|${shareKey(share)}|${source.key}|${finish.key}`, () =>
-    softmaxSpec(share, ctx.traits, log, source, finish),
+  const hold = holdRow(ctx.traits, share, width, finish.quad);
+  const program = ctx.program(`softmax|${log}|${shareKey(share)}|${holdKey(hold)}|${source.key}|${finish.key}`, () =>
+    softmaxSpec(share, hold, ctx.traits, log, source, finish),
   );
   ctx.record({
     op: "softmax",
@@ -53,24 +57,35 @@ function softmaxPiece(ctx: KernelContext, out: View, x: View, log: boolean, fini
   });
 }
 
-function softmaxSpec(share: RowShare, traits: DeviceTraits, log: boolean, source: RowSource, finish: Finish): ProgramSpec {
+function softmaxSpec(
+  share: RowShare,
+  hold: RowHold | undefined,
+  traits: DeviceTraits,
+  log: boolean,
+  source: RowSource,
+  finish: Finish,
+): ProgramSpec {
   const { quad } = finish;
-  const value = quad ? "let v = x4(base, j);" : "let v = x1(base, j);";
-  const exp4 = (v: string): string =>
+  const { load, pass } = rowPasses(share, hold, quad, quad ? "x4(base, j)" : "x1(base, j)");
+  const exp = (v: string): string =>
     quad ? `vec4<f32>(f_exp(${v}.x - m), f_exp(${v}.y - m), f_exp(${v}.z - m), f_exp(${v}.w - m))` : `f_exp(${v} - m)`;
-  const max = quad ? "m = f_max(m, f_max(f_max(v.x, v.y), f_max(v.z, v.w)));" : "m = f_max(m, v);";
-  const add = quad ? `let e = ${exp4("v")}; s += (e.x + e.y) + (e.z + e.w);` : `s += ${exp4("v")};`;
-  const result = log ? `(v - m) - shift` : `${exp4("v")} * scale`;
+  // NaN need not win: it comes back with the sum.
+  const max = (v: string): string => (quad ? `m = max(m, max(max(${v}.x, ${v}.y), max(${v}.z, ${v}.w)));` : `m = max(m, ${v});`);
+  // What threads hold becomes its exponential.
+  const keep = hold !== undefined && !log;
+  const add = (v: string): string => `let e = ${exp(v)}; s += ${quad ? "(e.x + e.y) + (e.z + e.w)" : "e"}; ${keep ? `${v} = e;` : ""}`;
+  const result = (v: string): string => (log ? `(${v} - m) - shift` : `${keep ? v : exp(v)} * scale`);
   const body = `${rowHead(share)}
   let base = x_row(row);
+  ${load}
   var m = f_bits(0xff800000u);
-  ${rowLoop(share, quad, `${value} ${max}`)}
+  ${pass(max)}
   m = all_max(lid, m);
   var s = 0.0;
-  ${rowLoop(share, quad, `${value} ${add}`)}
+  ${pass(add)}
   s = all_add(lid, s);
   ${log ? "let shift = f_log(s);" : "let scale = 1.0 / s;"}
-  ${rowLoop(share, quad, `${value} ${storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${result});`)}`)}`;
+  ${pass((v) => storeInRow(share, `${quad ? "put4(row * p.width + j * 4u" : "put(row * p.width + j"}, ${result(v)});`))}`;
   const text = `${workgroupReductions(share.threads, share.lanes)}${source.text}${finish.text}`;
   const functions = mathFunctions(text + body);
   return {

@@ -1,4 +1,4 @@
-// Reductions within a workgroup: every thread gets the result. With one thread per row they are the identity.
+// Reductions within a workgroup: every thread gets the result. With one thread per row they are the identity. A maximum may leave NaN out.
 
 /** `fn all_add(lid, v)` and `fn all_max(lid, v)` over `threads` threads, the `lanes` of a subgroup by shuffles (0: no subgroups). */
 export function workgroupReductions(threads: number, lanes = 0): string {
@@ -16,7 +16,7 @@ export function workgroupReductions(threads: number, lanes = 0): string {
 }
 `;
   return `var<workgroup> shared_f32: array<f32, ${threads}>;
-${tree("all_add", "shared_f32[lid] + shared_f32[lid + s]")}${tree("all_max", "f_max(shared_f32[lid], shared_f32[lid + s])")}`;
+${tree("all_add", "shared_f32[lid] + shared_f32[lid + s]")}${tree("all_max", "max(shared_f32[lid], shared_f32[lid + s])")}`;
 }
 
 /** Shuffles add in the same order every time; the results of several subgroups meet in workgroup memory. */
@@ -29,7 +29,7 @@ ${groups === 1 ? "  return r;" : shareText(groups, merge)}
 }
 `;
   const memory = `var<workgroup> shared_f32: array<f32, ${groups}>;\nvar<private> my_group: u32;\nvar<private> my_lane: u32;\n`;
-  return `${groups > 1 ? memory : ""}${one("all_add", (a, b) => `${a} + ${b}`)}${one("all_max", (a, b) => `f_max(${a}, ${b})`)}`;
+  return `${groups > 1 ? memory : ""}${one("all_add", (a, b) => `${a} + ${b}`)}${one("all_max", (a, b) => `max(${a}, ${b})`)}`;
 }
 
 const shareText = (groups: number, merge: (a: string, b: string) => string): string => `  workgroupBarrier();
