@@ -1,6 +1,5 @@
 // Loops of the generated row kernels: over job words, rows, and the vectors of a row.
-import { type Code, i32, type Local, v128 } from "../../../wasm/encoder.ts";
-import { Lockstep, Recording } from "../../../wasm/recording.ts";
+import { type Code, i32, type Local } from "../../../wasm/encoder.ts";
 import type { SimdMath } from "./simd-math.ts";
 
 /** Locals holding the words of a job, whose address is parameter 1. */
@@ -66,38 +65,4 @@ export function loadLanes(c: Code, math: SimdMath, base: Local, offset: Local, l
   address(c, base, offset);
   math.load("f32", lanes, at);
   if (lanes === 1) c.floats(rest).shuffle(0, 4, 4, 4);
-}
-
-/**
- * A loop over a row whose `compute` leaves a value for each vector: four vectors in lockstep, then single vectors, then single values.
- * `compute` is given where to emit; `use` finds the value on the stack.
- */
-export function overLockstep(
-  c: Code,
-  columns: Local,
-  compute: (to: Code, lanes: 1 | 4, offset: Local, at: number) => void,
-  use: (value: Local, lanes: 1 | 4, offset: Local, at: number, vector: number) => void,
-): void {
-  const [left, offset, value] = [c.local(i32), c.local(i32), c.local(v128)];
-  c.get(columns).set(left).int(0).set(offset);
-  whileLeft(c, left, 16, () => {
-    const recordings = [0, 1, 2, 3].map(() => new Recording());
-    recordings.forEach((r, v) => void r.use(() => compute(r, 4, offset, 16 * v)).set(value));
-    const block = new Lockstep(c, recordings);
-    block.write(0);
-    recordings.forEach((_, v) => {
-      block.push(v, value);
-      c.set(value);
-      use(value, 4, offset, 16 * v, v);
-    });
-    c.advance(offset, 64);
-  });
-  for (const lanes of [4, 1] as const) {
-    whileLeft(c, left, lanes, () => {
-      compute(c, lanes, offset, 0);
-      c.set(value);
-      use(value, lanes, offset, 0, 0);
-      c.advance(offset, 4 * lanes);
-    });
-  }
 }

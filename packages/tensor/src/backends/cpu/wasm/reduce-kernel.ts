@@ -5,9 +5,10 @@ import { type Code, f32, f64, i32, type Local, type Module, v128 } from "../../.
 import { operandModes, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
-import { loadLanes, loadWords, overLockstep, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
+import { loadLanes, loadWords, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
 import { chunkMoments } from "./moments.ts";
 import { combine, fillAll } from "./row-kernels.ts";
+import { overShares } from "./shares.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Words of a job: each result is of `length` values; `divisor` of sums and variances is whole. Results are f32 in a row, places i32. */
@@ -224,18 +225,9 @@ class Reduction {
     c.get(top).op("f32.abs").float(Number.POSITIVE_INFINITY).op("f32.lt").ifFloat();
     this.#count(this.#zero).set(exact);
     this.#chunks((from, count) => {
-      const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
-        const math = code === c ? this.#math : new SimdMath(code, this.#math.fma);
-        loadLanes(code, math, from, offset, lanes, Number.NEGATIVE_INFINITY, at);
-        code
-          .get(shift)
-          .op("f32x4.sub")
-          .floats(Math.LOG2E * math.octave)
-          .op("f32x4.mul");
-        math.share();
-      };
       fillAll(c, sums, 0);
-      overLockstep(c, count, compute, (value, _lanes, _offset, _at, v) => void c.get(sums[v]!).get(value).op("f32x4.add").set(sums[v]!));
+      const row = { from, columns: count, top: shift };
+      overShares(c, this.#math, row, (value, _lanes, _offset, _at, v) => void c.get(sums[v]!).get(value).op("f32x4.add").set(sums[v]!));
       c.get(exact)
         .get(combine(c, sums, "f32x4.add"))
         .extract("f32x4.extract_lane", 0)

@@ -5,8 +5,9 @@ import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/enc
 import { operandModes, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
 import type { Flavour } from "./gemm.ts";
-import { address, loadLanes, loadWords, overLockstep, overVectors, setEnd, spread } from "./loops.ts";
+import { address, loadLanes, loadWords, overVectors, setEnd, spread } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
+import { overShares } from "./shares.ts";
 import { SimdMath } from "./simd-math.ts";
 
 export { address, loadLanes, loadWords, overRow, spread } from "./loops.ts";
@@ -137,9 +138,8 @@ export function combine(c: Code, sums: readonly Local[], op: "f32x4.add" | "f32x
 export const fillAll = (c: Code, sums: readonly Local[], value: number): void => sums.forEach((s) => void c.floats(value).set(s));
 
 const softmaxRow =
-  (c: Code, { fma }: SimdMath): RowBody =>
+  (c: Code, math: SimdMath): RowBody =>
   (row, to, { columns, layer }) => {
-    const math = new SimdMath(c, fma);
     const tops = c.locals(v128, 4);
     const sums = c.locals(v128, 2);
     // A NaN that the maximum skips comes back through the sum.
@@ -152,18 +152,8 @@ const softmaxRow =
     const top = combine(c, tops, "f32x4.pmax");
     /** The sum of all weights, which `visit` sees; that of the maximum is `shareOfZero`. */
     const weights = (visit: (weight: Local, lanes: 1 | 4, offset: Local, at: number) => void = () => {}) => {
-      const compute = (code: Code, lanes: 1 | 4, offset: Local, at: number) => {
-        const own = code === c ? math : new SimdMath(code, fma);
-        loadLanes(code, own, row, offset, lanes, Number.NEGATIVE_INFINITY, at);
-        code
-          .get(top)
-          .op("f32x4.sub")
-          .floats(Math.LOG2E * own.octave)
-          .op("f32x4.mul");
-        own.share();
-      };
       fillAll(c, sums, 0);
-      overLockstep(c, columns, compute, (weight, lanes, offset, at, v) => {
+      overShares(c, math, { from: row, columns, top }, (weight, lanes, offset, at, v) => {
         const sum = sums[v % 2]!;
         c.get(sum).get(weight).op("f32x4.add").set(sum);
         visit(weight, lanes, offset, at);

@@ -175,10 +175,28 @@ export class SimdMath extends SimdFormats {
 
   /** y octaves → 2ʸ times `shareOfZero`; what is below 2⁻¹²⁶ becomes less, at last 0; NaN stays. */
   share(): void {
-    const t = this.#powerParts(-127, 127);
-    if (this.fma) this.polynomial([...powerTail, 1], this.temps[2]!);
+    const [rest, whole] = this.shareParts();
+    this.shareOf(
+      () => this.c.get(rest),
+      () => this.c.get(whole),
+    );
+  }
+
+  /** The first half of `share`: y octaves are taken from the stack, two locals are what the second half needs. */
+  shareParts(): readonly [rest: Local, whole: Local] {
+    const whole = this.#powerParts(-127, 127);
+    return [this.temps[2]!, whole];
+  }
+
+  /** The second half of `share`, given what pushes its parts. */
+  shareOf(pushRest: () => unknown, pushWhole: () => unknown): void {
+    const rest = this.temps[2]!;
+    pushRest();
+    this.c.set(rest);
+    if (this.fma) this.polynomial([...powerTail, 1], rest);
     else this.#squaredPower();
-    this.c.get(t).int(23).op("i32x4.shl").op("f32x4.mul");
+    pushWhole();
+    this.c.int(23).op("i32x4.shl").op("f32x4.mul");
   }
 
   /** Leaves the square of the product of `halfPower.factors` in scratch 2. */
