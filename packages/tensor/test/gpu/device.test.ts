@@ -191,6 +191,16 @@ describe("memory", () => {
     b.destroy();
   });
 
+  it("a read that the driver has no memory for is a typed error; smaller ones go on", async () => {
+    const b = await createWebGpuBackend({ driver: "null" });
+    const [first] = [b.allocate(200 << 20, "first"), b.allocate(200 << 20, "second")];
+    await expect(b.read(first, 0, 200 << 20)).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[OutOfMemoryError: webgpu: the driver had no memory (Out of memory.); release tensors, use a smaller dtype, tile or stream]`,
+    );
+    expect(await b.read(first, 0, 16)).toHaveLength(16);
+    b.destroy();
+  });
+
   it("a refusal by throwing leaves no error scope open", async () => {
     const b = await createWebGpuBackend({ driver: "null" });
     const create = vi.spyOn(b.device, "createBuffer").mockImplementation(() => {

@@ -1,5 +1,5 @@
 // The WebGPU backend: a device, its memory and a recorded stream of kernels. In Node it runs on Dawn, in browsers on navigator.gpu.
-import { DeviceError, type OutOfMemoryError } from "../../errors.ts";
+import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { contiguousLayout } from "../../layout.ts";
 import type { KernelTable } from "../../ops/table.ts";
 import type { Backend, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
@@ -101,7 +101,7 @@ export class WebGpuBackend implements Backend {
   private listen(): void {
     this.device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.failure ??= new DeviceError("webgpu", event.error.message);
+      this.failure ??= reported(event.error);
     });
     void this.device.lost.then((info) => {
       const detail = info.message ? `: ${info.message.split("\n")[0]}` : "";
@@ -235,6 +235,13 @@ export class WebGpuBackend implements Backend {
     this.cache.clearBindGroups();
     this.device.destroy();
   }
+}
+
+/** What the driver said outside of any scope, such as to memory for a read that it does not have. */
+function reported({ message, constructor: kind }: GPUError): Error {
+  if (kind.name !== "GPUOutOfMemoryError") return new DeviceError("webgpu", message);
+  const said = message.split("\n")[0];
+  return new OutOfMemoryError("webgpu", `the driver had no memory (${said}); release tensors, use a smaller dtype, tile or stream`);
 }
 
 function padded(data: Uint8Array): Uint8Array {
