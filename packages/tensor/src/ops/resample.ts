@@ -1,7 +1,7 @@
-// Pictures and rows at another size, as torch's interpolate. Nearest and bilinear have a kernel; bicubic, and filters that widen when they
-// shrink, are sums of rows and columns picked by tables that the host makes.
+// Pictures and rows at another size, as torch's interpolate. Nearest and bilinear are one kernel; bicubic, and filters that widen when they
+// shrink, are sums of columns, then of rows, that tables made on the host pick and weigh.
 // After pytorch/pytorch aten/src/ATen/native/UpSample.h and native/cpu/UpSampleKernel.cpp.
-import { isFloat } from "../dtype.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
 import { checkComputable } from "./elementwise.ts";
@@ -59,19 +59,21 @@ function filtered(x: Tensor, [rows, columns]: readonly [number, number], mode: "
     throw new DTypeError("interpolate", `"${mode}"${filter.antialias ? " with antialias" : ""} is for floats: ${x}; cast first`);
   const taps = (from: number, to: number) => (filter.antialias ? antialiasTaps : cubicTaps)(from, to, mode, filter.alignCorners);
   const [, , h, w] = x.dims(4);
-  return alongDim(alongDim(x.to("f32"), 3, taps(w, columns)), 2, taps(h, rows)).to(x.dtype);
+  return alongDim(alongDim(x, 3, taps(w, columns), "f32"), 2, taps(h, rows), x.dtype);
 }
 
-/** x with dimension `dim` made of its taps. */
-function alongDim(x: Tensor, dim: 2 | 3, { count, index, weight }: Taps): Tensor {
-  const each = index.length / count;
-  const shape = dim === 3 ? [1, 1, 1, count] : [1, 1, count, 1];
-  const indices = x.device.tensor(index, [each, count]);
-  const weights = x.device.tensor(weight, [each, count]);
-  const tap = (k: number) => x.indexSelect(dim, indices.narrow(0, k, 1).squeeze(0)).mul(weights.narrow(0, k, 1).reshape(shape));
-  let sum = tap(0);
-  for (let k = 1; k < each; k++) sum = sum.add(tap(k));
-  return sum;
+/** x [b, c, h, w] with dimension `dim` made of its taps. */
+function alongDim(x: Tensor, dim: 2 | 3, { count, index, weight }: Taps, dtype: DType): Tensor {
+  const taps = [index.length / count, count];
+  const [indices, weights] = [x.device.tensor(index, taps), x.device.tensor(weight, taps)];
+  const out = x.device.empty(
+    x.shape.map((n, i) => (i === dim ? count : n)),
+    dtype,
+    "interpolate",
+  );
+  const inputs = { x: x.contiguous().view, index: indices.view, weight: weights.view };
+  if (out.size > 0) x.device.backend.kernels.filter(out.view, inputs, { dim });
+  return out;
 }
 
 /** Distance between results in samples. */

@@ -89,6 +89,11 @@ export interface OpTable {
   };
   /** x [b, c, h, w] contiguous, to out's h and w, as torch's interpolate. */
   resample: { in: { x: View }; attrs: { readonly mode: "nearest" | "bilinear"; readonly alignCorners: boolean } };
+  /** Each row (dim 2) or column (dim 3) of out is a sum of x's: taps index [k, n] i32 (within x) and weight [k, n] f32, n out's size of `dim`.
+   *  x [b, c, h, w] float, all contiguous. */
+  filter: { in: { x: View; index: View; weight: View }; attrs: { readonly dim: 2 | 3 } };
+  /** x [b, c, h, w] float at grid [b, h', w', 2] f32 → [b, c, h', w'], as torch's grid_sample. All contiguous. */
+  gridSample: { in: { x: View; grid: View }; attrs: GridSampleAttrs };
   /** out[…, i, …] = x[…, index[…, i, …], …] along `dim`. x, index strided; index i32 or u32 of out's shape. */
   gather: { in: { x: View; index: View }; attrs: { readonly dim: number } };
   /** out = copy of x, then out[…, index[…i…], …] = or += src. x, index, src contiguous; adding is in index order, deterministic. */
@@ -102,6 +107,13 @@ export interface OpTable {
   argsort: { in: { x: View }; attrs: { readonly descending: boolean } };
   /** x f8 or quantized, contiguous → out f32, f16 or bf16. */
   dequantize: { in: { x: View }; attrs: object };
+}
+
+/** How a picture is read at given places: see GridSampleOptions in grid-sample.ts. */
+export interface GridSampleAttrs {
+  readonly mode: "bilinear" | "nearest" | "bicubic";
+  readonly paddingMode: "zeros" | "border" | "reflection";
+  readonly alignCorners: boolean;
 }
 
 export type OpName = keyof OpTable;

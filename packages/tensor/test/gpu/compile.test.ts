@@ -120,6 +120,15 @@ describe.each([
       backend.kernels.convTranspose(view([1, 8, 9, 9], d), { x: image, weight: view([8, 8, 3, 3], d) }, plane);
       backend.kernels.groupNorm(view([1, 8, 9, 9], d), { x: image, weight: view([8]) }, { groups: 2, eps: 1e-6 });
       backend.kernels.resample(view([1, 8, 18, 18], d), { x: image }, { mode: "bilinear", alignCorners: false });
+      const taps = { index: view([4, 18], "i32"), weight: view([4, 18]) };
+      backend.kernels.filter(view([1, 8, 9, 18], d), { x: image, ...taps }, { dim: 3 });
+      const places = view([1, 5, 4, 2]);
+      for (const mode of ["bilinear", "nearest", "bicubic"] as const)
+        backend.kernels.gridSample(
+          view([1, 8, 5, 4], d),
+          { x: image, grid: places },
+          { mode, paddingMode: "reflection", alignCorners: false },
+        );
       const index = view([3], "i32");
       backend.kernels.indexSelect(view([3, 16], d), { x: view([9, 16], d), index }, { dim: 0 });
       backend.kernels.indexAdd(view([9, 16], d), { x: view([9, 16], d), index, src: view([3, 16], d) }, { dim: 0 });

@@ -121,4 +121,23 @@ describe.each(variants)("%s", (_name, options) => {
       }
     }
   });
+
+  it("filtered rows and columns, and pictures read at places, planes apart where they do not fit a binding", async () => {
+    for (const dtype of ["f32", "f16"] as const) {
+      const picture = () => pair.tensor([2, 3, 44, 50], dtype);
+      for (const dim of [2, 3] as const) {
+        const size = dim === 2 ? 44 : 50;
+        const index = pair.tensor(
+          [3, 21],
+          "i32",
+          Int32Array.from({ length: 63 }, (_, i) => (i * 7) % size),
+        );
+        const out = pair.output(dim === 2 ? [2, 3, 21, 50] : [2, 3, 44, 21], dtype);
+        await pair.expectSame("filter", out, { x: picture(), index, weight: pair.tensor([3, 21]) }, { dim }, roundingTolerance[dtype]);
+      }
+      const attrs = { mode: "bicubic", paddingMode: "reflection", alignCorners: false } as const;
+      const grid = pair.tensor([2, 31, 29, 2]);
+      await pair.expectSame("gridSample", pair.output([2, 3, 31, 29], dtype), { x: picture(), grid }, attrs, 4 * roundingTolerance[dtype]!);
+    }
+  });
 });

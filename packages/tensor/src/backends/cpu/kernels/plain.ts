@@ -5,12 +5,13 @@ import { conv, convTranspose } from "./conv.ts";
 import { dequantize } from "./dequantize.ts";
 import { map } from "./elementwise.ts";
 import { gather, indexAdd, indexSelect, scatter } from "./gather.ts";
+import { gridSample } from "./grid-sample.ts";
 import { matmul } from "./matmul.ts";
 import { copy, fill } from "./movement.ts";
 import { groupNorm, norm } from "./norm.ts";
 import { qkNormRope } from "./qk-norm-rope.ts";
 import { reduce, scan } from "./reduce.ts";
-import { pool, resample } from "./resample.ts";
+import { filter, pool, resample } from "./resample.ts";
 import { rope } from "./rope.ts";
 import { softmax } from "./softmax.ts";
 import { argsort } from "./sort.ts";
@@ -33,6 +34,8 @@ export const plainKernels = {
   convTranspose,
   pool,
   resample,
+  filter,
+  gridSample,
   gather,
   scatter,
   indexSelect,

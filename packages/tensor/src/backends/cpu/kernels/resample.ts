@@ -1,7 +1,7 @@
-// pool and resample: windows and interpolation over the planes of images. Coordinates are computed in f32, as torch does.
+// pool, resample and filter: windows and interpolation over the planes of images. Coordinates are computed in f32, as torch does.
 import { isFloat } from "../../../dtype.ts";
 import type { Kernel, OpTable } from "../../../ops/table.ts";
-import { readFloats, writeBlock } from "./access.ts";
+import { readFloats, storageOf, writeBlock } from "./access.ts";
 
 type Pool = OpTable["pool"]["attrs"];
 /** Computes one output plane from one input plane. */
@@ -94,3 +94,43 @@ function blend(plane: Float32Array, width: number, row: LinearSource, column: Li
 }
 
 const mix = (a: number, b: number, weight: number): number => (1 - weight) * a + weight * b;
+
+/** out = sums of x's rows or columns, see the op table. */
+export const filter: Kernel<"filter"> = (out, { x, index, weight }, { dim }) => {
+  const [each, count] = index.layout.shape as [number, number];
+  const picks = Int32Array.from(storageOf(index).subarray(index.layout.offset, index.layout.offset + each * count) as ArrayLike<number>);
+  const weights = new Float32Array(each * count);
+  readFloats(weight, weight.layout.offset, 1, weights, 0, weights.length);
+  const w = x.layout.shape[3]!;
+  const taps = { count, picks, weights };
+  eachPlane(out, x, (plane, result) => (dim === 3 ? sumColumns(plane, w, taps, result) : sumRows(plane, w, taps, result)));
+};
+
+/** Tap t of row or column i at t · count + i. */
+interface FilterTaps {
+  readonly count: number;
+  readonly picks: Int32Array;
+  readonly weights: Float32Array;
+}
+
+function sumColumns(plane: Float32Array, width: number, { count, picks, weights }: FilterTaps, result: Float32Array): void {
+  for (let row = 0, at = 0; row < plane.length; row += width) {
+    for (let i = 0; i < count; i++) {
+      let sum = 0;
+      for (let t = i; t < picks.length; t += count) sum += weights[t]! * plane[row + picks[t]!]!;
+      result[at++] = sum;
+    }
+  }
+}
+
+function sumRows(plane: Float32Array, width: number, { count, picks, weights }: FilterTaps, result: Float32Array): void {
+  const sums = new Float64Array(width);
+  for (let i = 0; i < count; i++) {
+    sums.fill(0);
+    for (let t = i; t < picks.length; t += count) {
+      const [row, weight] = [picks[t]! * width, weights[t]!];
+      for (let j = 0; j < width; j++) sums[j]! += weight * plane[row + j]!;
+    }
+    result.set(sums, i * width);
+  }
+}

@@ -6,12 +6,13 @@ import { convKernel } from "./conv.ts";
 import { convTransposeKernel } from "./conv-transpose.ts";
 import { copyKernel, fillKernel, mapKernel } from "./elementwise.ts";
 import { dequantizeKernel, gatherKernel, indexSelectKernel } from "./gather.ts";
+import { gridSampleKernel } from "./grid-sample.ts";
 import { groupNormKernel } from "./group-norm.ts";
 import { matmulKernel } from "./matmul.ts";
 import { normKernel } from "./norm.ts";
 import { qkNormRopeKernel } from "./qk-norm-rope.ts";
 import { reduceKernel } from "./reduce.ts";
-import { poolKernel, resampleKernel } from "./resample.ts";
+import { filterKernel, poolKernel, resampleKernel } from "./resample.ts";
 import { ropeKernel } from "./rope.ts";
 import { scanKernel } from "./scan.ts";
 import { indexAddKernel, scatterKernel } from "./scatter.ts";
@@ -37,6 +38,8 @@ export function makeKernels(ctx: KernelContext): KernelTable {
     convTranspose: convTransposeKernel(ctx),
     pool: poolKernel(ctx),
     resample: resampleKernel(ctx),
+    filter: filterKernel(ctx),
+    gridSample: gridSampleKernel(ctx),
     gather: gatherKernel(ctx),
     scatter: scatterKernel(ctx),
     indexSelect: indexSelectKernel(ctx),

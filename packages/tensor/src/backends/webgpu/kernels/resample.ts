@@ -78,3 +78,24 @@ fn value(i: u32) -> f32 {
 }`;
   computePoints(ctx, out, { op: "bilinear", key: `${align}`, inputs: { x }, params, text }, {});
 }
+
+export function filterKernel(ctx: KernelContext): Kernel<"filter"> {
+  return (out, { x, index, weight }, { dim }) => {
+    const [taps, count] = index.layout.shape as [number, number];
+    const [tap, source] = dim === 3 ? ["ox", "oy * p.w + pick"] : ["oy", "pick * p.w + ox"];
+    const text = `fn value(i: u32) -> f32 {
+  ${place}
+  var s = 0.0;
+  for (var k = 0u; k < p.taps; k++) {
+    let t = k * p.count + ${tap};
+    let pick = u32(index_at(t));
+    s += weight_at(t) * x_at(plane + ${source});
+  }
+  return s;
+}`;
+    forEachRowPiece(ctx, 2, [joined(out), joined(x)], ([o, piece]) => {
+      const params = { ...planes(x, out), taps, count };
+      computePoints(ctx, o!, { op: "filter", key: `${dim}`, inputs: { x: piece!, index, weight }, params, text }, {});
+    });
+  };
+}
