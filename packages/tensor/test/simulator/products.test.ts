@@ -104,6 +104,15 @@ describe.each(all ? everything : spread)("%s, %s", (vendor, variant, list) => {
   });
 });
 
+it("a convolution of patches with more places than a word has bits", { timeout }, async () => {
+  const { options } = await simulatedVariant("NVIDIA", "matrix 2x2 ahead");
+  const pair = await Pair.open(options);
+  const attrs = { stride: [3, 2], padding: [2, 3], dilation: [1, 1], groups: 1 } as const;
+  const image = { x: pair.tensor([1, 3, 14, 13], "f32"), weight: pair.tensor([16, 3, 7, 7], "f32") };
+  await pair.expectSame("conv", pair.output([1, 16, 4, 7], "f32"), image, attrs, 2e-6);
+  pair.close();
+});
+
 it.each(["matrix 2x2", "matrix 2x2 ahead"] as const)(
   "%s: infinities and NaN reach what they touch, and the rest keeps f32's accuracy",
   async (variant) => {

@@ -6,6 +6,7 @@ import { loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { bindView, type KernelContext } from "./context.ts";
 import type { Finish } from "./finish.ts";
 import { chooseVariant } from "./gemm.ts";
+import type { Runs } from "./gemm-runs.ts";
 import { type MatrixSource, matrixSource, recordGemm } from "./matmul.ts";
 
 type Four = readonly [number, number, number, number];
@@ -68,11 +69,51 @@ function patchSource(ctx: KernelContext, x: View, out: View, attrs: ConvAttrs, k
     params: ["b_o", "b_h", "b_w", "b_columns", "b_top:i32"],
     values: [bound.offset, h, w, columns, padTop],
     key: `conv${x.dtype}${quad ? "q" : "s"}${[kh, kw, ...stride, ...dilation, padding[1]].join()}`,
+    runs: () => (kh * kw <= 32 ? patchRuns(x.dtype as StoredDType, attrs, kh, kw) : patchRows(x.dtype as StoredDType, quad, attrs, kh, kw)),
     get text() {
       return patchText(x.dtype as StoredDType, quad, attrs, kh, kw);
     },
   };
 }
+
+/**
+ * Patch elements k…k+3 of one pixel, for neighbouring lanes of neighbouring pixels. Where the patch begins, and which of its places (32 at most) lie
+ * inside the image, a bit each, is found once.
+ */
+function patchRuns(d: StoredDType, { stride, dilation, padding }: ConvAttrs, kh: number, kw: number): Runs {
+  const [sy, sx] = stride;
+  const [dy, dx] = dilation;
+  const taps = Array.from({ length: kh * kw }, (_, t) => [Math.floor(t / kw) * dy, (t % kw) * dx] as const);
+  const bits = taps.map(([y, x], t) => `select(0u, ${2 ** t}u, u32(iy + ${y}) < p.b_h && u32(ix + ${x}) < p.b_w)`);
+  return {
+    ...{ type: "array<u32>", raw: "vec4<f32>", unit: 4, along: "k", guards: true, scattered: true },
+    text: `fn b_row(z: u32, r: u32) -> vec2<u32> {
+  let iy = i32(r / p.b_columns) * ${sy} - p.b_top;
+  let ix = i32(r % p.b_columns) * ${sx} - ${padding[1]};
+  return vec2<u32>(p.b_o + u32(iy * i32(p.b_w) + ix), ${bits.join(" | ")});
+}
+fn b_element(row: vec2<u32>, k: u32) -> f32 {
+  let c = k / ${kh * kw}u;
+  let t = k % ${kh * kw}u;
+  let inside = ((row.y >> t) & 1u) == 1u && k < p.k;
+  let i = select(0u, row.x + c * (p.b_h * p.b_w) + (t / ${kw}u) * (p.b_w * ${dy}u) + (t % ${kw}u) * ${dx}u, inside);
+  return select(0.0, ${loadElement(d, "b", "i")}, inside);
+}
+fn b_raw(z: u32, row: vec2<u32>, k: u32) -> vec4<f32> { return vec4<f32>(${[0, 1, 2, 3].map((j) => `b_element(row, k + ${j}u)`).join(", ")}); }
+`,
+    value: (register) => register,
+  };
+}
+
+/** One patch element of four pixels. */
+const patchRows = (d: StoredDType, quad: boolean, attrs: ConvAttrs, kh: number, kw: number): Runs => ({
+  ...{ type: "array<u32>", raw: "vec4<f32>", unit: 1, along: "r", guards: true },
+  text: `${patchText(d, quad, attrs, kh, kw)}
+fn b_row(z: u32, r: u32) -> u32 { return r; }
+fn b_raw(z: u32, row: u32, k: u32) -> vec4<f32> { return b_r4(z, row, k); }
+`,
+  value: (register) => register,
+});
 
 function patchText(d: StoredDType, quad: boolean, { stride, dilation, padding }: ConvAttrs, kh: number, kw: number): string {
   const [sy, sx] = stride;

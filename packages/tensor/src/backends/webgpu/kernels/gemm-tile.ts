@@ -1,6 +1,7 @@
 // How a matrix variant cuts a product: fragments per subgroup, subgroups per workgroup, depth and number of staged slices, parts and scales of operands.
 import { type DType, isQuantized } from "../../../dtype.ts";
 import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+import type { Runs } from "./gemm-runs.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matmul.ts";
 
@@ -16,7 +17,9 @@ export interface Tile {
   readonly rows: number;
   readonly columns: number;
   readonly depth: number;
-  /** Row pitch of staged tiles in quads: 8 values more than the depth, against bank conflicts. */
+  /** Values of one item of staging memory: what is 16 bytes. */
+  readonly item: 4 | 8;
+  /** Row pitch of staged tiles in items: 8 values more than the depth, against bank conflicts. */
   readonly pitch: number;
   /** Slices in workgroup memory while the next one is fetched into registers; 0: slices are staged and multiplied in turn. */
   readonly slots: 0 | 1 | 2;
@@ -30,8 +33,9 @@ export interface Tile {
 export interface Side {
   readonly name: "a" | "b";
   readonly source: MatrixSource;
-  /** Eight f16 values are moved as they are. */
-  readonly oct: boolean;
+  readonly runs: Runs;
+  /** Fetched values are staged as they are. */
+  readonly moved: boolean;
   readonly rows: number;
   readonly limit: string;
   readonly start: string;
@@ -68,6 +72,7 @@ export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSo
   const parts = { a: partsOf(traits, config, a.dtype), b: partsOf(traits, config, b.dtype) };
   const scaled = { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) };
   const name = variantLabel(variant);
+  const item = input === "f16" ? 8 : 4;
   // Two slices of half the depth need half the barriers of one of the whole.
   for (const [depth, slots] of ahead
     ? ([
@@ -80,10 +85,11 @@ export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSo
         [32, 0],
         [16, 0],
       ] as const)) {
-    const pitch = depth / 4 + 2;
-    const staged = Math.max(1, slots) * (rows * parts.a + columns * parts.b) * pitch * (input === "f16" ? 8 : 16);
+    const pitch = (depth + 8) / item;
+    const staged = Math.max(1, slots) * (rows * parts.a + columns * parts.b) * pitch * 16;
     const fits = staged + grid.down * grid.across * m * n * 4 <= traits.workgroupBytes;
-    if (depth % k === 0 && fits) return { name, config, down, across, grid, threads, rows, columns, depth, pitch, slots, parts, scaled };
+    if (depth % k === 0 && fits)
+      return { name, config, down, across, grid, threads, rows, columns, depth, item, pitch, slots, parts, scaled };
   }
   return undefined;
 }
@@ -94,17 +100,15 @@ const variantLabel = ({ down, across, ahead, grid }: MatrixVariant): string =>
 
 export const isSplit = ({ parts }: Tile): boolean => parts.a + parts.b > 2;
 
-/** An operand as the kernel stages it: eight f16 values at a time where they only have to be moved. */
+/** An operand as the kernel stages it. */
 export function sideOf(tile: Tile, name: "a" | "b", source: MatrixSource): Side {
-  const oct = tile.config.input === "f16" && tile.parts[name] === 1 && !isSplit(tile) && !tile.scaled[name] ? source.oct : undefined;
+  const runs = source.runs(tile.item);
+  const [parts, scaled] = [tile.parts[name], tile.scaled[name]];
   return {
-    name,
-    source: oct ? { ...source, ...oct } : source,
-    oct: oct !== undefined,
+    ...{ name, source, runs, parts, scaled },
+    moved: source.dtype === "f16" && runs.unit === 8 && parts === 1 && !scaled,
     rows: name === "a" ? tile.rows : tile.columns,
     limit: name === "a" ? "p.m" : "p.n",
     start: name === "a" ? "r0" : "c0",
-    parts: tile.parts[name],
-    scaled: tile.scaled[name],
   };
 }

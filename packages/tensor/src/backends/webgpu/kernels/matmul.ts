@@ -6,7 +6,7 @@ import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../backend.ts";
-import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
+import { elementBytes, loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
 import { type Bound, bindView, bytesOfView, fits, fitsAsFloat, type KernelContext, scratchView, withContiguous } from "./context.ts";
@@ -15,6 +15,7 @@ import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
 import { largestMagnitude } from "./gemm-magnitude.ts";
 import { gemmBindings } from "./gemm-parts.ts";
+import { blockRuns, plainRuns, type Runs } from "./gemm-runs.ts";
 import { forEachRowPiece } from "./rows.ts";
 
 export function matmulKernel(ctx: KernelContext): Kernel<"matmul"> {
@@ -91,8 +92,8 @@ export interface MatrixSource {
   readonly along: "k" | "r";
   /** Four values come as one vector load. */
   readonly quad: boolean;
-  /** For f16 whose rows are whole groups of eight: a binding of 16 bytes an element, and `NAME_k8(z, r, k)` that loads eight values as they are. */
-  readonly oct?: { readonly type: string; readonly text: string };
+  /** How matrix kernels fetch `values` of it along k. */
+  runs(values: 4 | 8): Runs;
 }
 
 /**
@@ -117,6 +118,7 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
       get text() {
         return text();
       },
+      runs: (values) => blockRuns(view.dtype as QuantDType, name, values),
       values: [bound.offset, rowBytes],
       params: [`${name}_o`, `${name}_step`],
       key: view.dtype,
@@ -128,8 +130,8 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
     [inner, bound.offset, step].every((v) => v % unit === 0) &&
     strides.slice(0, rank - 2).every((s, i) => s % unit === 0 || shape[i] === 1);
   const quad = aligned(4);
-  const eights = along === "k" && view.dtype === "f16" && aligned(8);
   const d = view.dtype as StoredDType;
+  const eights = along === "k" && elementBytes[d] === 2 && aligned(8);
   return {
     ...common,
     type: quad ? quadType(d) : "array<u32>",
@@ -139,17 +141,9 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
     values: [bound.offset, step, ...batch.values],
     key: `${d}${along}${eights ? "o" : quad ? "q" : "s"}${batch.key}`,
     quad,
-    ...(eights ? { oct: octSource(name, batch) } : {}),
+    runs: (values) => plainRuns({ name, dtype: d, along, quad, eights: eights && values === 8, batch }),
   };
 }
-
-const octSource = (name: string, batch: OffsetFunction): NonNullable<MatrixSource["oct"]> => ({
-  type: "array<vec4<u32>>",
-  get text() {
-    return `${batch.text}
-fn ${name}_k8(z: u32, r: u32, k: u32) -> vec4<u32> { return ${name}[(p.${name}_o + ${name}_batch(z) + r * p.${name}_step + k) >> 3u]; }\n`;
-  },
-});
 
 function plainSource(name: string, d: StoredDType, along: "k" | "r", quad: boolean): string {
   const base = `p.${name}_o + ${name}_batch(z)`;

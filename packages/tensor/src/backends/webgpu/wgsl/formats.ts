@@ -44,8 +44,10 @@ export function loadElement(d: StoredDType, array: string, i: string): string {
 }
 
 /** An expression for the four values at quad index `q` of an array of `quadType`. */
-export function loadQuad(d: StoredDType, array: string, q: string): string {
-  const e = `${array}[${q}]`;
+export const loadQuad = (d: StoredDType, array: string, q: string): string => quadValue(d, `${array}[${q}]`);
+
+/** An expression for the four values of element `e` of an array of `quadType`. */
+export function quadValue(d: StoredDType, e: string): string {
   switch (d) {
     case "f32":
       return `bitcast<vec4<f32>>(${e})`;
@@ -194,11 +196,17 @@ const texts: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Decoding by the conversion instruction, in kernels that enable f16. */
-const f16QuadByInstruction = "fn f16_quad(w: vec2<u32>) -> vec4<f32> { return vec4<f32>(bitcast<vec4<f16>>(w)); }\n";
+const f16ByInstruction: readonly (readonly [RegExp, string])[] = [
+  [
+    /fn f16_value.*\n/,
+    "fn f16_value(w: u32, half: u32) -> f32 { let v = bitcast<vec2<f16>>(w); return f32(select(v.x, v.y, half == 1u)); }\n",
+  ],
+  [/fn f16_quad.*\n/, "fn f16_quad(w: vec2<u32>) -> vec4<f32> { return vec4<f32>(bitcast<vec4<f16>>(w)); }\n"],
+];
 
 /** The conversion functions that `text` calls; `f16` says that the kernel enables the type. */
 export const formatFunctions = (text: string, f16 = false): string =>
   texts
     .filter(([used]) => used.test(text))
-    .map(([, t]) => (f16 ? t.replace(/fn f16_quad.*\n/, f16QuadByInstruction) : t))
+    .map(([, t]) => (f16 ? f16ByInstruction.reduce((all, [plain, instruction]) => all.replace(plain, instruction), t) : t))
     .join("");

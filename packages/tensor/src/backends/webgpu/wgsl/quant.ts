@@ -7,8 +7,7 @@ const access = (name: string): string => `fn ${name}_byte(o: u32) -> u32 { retur
 fn ${name}_half(o: u32) -> u32 { return (${name}[o >> 2u] >> (8u * (o & 2u))) & 0xffffu; }
 fn ${name}_word(o: u32) -> u32 {
   let w = ${name}[o >> 2u];
-  if ((o & 2u) == 0u) { return w; }
-  return (w >> 16u) | (${name}[(o >> 2u) + 1u] << 16u);
+  return select((w >> 16u) | (${name}[(o + 2u) >> 2u] << 16u), w, (o & 2u) == 0u);
 }
 fn ${name}_f16(o: u32) -> f32 { return f16_from(${name}_half(o)); }
 `;
@@ -20,9 +19,10 @@ const nibbles = (name: string, qs: string): string => `(${name}_word(${qs} + (e 
 const fifthBits =
   "(((h >> e) & 1u) << 4u) | (((h >> (e + 1u)) & 1u) << 12u) | (((h >> (e + 2u)) & 1u) << 20u) | (((h >> (e + 3u)) & 1u) << 28u)";
 /** 6-bit scale and minimum of sub-block j of q4_K and q5_K. */
-const scaleMin = (n: string): string => `var sc: u32; var mn: u32;
-  if (j < 4u) { sc = ${n}_byte(b + 4u + j) & 63u; mn = ${n}_byte(b + 8u + j) & 63u; }
-  else { let t = ${n}_byte(b + 8u + j); sc = (t & 15u) | ((${n}_byte(b + j) >> 6u) << 4u); mn = (t >> 4u) | ((${n}_byte(b + 4u + j) >> 6u) << 4u); }`;
+const scaleMin = (n: string): string => `let l8 = j & 3u;
+  let ls = ${n}_byte(b + 4u + l8); let lm = ${n}_byte(b + 8u + l8); let t8 = ${n}_byte(b + 12u + l8);
+  let sc = select((t8 & 15u) | ((ls >> 6u) << 4u), ls & 63u, j < 4u);
+  let mn = select((t8 >> 4u) | ((lm >> 6u) << 4u), lm & 63u, j < 4u);`;
 
 const iq4Table = "-127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113".split(" ").map((v) => Number(v) & 255);
 const iq4Words = [0, 4, 8, 12].map(
