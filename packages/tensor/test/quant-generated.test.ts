@@ -134,14 +134,16 @@ describe("generated conversions of float formats", () => {
     }
   });
 
-  it("quantizes bf16 as it does the f32 values", () => {
+  it.each(narrow)("quantizes %s as it does the f32 values", (dtype) => {
     const values = torchCpu(5).randn(256 * 33, "f32") as Float32Array;
-    const bits = new Uint16Array(values.length);
-    encodeFloats("bf16", values, 0, bits, 0, values.length);
+    const stored = new Uint8Array(bytesOf(dtype, values.length));
+    encodeFloats(dtype, values, 0, dtypeInfo[dtype].blockBytes === 2 ? new Uint16Array(stored.buffer) : stored, 0, values.length);
     const rounded = new Float32Array(values.length);
-    decodeInto("bf16", new Uint8Array(bits.buffer), 0, rounded, 0, values.length);
-    const out = new Uint8Array(bytesOf("q4_K", values.length));
-    expect(runConversion("bf16", "q4_K", new Uint8Array(bits.buffer), values.length, out)).toBe(true);
-    expectSameBytes("q4_K", out, plainBytes("q4_K", rounded), "bf16");
+    decodeInto(dtype, stored, 0, rounded, 0, values.length);
+    for (const to of ["q4_K", "iq4_nl", "q8_0"] as const) {
+      const out = new Uint8Array(bytesOf(to, values.length));
+      expect(runConversion(dtype, to, stored, values.length, out)).toBe(true);
+      expectSameBytes(to, out, plainBytes(to, rounded), dtype);
+    }
   });
 });

@@ -22,17 +22,14 @@ const blockEmitters: Readonly<Record<QuantDType, (module: Module) => Code>> = {
   iq4_xs: emitIq4Xs,
 };
 
-/** Formats that generated code reads. */
-export type Convertible = FloatDType;
-
 /** True for conversions that have generated code. */
-export const isGenerated = (from: DType, to: DType): from is Convertible => !isQuantized(from) && !isInt(from) && !isInt(to);
+export const isGenerated = (from: DType, to: DType): from is FloatDType => !isQuantized(from) && !isInt(from) && !isInt(to);
 
 /** Bytes beyond the input and the output that generated code may touch: a search looks at whole groups of blocks. */
 const slackBytes = 1024;
 
 /** Where a module that converts up to `count` values finds its input and puts its output, and how much memory it needs. */
-export function conversionLayout(from: Convertible, to: DType, count: number) {
+export function conversionLayout(from: FloatDType, to: DType, count: number) {
   const outputAt = places.input + Math.ceil((bytesOf(from, count) + slackBytes) / 64) * 64;
   const pages = Math.ceil((outputAt + bytesOf(to, count) + slackBytes) / 65_536);
   return { inputAt: places.input, outputAt, pages };
@@ -42,7 +39,7 @@ export function conversionLayout(from: Convertible, to: DType, count: number) {
  * Binary of a module whose convert(count, outputAt) turns `count` values at `inputAt` into `to`. It returns 1 when the plain loops would throw:
  * for values or scales that `to` cannot hold.
  */
-export function conversionModule(from: Convertible, to: DType): Uint8Array<ArrayBuffer> {
+export function conversionModule(from: FloatDType, to: DType): Uint8Array<ArrayBuffer> {
   const module = new Module(false);
   const decode = from === "f32" ? undefined : emitDecode(module, from);
   const finite = isQuantized(to) ? emitNotFinite(module) : undefined;

@@ -66,7 +66,7 @@ export function overGroups(
     for (let pair = 0; pair < pairs; pair++) {
       const [a, b] = [e.load(from, 8 * n * pair), e.load(from, 8 * n * pair + 4 * n)];
       for (let i = 0; i < 4; i++) {
-        e.set(value, e.promote(e.shuffle(a, b, i as 0, (i + 4) as 4, i as 0, (i + 4) as 4)));
+        e.set(value, e.promote(e.shuffle(a, b, i, i + 4, i, i + 4)));
         visit(pair, record, i * recordBytes);
       }
     }

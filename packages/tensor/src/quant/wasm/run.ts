@@ -3,7 +3,7 @@
 import { bytesOf, type DType } from "../../dtype.ts";
 import { probeWasm } from "../../wasm/features.ts";
 import { type WasmMemory, wasm } from "../../wasm/webassembly.ts";
-import { type Convertible, conversionLayout, conversionModule, isGenerated } from "./conversion.ts";
+import { conversionLayout, conversionModule, isGenerated } from "./conversion.ts";
 
 /** Values a module converts at a time: whole blocks of every format. */
 export const jobValues: number = 2 ** 18;
@@ -67,7 +67,7 @@ export function runConversion(from: DType, to: DType, input: Uint8Array, count: 
   const bytes = new Uint8Array(memory.buffer);
   for (let at = 0; at < count; at += jobValues) {
     const n = Math.min(jobValues, count - at);
-    bytes.set(input.subarray(bytesOf(from as Convertible, at), bytesOf(from, at + n)), inputAt);
+    bytes.set(input.subarray(bytesOf(from, at), bytesOf(from, at + n)), inputAt);
     if (convert(n, outputAt) !== 0) return false;
     out.set(bytes.subarray(outputAt, outputAt + bytesOf(to, n)), bytesOf(to, at));
   }
