@@ -76,7 +76,7 @@ function plain(dtype: QuantDType, count: number): void {
   for (let i = 0; i < count; i++) quantizePlain(dtype, values, 0, out, 0, pieceValues);
 }
 
-if (threads) while (threads.ready < threads.threads) await convert("q8_0", 4);
+if (threads) while (threads.ready < threads.threads) await convert("q3_K", 4);
 const chosen = flags.only?.split(",");
 const dtypes = (Object.keys(dtypeInfo) as DType[]).filter(isQuantized).filter((dtype) => !chosen || chosen.includes(dtype));
 const rows: { dtype: DType; millionValuesPerSecond: number; minutesFor10Billion: number }[] = [];

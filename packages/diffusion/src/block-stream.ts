@@ -3,7 +3,7 @@
 import {
   type BlockDriver,
   fillWeights,
-  isQuantizing,
+  isSearching,
   type LoadOptions,
   type Module,
   type PlannedWeight,
@@ -86,7 +86,7 @@ export class BlockStream {
     const planned = planLoad(model, source, options);
     const { resident, blocks } = groupWeights(planned, options.blocks);
     model.unload();
-    const threads = planned.some(isQuantizing) ? new ConversionThreads(options.threads) : undefined;
+    const threads = planned.some(isSearching) ? new ConversionThreads(options.threads) : undefined;
     const shares = whatStays(blocks, options.budgetBytes - bytesOfAll(resident));
     try {
       await fillWeights([...resident, ...shares.kept], source, device, { ...options, threads });

@@ -7,7 +7,7 @@ import {
   type DType,
   DTypeError,
   dtypeInfo,
-  isQuantized,
+  isSearched,
   type Shape,
   streamAs,
   type WeightEntry,
@@ -42,7 +42,7 @@ export interface LoadOptions {
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Tensors the checkpoint may have beyond the model: a pattern, or globs over names. */
   readonly allowUnused?: RegExp | readonly string[] | undefined;
-  /** Threads that quantize beside the calling one: as many as there are cores by default, 0 for none. They end with the load. */
+  /** Threads that quantize to `q4_K` and its like beside the calling one: as many as there are cores by default, 0 for none. They end with the load. */
   readonly threads?: number | undefined;
   /** Stops loading; what was loaded is released. */
   readonly signal?: AbortSignal | undefined;
@@ -98,7 +98,7 @@ export interface PlannedWeight {
 export async function load(model: Module, source: WeightSource, device: Device, options: LoadOptions = {}): Promise<void> {
   const plan = planLoad(model, source, options);
   model.unload();
-  const threads = plan.some(isQuantizing) ? new ConversionThreads(options.threads) : undefined;
+  const threads = plan.some(isSearching) ? new ConversionThreads(options.threads) : undefined;
   try {
     await fillWeights(plan, source, device, { ...options, threads });
   } catch (error) {
@@ -109,8 +109,8 @@ export async function load(model: Module, source: WeightSource, device: Device, 
   }
 }
 
-/** Whether a weight's bytes go through a search for codes. */
-export const isQuantizing = ({ entry, dtype }: PlannedWeight): boolean => isQuantized(dtype) && entry.dtype !== dtype;
+/** Whether scales are searched for a weight while it loads: slow enough for threads. */
+export const isSearching = ({ entry, dtype }: PlannedWeight): boolean => isSearched(dtype) && entry.dtype !== dtype;
 
 /** How one weight is filled. */
 interface FillOptions {

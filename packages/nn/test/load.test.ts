@@ -273,25 +273,25 @@ test("threads quantize to the same bytes, two weights at a time; an abort and va
   const source = await memoryWeights(tensors);
   const device = memoryDevice();
   const bytes = () => Promise.all(model.layers.map((l) => l.weight.toBytes()));
-  await load(model, source, device, { dtype: "q8_0", threads: 0 });
+  await load(model, source, device, { dtype: "q3_K", threads: 0 });
   const expected = await bytes();
   const seen: number[] = [];
   const onProgress = ({ loadedBytes, totalBytes }: { loadedBytes: number; totalBytes: number }) => seen.push(loadedBytes / totalBytes);
-  await load(model, source, device, { dtype: "q8_0", threads: 2, onProgress });
+  await load(model, source, device, { dtype: "q3_K", threads: 2, onProgress });
   for (const [k, b] of (await bytes()).entries()) expect(Buffer.compare(b, expected[k]!)).toBe(0);
   expect(seen).toEqual([...seen].sort((a, b) => a - b));
   expect(seen.at(-1)).toBe(1);
   model.unload();
 
   const stop = new AbortController();
-  const stopping = { dtype: "q8_0", threads: 2, signal: stop.signal, onProgress: () => stop.abort(new Error("enough")) } as const;
+  const stopping = { dtype: "q3_K", threads: 2, signal: stop.signal, onProgress: () => stop.abort(new Error("enough")) } as const;
   await expect(load(model, source, device, stopping)).rejects.toThrow("enough");
   expect(device.liveBytes).toBe(0);
 
   const wrong = values.slice();
   wrong[1_000_000] = Number.NaN;
   const broken = await memoryWeights({ ...tensors, "layers.2.weight": f32Tensor([1024, 2048], wrong) });
-  const refused = load(model, broken, device, { dtype: "q8_0", threads: 2 });
-  await expect(refused).rejects.toThrow(/^convert: cannot quantize layers\.2\.weight: quantize: q8_0 cannot hold NaN/);
+  const refused = load(model, broken, device, { dtype: "q3_K", threads: 2 });
+  await expect(refused).rejects.toThrow(/^convert: cannot quantize layers\.2\.weight: quantize: q3_K cannot hold NaN/);
   expect(device.liveBytes).toBe(0);
 });

@@ -52,6 +52,9 @@ export const isInt = (d: DType): d is "i64" | "i32" | "u32" | "u8" => dtypeInfo[
 /** True for block formats. */
 export const isQuantized = (d: DType): d is QuantDType => dtypeInfo[d].kind === "quant";
 
+/** Block formats whose encoders search the scales of sub-blocks: ten times as slow to make as the others, which keep up with a fast disk. */
+export const isSearched = (d: DType): boolean => isQuantized(d) && (d.endsWith("_K") || d.startsWith("iq4"));
+
 /** Bytes that `count` values of `dtype` take; `count` must be whole blocks. */
 export function bytesOf(dtype: DType, count: number): number {
   const { blockSize, blockBytes } = dtypeInfo[dtype];

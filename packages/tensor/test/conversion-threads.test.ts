@@ -34,7 +34,7 @@ async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
 async function warm(threads: ConversionThreads): Promise<void> {
   const deadline = performance.now() + 30_000;
   while ((threads.ready < threads.threads || threads.isStarting) && performance.now() < deadline) {
-    await collect(streamAs(source(), "w", "q8_0", { threads }));
+    await collect(streamAs(source(), "w", "q3_K", { threads }));
   }
   expect(threads.ready).toBe(threads.threads);
 }
@@ -51,8 +51,8 @@ describe("quantizing on threads", () => {
       expect(shared.length).toBe(bytesOf(to, values.length));
       expect(same(shared, alone)).toBe(true);
     };
-    await Promise.all([stream("q8_0", 40_004), stream("q4_K", 1 << 22), stream("iq4_xs", 999_996)]);
-    await stream("q4_0", 65_536);
+    await Promise.all([stream("q3_K", 40_004), stream("q4_K", 1 << 22), stream("iq4_xs", 999_996)]);
+    await stream("iq4_nl", 65_536);
   });
 
   it("quantizes bf16 and blocks of another format", async () => {
@@ -61,8 +61,8 @@ describe("quantizing on threads", () => {
     for (const from of ["bf16", "q8_0"] as const) {
       const stored = await collect(streamAs(source(), "w", from));
       const again = () => memorySourceOf({ w: { dtype: from, shape: [rows, 1024], bytes: stored } });
-      const alone = await collect(streamAs(again(), "w", "q4_0"));
-      expect(same(await collect(streamAs(again(), "w", "q4_0", { threads })), alone)).toBe(true);
+      const alone = await collect(streamAs(again(), "w", "iq4_nl"));
+      expect(same(await collect(streamAs(again(), "w", "iq4_nl", { threads })), alone)).toBe(true);
     }
   });
 
@@ -71,12 +71,12 @@ describe("quantizing on threads", () => {
     await warm(threads);
     const wrong = values.slice();
     wrong[5 * jobValues + 77] = Number.NaN;
-    const stream = (options: object) => collect(streamAs(source(new Uint8Array(wrong.buffer)), "w", "q8_0", options));
+    const stream = (options: object) => collect(streamAs(source(new Uint8Array(wrong.buffer)), "w", "q3_K", options));
     await expect(stream({})).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[DTypeError: convert: cannot quantize w: quantize: q8_0 cannot hold NaN: value 77; keep this tensor in bf16 or mend the weights]`,
+      `[DTypeError: convert: cannot quantize w: quantize: q3_K cannot hold NaN: value 77; keep this tensor in bf16 or mend the weights]`,
     );
     await expect(stream({ threads })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[DTypeError: convert: cannot quantize w: quantize: q8_0 cannot hold NaN: value 77; keep this tensor in bf16 or mend the weights]`,
+      `[DTypeError: convert: cannot quantize w: quantize: q3_K cannot hold NaN: value 77; keep this tensor in bf16 or mend the weights]`,
     );
   });
 
@@ -85,12 +85,12 @@ describe("quantizing on threads", () => {
     await warm(threads);
     const abort = new AbortController();
     const run = async () => {
-      for await (const _ of streamAs(source(), "w", "q8_0", { threads, signal: abort.signal })) abort.abort(new Error("enough"));
+      for await (const _ of streamAs(source(), "w", "q3_K", { threads, signal: abort.signal })) abort.abort(new Error("enough"));
     };
     await expect(run()).rejects.toThrow("enough");
-    for await (const _ of streamAs(source(), "w", "q8_0", { threads })) break;
-    const alone = await collect(streamAs(source(), "w", "q4_0"));
-    expect(same(await collect(streamAs(source(), "w", "q4_0", { threads })), alone)).toBe(true);
+    for await (const _ of streamAs(source(), "w", "q3_K", { threads })) break;
+    const alone = await collect(streamAs(source(), "w", "iq4_nl"));
+    expect(same(await collect(streamAs(source(), "w", "iq4_nl", { threads })), alone)).toBe(true);
   });
 
   it("goes on alone when a thread ends, and fails when all are closed in the middle", async () => {
@@ -99,8 +99,8 @@ describe("quantizing on threads", () => {
     const broken = { key: "broken", bytes: new Uint8Array(8), inputAt: 0, outputAt: 0, pages: 1 };
     expect(await threads.convert(broken, new Uint8Array(4), 1, 4)).toBeUndefined();
     expect(threads.ready).toBe(0);
-    const alone = await collect(streamAs(source(), "w", "q8_0"));
-    expect(same(await collect(streamAs(source(), "w", "q8_0", { threads })), alone)).toBe(true);
+    const alone = await collect(streamAs(source(), "w", "q3_K"));
+    expect(same(await collect(streamAs(source(), "w", "q3_K", { threads })), alone)).toBe(true);
 
     const others = threadsOf(1);
     await warm(others);
@@ -112,24 +112,25 @@ describe("quantizing on threads", () => {
     );
   });
 
-  it("starts none for little work, and none when none are wanted", async () => {
+  it("starts none for little work, for formats that are quick to make, and when none are wanted", async () => {
     const [some, none] = [threadsOf(2), threadsOf(0)];
     const little = memorySourceOf({ w: { dtype: "f32", shape: [4, 1024], bytes: bytes.slice(0, 16_384) } });
     await collect(streamAs(little, "w", "q4_K", { threads: some }));
     expect([some.ready, some.isStarting]).toEqual([0, false]);
-    await collect(streamAs(source(), "w", "q8_0", { threads: none }));
-    expect([none.ready, none.isStarting]).toEqual([0, false]);
+    await collect(streamAs(source(), "w", "q3_K", { threads: none }));
+    await collect(streamAs(source(), "w", "q8_0", { threads: some }));
+    expect([some.ready, some.isStarting, none.ready, none.isStarting]).toEqual([0, false, 0, false]);
   });
 
   it("refuses rows that are not whole blocks", async () => {
     const threads = threadsOf(1);
-    const { blockSize } = dtypeInfo.q8_0;
+    const { blockSize } = dtypeInfo.iq4_nl;
     const odd = new Uint8Array(4 * (blockSize + 1));
     const pieces = async function* () {
       yield odd;
     };
-    await expect(collect(convertPieces(pieces(), "f32", "q8_0", "w", { threads }))).rejects.toThrow(
-      "rows are not whole q8_0 blocks of 32: w",
+    await expect(collect(convertPieces(pieces(), "f32", "iq4_nl", "w", { threads }))).rejects.toThrow(
+      "rows are not whole iq4_nl blocks of 32: w",
     );
   });
 });

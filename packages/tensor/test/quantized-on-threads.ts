@@ -6,7 +6,7 @@ import { torchCpu } from "../src/random.ts";
 
 const count = 2 ** 22;
 
-/** How many bytes of q8_0 differ once two threads take part, and how many threads do. */
+/** How many bytes of q3_K differ once two threads take part, and how many threads do. */
 export async function quantizedOnThreads(): Promise<{ readonly different: number; readonly ready: number }> {
   using threads = new ConversionThreads(2);
   const values = torchCpu(1).randn(count, "f32") as Float32Array;
@@ -14,9 +14,9 @@ export async function quantizedOnThreads(): Promise<{ readonly different: number
     for (let at = 0; at < count; at += 2 ** 20) yield new Uint8Array(values.buffer, 4 * at, 2 ** 22);
   }
   const quantize = async () => {
-    const out = new Uint8Array(bytesOf("q8_0", count));
+    const out = new Uint8Array(bytesOf("q3_K", count));
     let at = 0;
-    for await (const piece of convertPieces(pieces(), "f32", "q8_0", "weight", { threads })) {
+    for await (const piece of convertPieces(pieces(), "f32", "q3_K", "weight", { threads })) {
       out.set(piece, at);
       at += piece.length;
     }
@@ -24,7 +24,7 @@ export async function quantizedOnThreads(): Promise<{ readonly different: number
   };
   const deadline = performance.now() + 30_000;
   while (threads.ready < 2 && performance.now() < deadline) await quantize();
-  const [got, want] = [await quantize(), new Uint8Array(bytesOf("q8_0", count))];
-  quantizePlain("q8_0", values, 0, want, 0, count);
+  const [got, want] = [await quantize(), new Uint8Array(bytesOf("q3_K", count))];
+  quantizePlain("q3_K", values, 0, want, 0, count);
   return { different: got.filter((byte, i) => byte !== want[i]).length, ready: threads.ready };
 }

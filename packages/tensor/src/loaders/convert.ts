@@ -1,6 +1,6 @@
 // Weights in another dtype than the file's, converted piece by piece while they stream: any float or block format to any other.
 // All conversions go through f32, which holds every stored format exactly; memory stays at a few MiB whatever the tensor's size.
-import { bytesOf, type DType, dtypeInfo, isFloat, isInt, isQuantized, type QuantDType } from "../dtype.ts";
+import { bytesOf, type DType, dtypeInfo, isFloat, isInt, isQuantized, isSearched, type QuantDType } from "../dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowBits, type NarrowFloat, overflowFrom } from "../dtype-convert.ts";
 import { DTypeError } from "../errors.ts";
 import { dequantizeInto } from "../quant/decode.ts";
@@ -17,7 +17,7 @@ export const canConvert = (from: DType, to: DType): boolean => from === to || (!
 
 /** How a tensor is converted while it streams. */
 export interface ConvertOptions extends StreamOptions {
-  /** Threads that quantize; without them the calling thread does. */
+  /** Threads that quantize to the formats that search their scales; without them the calling thread does. */
   readonly threads?: ConversionThreads | undefined;
 }
 
@@ -34,7 +34,7 @@ export function streamAs(source: WeightSource, name: string, to: DType, options:
 }
 
 /**
- * Converts a stream of whole elements or blocks; `where` names the tensor in errors. With threads, pieces are read ahead while they work. A piece may be
+ * Converts a stream of whole elements or blocks; `where` names the tensor in errors. With threads (for formats that search their scales), pieces are read ahead while they work. A piece may be
  * overwritten after the next one is asked for.
  */
 export async function* convertPieces(
@@ -46,10 +46,11 @@ export async function* convertPieces(
 ): AsyncGenerator<Uint8Array, void, undefined> {
   if (!canConvert(from, to)) throw new DTypeError("convert", `${from} does not convert to ${to} on load: ${where}`);
   // Blocks are decoded here, whatever they become next.
-  if (threads && isQuantized(from) && isQuantized(to)) {
+  if (threads && isQuantized(from) && isSearched(to)) {
     return yield* convertPieces(convertPieces(pieces, from, "f32", where), "f32", to, where, { threads, signal });
   }
-  const conversion = isQuantized(to) ? conversionOf(from, to) : undefined;
+  // Handing pieces over takes as long as converting to the other formats.
+  const conversion = isSearched(to) ? conversionOf(from, to) : undefined;
   if (!threads?.threads || !conversion) {
     const out = new Uint8Array(bytesOf(to, jobValues));
     for await (const job of jobsOf(pieces, from)) yield convertJob(from, to, job, out, where);
