@@ -33,7 +33,8 @@ test("an image in a batch is the image alone, also of one row of latents", async
   expect(batch.shape).toEqual([3, 3, 8, 40]);
   using third = scope(() => model.decode(latents.narrow(0, 2, 1)));
   using part = batch.narrow(0, 2, 1);
-  expect(relativeL2(await values(part), await values(third))).toBeLessThan(1e-6);
+  // The smallest tensors of the image alone are computed by the plain loops, whose exponentials round differently.
+  expect(relativeL2(await values(part), await values(third))).toBeLessThan(2e-6);
 });
 
 for (const dtype of ["f16", "bf16"] as const) {
