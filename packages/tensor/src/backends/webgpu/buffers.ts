@@ -72,7 +72,7 @@ export class BufferPool {
   private readonly live = new Map<string, { bytes: number; count: number }>();
   /** Destroyed after the next submission: destroying a buffer that recorded commands use would fail the submission. */
   private readonly doomed: Store[] = [];
-  private readonly failures: Promise<string | undefined>[] = [];
+  private readonly failures: Promise<readonly string[]>[] = [];
   private nextId = 1;
   private liveBytes = 0;
   private pooledBytes = 0;
@@ -160,7 +160,7 @@ export class BufferPool {
 
   /** Resolves to an error when an allocation since the last call failed. */
   async settled(): Promise<OutOfMemoryError | undefined> {
-    const messages = (await Promise.all(this.failures.splice(0))).filter((m) => m !== undefined);
+    const messages = (await Promise.all(this.failures.splice(0))).flat();
     if (messages.length === 0) return undefined;
     const more = messages.length > LISTED_FAILURES ? `; and ${messages.length - LISTED_FAILURES} more` : "";
     return new OutOfMemoryError(
@@ -225,9 +225,9 @@ export class BufferPool {
     const failure = this.device.popErrorScope().then(
       (error) => {
         if (store) store.failed = error !== null;
-        return error ? `"${label}": ${byteLength} bytes could not be allocated (${error.message.split("\n")[0]})` : undefined;
+        return error ? [`"${label}": ${byteLength} bytes could not be allocated (${error.message.split("\n")[0]})`] : [];
       },
-      () => undefined,
+      () => [],
     );
     this.failures.push(failure);
     if (this.failures.length > 64) this.forgetSuccesses();
@@ -236,7 +236,7 @@ export class BufferPool {
   /** Keeps the list of watched allocations short in programs that never wait. */
   private forgetSuccesses(): void {
     const batch = this.failures.splice(0);
-    this.failures.push(Promise.all(batch).then((m) => m.filter((x) => x !== undefined).join("; ") || undefined));
+    this.failures.push(Promise.all(batch).then((messages) => messages.flat()));
   }
 
   private makeRoom(size: number, label: string): void {
