@@ -7,7 +7,7 @@ import { mkdirSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { initParameters, save } from "@wick/nn";
+import { initParameters, runBlocksAsync, save } from "@wick/nn";
 import {
   cpu,
   type Device,
@@ -65,7 +65,7 @@ const estimate = estimateDecodeBytes(flux1Autoencoder, size, { ...(maxBufferByte
 using latents = device.randn([1, 16, size.height / 8, size.width / 8], torchCpu(1));
 device.resetPeak();
 const started = performance.now();
-using image = model.decode(latents);
+using image = await runBlocksAsync(device, model.runDecode(latents));
 const numbers = (await image.toArray()) as Float32Array;
 const seconds = (performance.now() - started) / 1000;
 const report = {
@@ -78,7 +78,7 @@ const report = {
   measuredPeakMib: device.peakBytes / mib,
   ratio: device.peakBytes / estimate.peakBytes,
   largestTensorMib: estimate.largestTensorBytes / mib,
-  residentMib: process.memoryUsage.rss() / mib,
+  processPeakMib: process.resourceUsage().maxRSS / 1024,
 };
 process.stdout.write(`${JSON.stringify(report, undefined, 2)}\n`);
 if (values.out) await writeRun(values.out, latents, numbers);

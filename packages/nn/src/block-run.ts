@@ -74,6 +74,7 @@ export async function runBlocksAsync<T>(device: Device, run: BlockRun<T>, { sign
         await breathe();
         turn = performance.now();
       }
+      await device.catchUp(signal);
       signal?.throwIfAborted();
       step = advance();
       await after?.(block, index);

@@ -1,7 +1,7 @@
 // Passes that pause between blocks: what their hooks are told, and what an abort leaves behind.
 import { type BlockRun, Linear, Module, repeat, runBlocksAsync } from "@wick/nn";
 import { cpu, hold, type Tensor } from "@wick/tensor";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 class Stack extends Module {
   readonly layers: readonly Linear[] = repeat(3, () => new Linear(2, 2));
@@ -25,6 +25,28 @@ test.each(["before", "after"] as const)("%s alone is told every block with its n
   });
   expect(await out.toArray()).toEqual(Float32Array.of(3, 3));
   expect(seen).toEqual([0, 1, 2].map((i) => [i, i]));
+});
+
+test("a device that is behind is waited for before each block, and an abort ends the wait", async () => {
+  using device = cpu();
+  const waits = vi.spyOn(device.backend, "idle");
+  const run = async (options = {}): Promise<void> => {
+    using x = device.zeros([2]);
+    using out = await runBlocksAsync(device, new Stack().run(x), options);
+    expect(await out.toArray()).toEqual(Float32Array.of(3, 3));
+  };
+  await run();
+  expect(waits).toHaveBeenCalledTimes(0);
+  Object.assign(device.backend, { isBehind: true });
+  await run();
+  expect(waits).toHaveBeenCalledTimes(3);
+  const stop = new AbortController();
+  waits.mockImplementation(() => {
+    setTimeout(() => stop.abort(new Error("enough")));
+    return new Promise(() => {});
+  });
+  await expect(run({ signal: stop.signal })).rejects.toThrow("enough");
+  expect(device.liveBytes).toBe(0);
 });
 
 test("an abort between blocks rejects with its reason and releases everything", async () => {

@@ -190,6 +190,13 @@ export class Device {
     const idle = this.backend.idle();
     await (signal ? orAborted(idle, signal) : idle);
   }
+  /**
+   * Waits as `idle` does, but only where more than 1 GiB (a quarter of that on software adapters) of released memory is still held by work that has not run:
+   * whoever records far ahead of the GPU would need memory that is in no report.
+   */
+  async catchUp(signal?: AbortSignal): Promise<void> {
+    if (this.backend.isBehind) await this.idle(signal);
+  }
   /** Submits what is recorded without waiting for it. */
   flush(): void {
     this.backend.flush();

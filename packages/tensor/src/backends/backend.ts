@@ -100,6 +100,8 @@ export interface Backend {
   flush(): void;
   /** Submits and resolves when everything recorded has run and staging memory of writes is released. */
   idle(): Promise<void>;
+  /** Whether much memory that was given back is still held by recorded work that has not run. Never, where kernels run when they are recorded. */
+  readonly isBehind?: boolean;
   /** What is allocated now, and the most there was. */
   memory(): MemoryReport;
   /** Starts `peakBytes` again from what is allocated now. */

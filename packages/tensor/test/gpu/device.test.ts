@@ -122,6 +122,27 @@ describe("memory", () => {
       for (const buffer of [live!, beyond]) b.release(buffer);
     }));
 
+  it("is behind while much that was destroyed waits for the queue, until that has passed", () =>
+    withDevice({}, async (b) => {
+      const giveBack = (count: number): void => {
+        const buffers = Array.from({ length: count }, () => b.allocate(2 ** 27 - 16, "t"));
+        for (const buffer of buffers) b.release(buffer);
+        b.keepWithin(1);
+        b.flush();
+      };
+      // On software adapters 256 MiB may wait, elsewhere 1 GiB.
+      giveBack(b.capabilities.software ? 2 : 7);
+      expect(b.isBehind).toBe(false);
+      giveBack(2);
+      expect(b.isBehind).toBe(true);
+      await Promise.all([b.idle(), b.idle()]);
+      expect(b.isBehind).toBe(false);
+      giveBack(b.capabilities.software ? 2 : 7);
+      expect(b.isBehind).toBe(false);
+      giveBack(2);
+      expect(b.isBehind).toBe(true);
+    }));
+
   it("reports live bytes by label, pooled bytes and the peak", () =>
     withDevice({}, async (b) => {
       const a = b.allocate(4000, "weights");

@@ -77,6 +77,9 @@ export class BufferPool {
   private liveBytes = 0;
   private pooledBytes = 0;
   private peakBytes = 0;
+  /** Of all buffers ever destroyed, and of those whose last use the queue has passed. */
+  private destroyedBytes = 0;
+  private passedBytes = 0;
   /** Live and pooled together, as far as giving pooled buffers back can reach it. */
   private targetBytes: number;
 
@@ -117,13 +120,27 @@ export class BufferPool {
     else this.free.set(store.sizeBytes, [store]);
   }
 
-  /** Destroys buffers that were waiting for a submission. */
+  /** Destroys buffers that were waiting for a submission; drivers hold their memory until the queue has passed their last use. */
   sweep(): boolean {
-    for (const { gpu, derived } of this.doomed) {
+    for (const { gpu, sizeBytes, derived } of this.doomed) {
       gpu.destroy();
+      this.destroyedBytes += sizeBytes;
       for (const { buffer } of derived?.byKey.values() ?? []) buffer.store?.gpu.destroy();
     }
     return this.doomed.splice(0).length > 0;
+  }
+
+  /** Whether the queue holds so much of what was destroyed that recording should wait for it. */
+  get isBehind(): boolean {
+    return this.destroyedBytes - this.passedBytes > this.limits.maxPooledBytes / 2;
+  }
+
+  /** To be called when everything submitted is about to be waited for; what it returns is to be called when that has run. */
+  passing(): () => void {
+    const bytes = this.destroyedBytes;
+    return () => {
+      this.passedBytes = Math.max(this.passedBytes, bytes);
+    };
   }
 
   /** Destroys everything free, also when it is in use by the recorded stream: only for devices that end. */

@@ -187,9 +187,15 @@ export class WebGpuBackend implements Backend {
   async idle(): Promise<void> {
     this.flush();
     this.device.queue.submit([]);
+    const passed = this.pool.passing();
     await this.readback.guarded(this.device.queue.onSubmittedWorkDone());
+    passed();
     const failure = await this.settle();
     if (failure) throw failure;
+  }
+
+  get isBehind(): boolean {
+    return this.pool.isBehind;
   }
 
   memory(): MemoryReport {
