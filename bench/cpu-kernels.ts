@@ -3,12 +3,12 @@
 // Run: npx tsx --conditions=@wick/source bench/cpu-kernels.ts [--threads=N] [--v8=fma|wide] [--rounds=N] [--only=regexp] [--json]
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
 import type { DType } from "../packages/tensor/src/dtype.ts";
 import { bytesOf } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { peakMeter, processorMs } from "./cpu-peak.ts";
 
 const { values: options } = parseArgs({

@@ -3,12 +3,12 @@
 // Run: npx tsx --conditions=@wick/source bench/cpu-rows.ts [--threads=N] [--rounds=N] [--only=PATTERN] [--json]
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
 import { bytesOf, type DType } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../packages/tensor/src/ops/expr.ts";
 import type { ReduceKind } from "../packages/tensor/src/ops/table.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { processorMs } from "./cpu-peak.ts";
 
 const { values: options } = parseArgs({

@@ -4,10 +4,10 @@ import { execFileSync } from "node:child_process";
 import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
 import { contiguousLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { inputNode, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { processorMs } from "./cpu-peak.ts";
 
 const { values: options } = parseArgs({ options: { rounds: { type: "string", default: "9" }, op: { type: "string" } } });

@@ -1,7 +1,6 @@
 // The part of gpu-code.ts that runs on the chip that is not there: makes the kernels of a row, and says on standard error, between the compiler's
 // prints, which kernel they are of. Takes one JSON argument (Job).
 import { writeSync } from "node:fs";
-import type { View } from "../packages/tensor/src/backends/backend.ts";
 import { createWebGpuBackend, type WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
 import { attentionVariantNames } from "../packages/tensor/src/backends/webgpu/kernels/attention-variants.ts";
 import type { Tier } from "../packages/tensor/src/backends/webgpu/tier.ts";
@@ -9,6 +8,7 @@ import { attentionClasses, productClasses, type Tuning } from "../packages/tenso
 import { bytesOf } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout } from "../packages/tensor/src/layout.ts";
 import { sizeOf } from "../packages/tensor/src/shape.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { type Job, type KernelNote, marker, rows } from "./gpu-code-rows.ts";
 import type { Case } from "./webgpu-cases.ts";
 

@@ -1,9 +1,10 @@
 // The kernels' work in real models, as rows of benchmarks and of tables of machine code: products, attention, convolutions, what memory limits.
-import type { View } from "../packages/tensor/src/backends/backend.ts";
+
 import type { WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
 import { bytesOf, type DType, isQuantized } from "../packages/tensor/src/dtype.ts";
 import { expandLayout, type Layout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, constNode, inputNode, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 
 /** Makes operands on one backend; all are released after the row. */
 export type Make = (shape: readonly number[], dtype?: DType, change?: (l: Layout) => Layout) => View;

@@ -4,12 +4,13 @@
 // Prints one line of JSON per row and a table. --quick takes small shapes, as software drivers get anyway; --hardware runs the kernels for GPUs
 // on a software driver.
 import { parseArgs } from "node:util";
-import type { View } from "../packages/tensor/src/backends/backend.ts";
-import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../packages/tensor/src/backends/webgpu/index.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../packages/tensor/src/backends/webgpu/options.ts";
 import { bytesOf, type DType, isQuantized } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout } from "../packages/tensor/src/layout.ts";
 import { quantizeInto } from "../packages/tensor/src/quant/encode.ts";
 import { sizeOf } from "../packages/tensor/src/shape.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { commit, machine } from "./machine.ts";
 import { type Case, large, small } from "./webgpu-cases.ts";
 

@@ -1,10 +1,11 @@
 // What recording an op costs on the host: Dawn's null backend executes nothing, so all that is left is our code, N-API and validation.
 // Kernels alone; bench/webgpu-step.ts has tensors, modules and scopes on top.
 // Run: npx tsx --conditions=@wick/source bench/webgpu-overhead.ts
-import type { View } from "../packages/tensor/src/backends/backend.ts";
+
 import { createWebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
 import { contiguousLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, constNode, type ExprNode, inputNode, unaryNode } from "../packages/tensor/src/ops/expr.ts";
+import type { View } from "../packages/tensor/src/view.ts";
 import { mainThreadMs } from "./thread-time.ts";
 
 const backend = await createWebGpuBackend({ driver: "null" });

@@ -1,5 +1,5 @@
 // The dependency rule as code: an import goes to a strictly lower layer; packages/testing only from tests; a file stays
-// inside its package; inside tensor, ops and loaders know the backend contract as types and no backend; no import cycles. There is no list of exceptions.
+// inside its package; inside tensor, ops and loaders know no backend; no import cycles.
 import { posix } from "node:path";
 import type { Import } from "./imports.ts";
 
@@ -27,9 +27,8 @@ export interface SourceFile {
 /** Dependency names each package declares, by folder name under packages/. */
 export type Declared = Readonly<Record<string, ReadonlySet<string>>>;
 
-/** Folders of tensor/src that must not know a backend, and the one file of backends/ whose types they may use. */
+/** Folders of tensor/src that must not know a backend. */
 const backendFree = /^packages\/tensor\/src\/(ops|loaders)\//;
-const backendContract = "packages/tensor/src/backends/backend.ts";
 
 /** Package folder and part ("src", "test", ...) of a path, or null outside packages/. */
 function placeOf(path: string): { name: string; part: string } | null {
@@ -48,20 +47,20 @@ function refuseWorkspace(name: string, part: string, target: string): string | n
 }
 
 /** Why `path` may not import the file `target` of the same repository, or null when it may. */
-function refuseRelative(path: string, target: string, kind: Import["kind"]): string | null {
+function refuseRelative(path: string, target: string): string | null {
   const place = placeOf(path);
   if (!place) return null;
   const home = place.part === "src" ? `packages/${place.name}/src/` : `packages/${place.name}/`;
   if (!target.startsWith(home)) return `leaves ${home}`;
-  const isBackend = target.startsWith("packages/tensor/src/backends/") && !(target === backendContract && kind === "type");
-  return isBackend && backendFree.test(path) ? "tensor's ops and loaders know no backend, only the types of backends/backend.ts" : null;
+  const isBackend = target.startsWith("packages/tensor/src/backends/");
+  return isBackend && backendFree.test(path) ? "tensor's ops and loaders know no backend" : null;
 }
 
 /** Why the import is not allowed, or null when it is. */
-function refuse(file: SourceFile, { specifier, kind }: Import, declared: Declared): string | null {
+function refuse(file: SourceFile, { specifier }: Import, declared: Declared): string | null {
   if (specifier.startsWith(".")) {
     if (!/\.(ts|json|css|svg|wasm)(\?\w+)?$/.test(specifier)) return "a relative import ends in .ts";
-    return refuseRelative(file.path, posix.join(posix.dirname(file.path), specifier), kind);
+    return refuseRelative(file.path, posix.join(posix.dirname(file.path), specifier));
   }
   const place = placeOf(file.path);
   if (!place || specifier.startsWith("node:")) return null;

@@ -1,5 +1,5 @@
 // A device: a backend plus the tensors made on it. Devices are values; there is no global one.
-import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+import type { Backend, Capabilities, MemoryReport, OpTiming } from "./backends/backend.ts";
 import { type DType, dtypeInfo, isFloat, isQuantized, type PlainDType } from "./dtype.ts";
 import { encodeValues, type NumberData } from "./encode.ts";
 import { DeviceError, DTypeError, ShapeError } from "./errors.ts";
@@ -8,6 +8,7 @@ import { disown } from "./scope.ts";
 import { checkShape, formatShape, type Shape, sizeOf } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
 import { Tensor } from "./tensor.ts";
+import type { DeviceBuffer, View } from "./view.ts";
 
 /** Anything that draws normals and uniforms, in f32 or as the bits of a narrow format (PyTorch has a stream per dtype); see `random.ts`. */
 export interface RandomSource {

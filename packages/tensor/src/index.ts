@@ -1,10 +1,9 @@
 // @wick/tensor: numbers on a device.
-export type { Backend, Capabilities, DeviceBuffer, Float32MatmulPrecision, MemoryReport, OpTiming, View } from "./backends/backend.ts";
+export type { Backend, Capabilities, Float32MatmulPrecision, MemoryReport, OpTiming } from "./backends/backend.ts";
 export { type DryRun, dryRun } from "./backends/dry.ts";
-export type { WebGpuOptions } from "./backends/webgpu/index.ts";
 export type { AttentionVariantName } from "./backends/webgpu/kernels/attention-variants.ts";
 export type { GemmVariantName } from "./backends/webgpu/kernels/gemm-variants.ts";
-export type { WebGpuEntry } from "./backends/webgpu/open.ts";
+export type { WebGpuEntry, WebGpuOptions } from "./backends/webgpu/options.ts";
 export type { Tier } from "./backends/webgpu/tier.ts";
 export type { Measurement, TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
 export type { AttentionClass, ProductClass, TunedAttention, TunedVariants, Tuning } from "./backends/webgpu/tuning.ts";
@@ -69,4 +68,5 @@ export { fold, foldAsync, type Held, hold, scope, tensorsIn } from "./scope.ts";
 export type { Shape, Tuple } from "./shape.ts";
 export { sizeOf } from "./shape.ts";
 export { leakedTensors, type Stage, Tensor } from "./tensor.ts";
+export type { DeviceBuffer, View } from "./view.ts";
 export { tuneWebgpu, webgpu } from "./webgpu.ts";

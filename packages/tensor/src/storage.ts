@@ -1,12 +1,13 @@
 // The memory behind tensors: reference-counted, and possibly not computed yet.
 // A storage starts either with a buffer or with a pending expression; the expression becomes one kernel when someone needs the bytes.
-import type { DeviceBuffer, View } from "./backends/backend.ts";
+
 import type { Device } from "./device.ts";
 import type { DType } from "./dtype.ts";
 import { bytesOf } from "./dtype.ts";
 import { contiguousLayout, type Layout } from "./layout.ts";
 import type { ExprNode } from "./ops/expr.ts";
 import { type Shape, sizeOf } from "./shape.ts";
+import type { DeviceBuffer, View } from "./view.ts";
 
 /** An operand of a pending expression; its storage is retained and already computed. */
 export interface PendingInput {

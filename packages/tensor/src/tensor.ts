@@ -1,7 +1,7 @@
 // The tensor: shape, dtype, device and a view of storage. One line per op; the rules are in ops/, the kernels in backends/.
 // Ops are synchronous and recorded; you wait in `toArray()` and its kin only. Tensors are immutable.
 // Longer than other files on purpose: it is the list of methods, each one line of code under its documentation; nothing is decided here.
-import type { View } from "./backends/backend.ts";
+
 import type { Device } from "./device.ts";
 import { bytesOf, type DType } from "./dtype.ts";
 import { decodeBytes, type HostArray } from "./encode.ts";
@@ -54,6 +54,7 @@ import { rearrange } from "./rearrange.ts";
 import { adopt, type OpenScope, scope } from "./scope.ts";
 import { dimIndex, formatShape, type Shape, sizeOf, type Tuple } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
+import type { View } from "./view.ts";
 
 /** Anything that maps one tensor to one tensor: a layer, or a plain function. */
 export type Stage =

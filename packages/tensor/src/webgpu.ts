@@ -1,5 +1,5 @@
 // The WebGPU device: Dawn in Node, navigator.gpu in browsers. Its code, half of the package, is loaded when a device is opened.
-import type { WebGpuOptions } from "./backends/webgpu/index.ts";
+import type { WebGpuOptions } from "./backends/webgpu/options.ts";
 import type { TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
 import { Device } from "./device.ts";
 

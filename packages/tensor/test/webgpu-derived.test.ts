@@ -1,7 +1,7 @@
 // What is derived from a buffer's contents: found again while they stay, forgotten with them, its memory reused only when it cannot be in use.
 import { expect, test } from "vitest";
-import type { Store } from "../src/backends/webgpu/buffers.ts";
 import { DerivedWords } from "../src/backends/webgpu/derived.ts";
+import type { Store } from "../src/backends/webgpu/store.ts";
 
 const storeOf = (id: number): Store => ({
   id,

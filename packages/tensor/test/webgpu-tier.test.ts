@@ -2,12 +2,13 @@
 import { describe, expect, test } from "vitest";
 import type { Backend } from "../src/backends/backend.ts";
 import { createCpuBackend } from "../src/backends/cpu/index.ts";
-import { type DeviceTraits, pickMatrixConfig } from "../src/backends/webgpu/limits.ts";
+import { pickMatrixConfig } from "../src/backends/webgpu/matrix-config.ts";
 import type { OpenedDevice } from "../src/backends/webgpu/open.ts";
+import { productClass } from "../src/backends/webgpu/preferences.ts";
 import { trustedTraits } from "../src/backends/webgpu/self-test.ts";
 import { adapterName, hasFastMatrices, preferredTier, type Tier } from "../src/backends/webgpu/tier.ts";
+import type { DeviceTraits } from "../src/backends/webgpu/traits.ts";
 import { fastest, type Measurement } from "../src/backends/webgpu/tuner.ts";
-import { productClass } from "../src/backends/webgpu/tuning.ts";
 import { tuneWebgpu } from "../src/webgpu.ts";
 
 const infoOf = (vendor: string, architecture: string, device = ""): GPUAdapterInfo =>
@@ -38,14 +39,13 @@ describe("preferredTier", () => {
   });
 
   test("follows a measurement, and above all the option", () => {
-    const tuning = { adapter: "", tier: "plain", variants: {} } as const;
-    expect(preferredTier("matrix", opened(hopper), undefined, tuning)).toMatchInlineSnapshot(`
+    expect(preferredTier("matrix", opened(hopper), undefined, "plain")).toMatchInlineSnapshot(`
       {
         "tier": "plain",
         "tierReason": "measured to be the fastest on this adapter",
       }
     `);
-    expect(preferredTier("matrix", opened(hopper), "subgroups", tuning)).toMatchInlineSnapshot(`
+    expect(preferredTier("matrix", opened(hopper), "subgroups", "plain")).toMatchInlineSnapshot(`
       {
         "tier": "subgroups",
         "tierReason": "set by the option "tier"",

@@ -3,7 +3,8 @@
 import { Device } from "../device.ts";
 import { UnsupportedError } from "../errors.ts";
 import type { KernelTable } from "../ops/table.ts";
-import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming } from "./backend.ts";
+import type { DeviceBuffer } from "../view.ts";
+import type { Backend, Capabilities, MemoryReport, OpTiming } from "./backend.ts";
 
 const nothing = (): void => {};
 

@@ -1,10 +1,11 @@
 // Scaled dot-product attention, rotary position embedding, and what projections go through on the way from one to the other.
-import type { View } from "../backends/backend.ts";
+
 import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { expandLayout } from "../layout.ts";
 import { scope } from "../scope.ts";
 import type { Tensor } from "../tensor.ts";
+import type { View } from "../view.ts";
 import { composedAttention, composedQkNormRope, composedRope } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
 import { affineViews } from "./norm.ts";

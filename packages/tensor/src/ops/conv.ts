@@ -1,8 +1,9 @@
 // Convolutions, pooling and resampling over images [b, c, h, w]; one-dimensional forms are images with one row.
-import type { View } from "../backends/backend.ts";
+
 import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import type { Tensor } from "../tensor.ts";
+import type { View } from "../view.ts";
 import { checkComputable, checkDevices } from "./elementwise.ts";
 import { chainEpilogues, type Epilogue, epilogue, epilogueViews } from "./epilogue.ts";
 import type { ConvAttrs } from "./table.ts";

@@ -1,11 +1,11 @@
 // Epilogues: what happens to a matmul, norm or convolution result before it is stored, written with the same words as tensors.
 
-import type { View } from "../backends/backend.ts";
 import { isFloat } from "../dtype.ts";
 import { DTypeError } from "../errors.ts";
 import { expandLayout } from "../layout.ts";
 import type { Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import type { View } from "../view.ts";
 import { checkDevices, exprType } from "./elementwise.ts";
 import { type BinaryOp, binaryNode, castNode, constNode, type ExprNode, inputNode, mapInputs, type UnaryOp, unaryNode } from "./expr.ts";
 

@@ -1,10 +1,11 @@
 // Matrix products with batch broadcasting, transposed operands, quantized weights and epilogues.
-import type { View } from "../backends/backend.ts";
+
 import { type DType, isFloat, isQuantized, promote } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { expandLayout, reshapeLayout } from "../layout.ts";
 import { broadcastShapes, type Shape, sizeOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
+import type { View } from "../view.ts";
 import { checkDevices } from "./elementwise.ts";
 import { chainEpilogues, type Epilogue, epilogue, epilogueViews } from "./epilogue.ts";
 

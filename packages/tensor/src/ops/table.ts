@@ -9,7 +9,7 @@
 //   strides elsewhere; "contiguous" ones are row-major with any offset.
 // * An epilogue is an expression whose input 0 is the op's f32 result at an output position (before rounding to the output dtype)
 //   and whose input i ≥ 1 is operands[i - 1], strided and expanded to the output's shape.
-import type { View } from "../backends/backend.ts";
+import type { View } from "../view.ts";
 import type { ExprNode } from "./expr.ts";
 
 export type ReduceKind = "sum" | "mean" | "prod" | "max" | "min" | "argmax" | "argmin" | "var" | "logSumExp" | "norm" | "any" | "all";

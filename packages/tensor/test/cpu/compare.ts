@@ -1,10 +1,10 @@
 // Runs one kernel on the plain loops and on generated code with three threads and with one, and compares.
 import { expect, vi } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
 import type { DType } from "../../src/dtype.ts";
 import type { KernelTable, OpName } from "../../src/ops/table.ts";
+import type { View } from "../../src/view.ts";
 import { expectClose, Lab } from "./lab.ts";
 
 /** What the engine has beyond its defaults: fused multiply-add before Node 22, 256-bit vectors from Node 24. */

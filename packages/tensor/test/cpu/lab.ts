@@ -1,11 +1,11 @@
 // Views on a CPU backend made from plain numbers, and back: what kernel tests are written with.
 import { expect } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import type { CpuOptions, createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { bytesOf, type DType, isFloat } from "../../src/dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowFloat } from "../../src/dtype-convert.ts";
 import { contiguousLayout, expandLayout, type Layout, narrowLayout, permuteLayout, stepLayout } from "../../src/layout.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 
 /** Bytes of numbers in a dtype. */
 export function encode(dtype: DType, values: readonly number[]): Uint8Array {

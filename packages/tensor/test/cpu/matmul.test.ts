@@ -1,12 +1,12 @@
 // matmul, attention, conv against plain f64 loops.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import type { DType, QuantDType } from "../../src/dtype.ts";
 import { bytesOf } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
 import { dequantizeInto } from "../../src/quant/decode.ts";
+import type { View } from "../../src/view.ts";
 import { expectClose, Lab, variants } from "./lab.ts";
 
 let lab: Lab;

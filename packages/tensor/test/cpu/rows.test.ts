@@ -1,11 +1,11 @@
 // Row kernels (reduce, scan, softmax, norms, rope, argsort) against plain f64 loops.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import type { DType } from "../../src/dtype.ts";
 import { expandLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
 import type { ReduceKind } from "../../src/ops/table.ts";
+import type { View } from "../../src/view.ts";
 import { expectClose, Lab, looks, variants } from "./lab.ts";
 
 let lab: Lab;

@@ -1,7 +1,6 @@
 // Kernels whose operands lie in as many WebAssembly memories as there are operands, as happens with more than 4 GiB of weights: generated code
 // runs all the same, on copies of the strays, and gives what it gives for operands in one memory.
 import { afterAll, describe, expect, it, vi } from "vitest";
-import type { DeviceBuffer, View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { plainKernels } from "../../src/backends/cpu/kernels/plain.ts";
 import { CpuBuffer } from "../../src/backends/cpu/memory.ts";
@@ -13,6 +12,7 @@ import { contiguousLayout, expandLayout, narrowLayout, permuteLayout, stepLayout
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
 import type { KernelTable, OpName } from "../../src/ops/table.ts";
 import { quantizeInto } from "../../src/quant/encode.ts";
+import type { DeviceBuffer, View } from "../../src/view.ts";
 import { Lab } from "./lab.ts";
 
 const threads = 3;

@@ -1,8 +1,8 @@
 // Generated reductions and running sums against the plain loops: rows, columns, copies, extremes and what is no number.
 import { afterAll, describe, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/dtype.ts";
 import { contiguousLayout, permuteLayout } from "../../src/layout.ts";
+import type { View } from "../../src/view.ts";
 import { compare, labs, storeTolerance } from "./compare.ts";
 import type { Lab } from "./lab.ts";
 

@@ -1,9 +1,9 @@
 // Generated row kernels against the plain loops: layouts, dtypes, rows of odd length, groups larger than a chunk.
 import { afterAll, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import type { DType } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, castNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
+import type { View } from "../../src/view.ts";
 import { compare, labs, storeTolerance } from "./compare.ts";
 import type { Lab } from "./lab.ts";
 

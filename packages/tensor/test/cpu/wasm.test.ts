@@ -1,7 +1,6 @@
 // Generated kernels against the plain loops at sizes that cross every block boundary, and from run to run.
 import { spawnSync } from "node:child_process";
 import { afterAll, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { type DType, dtypeInfo } from "../../src/dtype.ts";
 import { OutOfMemoryError } from "../../src/errors.ts";
@@ -9,6 +8,7 @@ import { contiguousLayout, expandLayout, permuteLayout } from "../../src/layout.
 import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../../src/ops/expr.ts";
 import type { KernelTable } from "../../src/ops/table.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 import { compare, labs, storeTolerance } from "./compare.ts";
 import { expectClose, Lab } from "./lab.ts";
 

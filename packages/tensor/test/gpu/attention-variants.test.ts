@@ -1,11 +1,12 @@
 // Every attention kernel for every vendor's subgroups and subgroup matrices compiles on Dawn's null backend, which checks WGSL and layouts and runs
 // nothing; and the choice between them.
 import { afterEach, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
-import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import { bytesOf, type DType, type PlainDType } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, type Layout } from "../../src/layout.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 
 let backend: WebGpuBackend;
 afterEach(() => backend.destroy());

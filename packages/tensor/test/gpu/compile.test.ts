@@ -1,12 +1,12 @@
 // Every kernel variant compiles: Dawn's null backend runs its front end on the WGSL and checks layouts, for all formats and kernel families.
 // Snapshots of a few kernels catch accidental changes of their text.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { bytesOf, type DType, type PlainDType, type QuantDType } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, type Layout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, castNode, constNode, inputNode, type UnaryOp, unaryNode } from "../../src/ops/expr.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 
 const floats: PlainDType[] = ["f32", "f16", "bf16"];
 const quantized: QuantDType[] = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq4_nl", "iq4_xs"];

@@ -3,12 +3,13 @@ import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it, vi } from "vitest";
-import type { Backend, DeviceBuffer, View } from "../../src/backends/backend.ts";
+import type { Backend } from "../../src/backends/backend.ts";
 import { sizeClass } from "../../src/backends/webgpu/buffers.ts";
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { DeviceError, OutOfMemoryError } from "../../src/errors.ts";
 import { contiguousLayout } from "../../src/layout.ts";
 import { binaryNode, constNode, inputNode } from "../../src/ops/expr.ts";
+import type { DeviceBuffer, View } from "../../src/view.ts";
 
 const addOne = binaryNode("add", inputNode(0, "f32"), constNode(1, "f32"));
 const bytes = (...values: number[]): Uint8Array => new Uint8Array(Float32Array.from(values).buffer);

@@ -1,14 +1,16 @@
 // Every variant of the matrix kernels for every vendor's subgroup matrices compiles on Dawn's null backend, which checks WGSL and layouts
 // and runs nothing; and the choice between them.
 import { afterEach, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
-import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { type GemmVariantName, gemmVariantNames } from "../../src/backends/webgpu/kernels/gemm-variants.ts";
-import { defaultVariants, productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
+import { defaultVariants } from "../../src/backends/webgpu/preferences.ts";
+import { productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
 import { bytesOf, type DType, isQuantized } from "../../src/dtype.ts";
 import { contiguousLayout, expandLayout, type Layout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 
 let backend: WebGpuBackend;
 afterEach(() => backend.destroy());

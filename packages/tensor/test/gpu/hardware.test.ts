@@ -1,13 +1,13 @@
 // The kernels that real GPUs run (workgroup tiles, one workgroup per row), on whatever driver there is. Few cases: software drivers
 // compile them slowly.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { matmulFailure } from "../../src/backends/webgpu/self-test.ts";
 import { tiers } from "../../src/backends/webgpu/tier.ts";
 import { productClasses } from "../../src/backends/webgpu/tuning.ts";
 import { expandLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, inputNode } from "../../src/ops/expr.ts";
+import type { View } from "../../src/view.ts";
 import { Pair } from "./pair.ts";
 
 describe("kernels for hardware", () => {

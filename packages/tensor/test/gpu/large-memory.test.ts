@@ -1,12 +1,13 @@
 // Kernels of every vendor that need more workgroup memory than Dawn's null adapter has compile: attention of heads of 512, and the deepest and
 // buffered tiles of products.
 import { expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
-import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import { attentionClasses, productClasses } from "../../src/backends/webgpu/tuning.ts";
 import { bytesOf, type DType } from "../../src/dtype.ts";
 import { contiguousLayout, type Layout, permuteLayout } from "../../src/layout.ts";
 import { sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 import { hasAttention, matrixAttentions, matrixVariants, twoPartsFit, vendorNames, vendors } from "../simulator/vendors.ts";
 import { compileOnly } from "./compile-only.ts";
 

@@ -1,10 +1,10 @@
 // Remembered launches: the second call of a kind replays the first one's dispatches, on other buffers and with nothing carried over.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { OutOfMemoryError } from "../../src/errors.ts";
 import { contiguousLayout } from "../../src/layout.ts";
 import { binaryNode, constNode, type ExprNode, inputNode, unaryNode } from "../../src/ops/expr.ts";
+import type { View } from "../../src/view.ts";
 
 let backend: WebGpuBackend;
 beforeAll(async () => {

@@ -1,15 +1,17 @@
 // Runs one kernel on the CPU backend and on a WebGPU backend with the same operands and compares the results.
 import { relativeL2 } from "@wick/testing";
 import { expect } from "vitest";
-import type { Backend, View } from "../../src/backends/backend.ts";
+import type { Backend } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
-import { createWebGpuBackend, type WebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import type { Tier } from "../../src/backends/webgpu/tier.ts";
 import { bytesOf, type DType, isFloat, type PlainDType } from "../../src/dtype.ts";
 import { decodeBytes, encodeValues } from "../../src/encode.ts";
 import { contiguousLayout, type Layout } from "../../src/layout.ts";
 import type { OpName, OpTable } from "../../src/ops/table.ts";
 import { type Shape, sizeOf } from "../../src/shape.ts";
+import type { View } from "../../src/view.ts";
 
 /** An operand on both backends. */
 export interface Both {

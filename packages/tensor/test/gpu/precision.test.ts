@@ -1,6 +1,7 @@
 // The two precisions on a driver with subgroup matrices of f16 (tools/matrix-driver.sh), and that others have one.
 import { expect, it } from "vitest";
-import { createWebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import { errorsOf, exact, rounded } from "./precision.ts";
 
 it('f32 operands are rounded to 11 bits on f16 fragments at "high", and never elsewhere', { timeout: 600_000 }, async () => {

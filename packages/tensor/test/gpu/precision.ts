@@ -1,6 +1,6 @@
 // What float32MatmulPrecision changes: relative L2 errors of products and attention against the CPU backend, on any WebGPU device.
 import { relativeL2 } from "@wick/testing";
-import type { WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import { bytesOf } from "../../src/dtype.ts";
 import { type Layout, permuteLayout } from "../../src/layout.ts";
 import { quantizeInto } from "../../src/quant/encode.ts";

@@ -1,12 +1,12 @@
 // Threads in a cross-origin isolated page: workers share the memory and really take tasks.
 import { describe, expect, test } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createCpuBackend } from "../../src/backends/cpu/index.ts";
 import { type CpuBuffer, CpuMemory } from "../../src/backends/cpu/memory.ts";
 import { ArenaSource } from "../../src/backends/cpu/wasm/arena.ts";
 import { WasmEngine } from "../../src/backends/cpu/wasm/engine.ts";
 import { wasmKernels } from "../../src/backends/cpu/wasm/kernels.ts";
 import { contiguousLayout } from "../../src/layout.ts";
+import type { View } from "../../src/view.ts";
 import { probeWasm } from "../../src/wasm/features.ts";
 import { values } from "../cpu/lab.ts";
 import { quantizedOnThreads } from "../quantized-on-threads.ts";

@@ -1,10 +1,10 @@
 // Attention on subgroup matrices for every vendor's shapes, computed by the simulator and compared with the CPU; see products.test.ts.
 import { describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { AttentionVariantName } from "../../src/backends/webgpu/kernels/attention-variants.ts";
 import { attentionFailure } from "../../src/backends/webgpu/self-test-attention.ts";
 import { expandLayout } from "../../src/layout.ts";
+import type { View } from "../../src/view.ts";
 import { noise, Pair } from "../gpu/pair.ts";
 
 import {

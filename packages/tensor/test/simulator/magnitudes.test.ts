@@ -2,11 +2,11 @@
 // again after every write: a stale one would make results infinite (too small a scale) or lose their digits (too large a one).
 import { relativeL2 } from "@wick/testing";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { View } from "../../src/backends/backend.ts";
-import { storeOf } from "../../src/backends/webgpu/buffers.ts";
 import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import { storeOf } from "../../src/backends/webgpu/store.ts";
 import { contiguousLayout, narrowLayout, permuteLayout } from "../../src/layout.ts";
 import { binaryNode, constNode, inputNode } from "../../src/ops/expr.ts";
+import type { View } from "../../src/view.ts";
 import { noise } from "../gpu/pair.ts";
 import { simulated } from "./vendors.ts";
 

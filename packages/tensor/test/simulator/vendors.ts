@@ -1,7 +1,8 @@
 // The adapters whose kernels are simulated: subgroup matrix shapes, subgroup sizes and workgroup memory as their drivers report them.
-import { createWebGpuBackend, type WebGpuOptions } from "../../src/backends/webgpu/index.ts";
+import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import { type AttentionVariantName, attentionVariantNames } from "../../src/backends/webgpu/kernels/attention-variants.ts";
 import { type GemmVariantName, gemmVariantNames } from "../../src/backends/webgpu/kernels/gemm-variants.ts";
+import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
 import { attentionClasses, productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
 import type { DType } from "../../src/dtype.ts";
 import { type SimulatedAdapter, simulatedGpu } from "./gpu.ts";

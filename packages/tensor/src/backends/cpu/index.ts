@@ -1,9 +1,10 @@
 // The CPU backend: kernels run when they are recorded, or soon after where other threads take them; whoever looks at memory waits for those.
 import { DeviceError, UnsupportedError } from "../../errors.ts";
 import type { KernelTable } from "../../ops/table.ts";
+import type { DeviceBuffer } from "../../view.ts";
 import { probeWasm, setV8Flags } from "../../wasm/features.ts";
 import { availableThreads } from "../../wasm/threads.ts";
-import type { Backend, Capabilities, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
+import type { Backend, Capabilities, MemoryReport, OpTiming } from "../backend.ts";
 import { plainKernels } from "./kernels/plain.ts";
 import { CpuMemory, HeapSource } from "./memory.ts";
 import { Profiler } from "./profile.ts";

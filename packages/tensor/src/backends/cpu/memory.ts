@@ -1,6 +1,7 @@
 // Memory of the CPU backend: buffers with typed views, where their bytes come from, and the account of who holds how much.
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
-import type { DeviceBuffer, MemoryReport } from "../backend.ts";
+import type { DeviceBuffer } from "../../view.ts";
+import type { MemoryReport } from "../backend.ts";
 
 /** Storage arrays by element kind; 16-bit floats are seen as Uint16Array, f8 and quantized bytes as Uint8Array. */
 export interface TypedViews {

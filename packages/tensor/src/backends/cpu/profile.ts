@@ -3,7 +3,8 @@ import { bytesOf } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
 import type { Kernel, KernelTable, OpName, OpTable } from "../../ops/table.ts";
 import { sizeOf } from "../../shape.ts";
-import type { OpTiming, View } from "../backend.ts";
+import type { View } from "../../view.ts";
+import type { OpTiming } from "../backend.ts";
 import type { CpuBuffer } from "./memory.ts";
 
 type Operands = Readonly<Record<string, View | readonly View[] | undefined>>;

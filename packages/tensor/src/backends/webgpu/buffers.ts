@@ -1,42 +1,9 @@
 // GPU memory: whole buffers pooled by size class, never carved out of one arena, because WebGPU forbids binding one buffer for reading and for
 // writing in the same dispatch even when the ranges are apart.
-import { DeviceError, OutOfMemoryError } from "../../errors.ts";
-import type { DeviceBuffer, MemoryReport } from "../backend.ts";
-import type { DerivedOfStore } from "./derived.ts";
 
-/** A GPUBuffer with what the recorder needs to know about it. */
-export interface Store {
-  readonly id: number;
-  readonly gpu: GPUBuffer;
-  readonly sizeBytes: number;
-  /** Number of the submission that last used it; equal to the recorder's current one while its use is only recorded. */
-  epoch: number;
-  /** Grows with every recorded write. */
-  version: number;
-  /** What is known of its contents. */
-  derived: DerivedOfStore | undefined;
-  /** The driver could not allocate it after all; it must not be handed out again. */
-  failed: boolean;
-}
-
-/** What `allocate` hands out: a loan of a store. */
-export class GpuBuffer implements DeviceBuffer {
-  readonly byteLength: number;
-  readonly label: string;
-  store: Store | undefined;
-  constructor(byteLength: number, label: string, store: Store) {
-    this.byteLength = byteLength;
-    this.label = label;
-    this.store = store;
-  }
-}
-
-/** The store behind a buffer; throws DeviceError after its release. */
-export function storeOf(buffer: DeviceBuffer): Store {
-  const store = (buffer as GpuBuffer).store;
-  if (!store) throw new DeviceError("webgpu", `buffer "${(buffer as GpuBuffer).label ?? "?"}" was released or belongs to another backend`);
-  return store;
-}
+import { OutOfMemoryError } from "../../errors.ts";
+import type { MemoryReport } from "../backend.ts";
+import { GpuBuffer, type Store } from "./store.ts";
 
 const minClassBytes = 256;
 const maxLabels = 4096;

@@ -1,19 +1,7 @@
 // Words that kernels derive from the contents of a buffer, such as its largest magnitude, kept until something is written into it: weights never
 // change, and reading them once more for every product would cost as much memory traffic as the product itself.
-import { GpuBuffer, type Store } from "./buffers.ts";
-
-/** Words derived from part of a store's contents. */
-export interface Derived {
-  readonly buffer: GpuBuffer;
-  /** Their computation has been recorded. */
-  isKnown: boolean;
-}
-
-/** Everything derived from one store, by what it says of which part, and the store's version that it holds for. */
-export interface DerivedOfStore {
-  readonly version: number;
-  readonly byKey: Map<string, Derived>;
-}
+import type { Derived, DerivedOfStore } from "./store.ts";
+import { GpuBuffer, type Store } from "./store.ts";
 
 /** Room for the words of one fact. */
 export const derivedBytes = 256;

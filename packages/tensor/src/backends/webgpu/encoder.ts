@@ -1,9 +1,9 @@
 // The recorded stream: ops append dispatches to one compute pass, which is submitted by estimated work, on read, or on request.
 import type { OpTiming } from "../backend.ts";
-import type { Store } from "./buffers.ts";
-import type { DeviceTraits } from "./limits.ts";
 import { type BindingWindows, type PipelineCache, type Program, paramWords, uniformSlotBytes } from "./pipelines.ts";
 import { Profiler } from "./profile.ts";
+import type { Store } from "./store.ts";
+import type { DeviceTraits } from "./traits.ts";
 
 /** Memory bound to one variable of a kernel. */
 export interface Binding {

@@ -2,21 +2,21 @@
 import { DeviceError, OutOfMemoryError } from "../../errors.ts";
 import { contiguousLayout } from "../../layout.ts";
 import type { KernelTable } from "../../ops/table.ts";
-import type { Backend, DeviceBuffer, MemoryReport, OpTiming } from "../backend.ts";
-import { BufferPool, type GpuBuffer, storeOf } from "./buffers.ts";
+import type { DeviceBuffer } from "../../view.ts";
+import type { Backend, MemoryReport, OpTiming } from "../backend.ts";
+import { BufferPool } from "./buffers.ts";
 import { DerivedWords, derivedBytes } from "./derived.ts";
 import { type Dispatch, Recorder } from "./encoder.ts";
 import type { KernelContext } from "./kernels/context.ts";
 import { makeKernels } from "./kernels/index.ts";
 import { LaunchPlans } from "./launch-plans.ts";
-import { type DeviceTraits, traitsOf } from "./limits.ts";
-import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
+import { type OpenedDevice, openDevice } from "./open.ts";
+import type { WebGpuOptions } from "./options.ts";
 import { PipelineCache } from "./pipelines.ts";
 import { Readback, uploadWords } from "./readback.ts";
 import { trustedTraits } from "./self-test.ts";
-
-export type { DeviceTraits } from "./limits.ts";
-export type { WebGpuOptions } from "./open.ts";
+import { type GpuBuffer, storeOf } from "./store.ts";
+import { type DeviceTraits, traitsOf } from "./traits.ts";
 
 /** Opens a WebGPU device; throws DeviceError when there is no adapter (the message says what to install). */
 export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {

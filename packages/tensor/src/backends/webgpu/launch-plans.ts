@@ -2,10 +2,9 @@
 // the dispatches it recorded; later calls replay them on their own buffers. A forward pass repeats the same few calls thousands of times.
 // Kernels must therefore decide from layouts, dtypes, attributes and the device's traits alone, never from buffers or counters.
 import type { Kernel, KernelTable, OpName } from "../../ops/table.ts";
-import type { GpuBuffer, Store } from "./buffers.ts";
-import type { Derived } from "./derived.ts";
 import type { Binding, Launch } from "./encoder.ts";
 import { LaunchSignature } from "./launch-signature.ts";
+import type { Derived, GpuBuffer, Store } from "./store.ts";
 
 /** What a call did, with operands and scratch memory by number. */
 type Step =

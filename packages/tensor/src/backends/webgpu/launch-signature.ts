@@ -2,8 +2,8 @@
 // Two calls with equal signatures record the same dispatches on different buffers.
 import type { Layout } from "../../layout.ts";
 import type { ExprNode } from "../../ops/expr.ts";
-import type { View } from "../backend.ts";
-import { type GpuBuffer, type Store, storeOf } from "./buffers.ts";
+import type { View } from "../../view.ts";
+import { type GpuBuffer, type Store, storeOf } from "./store.ts";
 
 const capacity = 2048;
 const codes = new Map<string, number>();

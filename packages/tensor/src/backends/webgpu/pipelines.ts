@@ -1,5 +1,5 @@
 // Programs (WGSL text, pipeline, parameter layout) and bind groups, both cached: creating either costs more than recording a dispatch.
-import type { Store } from "./buffers.ts";
+import type { Store } from "./store.ts";
 
 export interface BindingSpec {
   readonly name: string;

@@ -1,7 +1,7 @@
 // The choice between f32's accuracy and one rounding to f16, for products on matrix units that take f16 (docs/decisions/0016-tiers.md).
 import { DeviceError } from "../../errors.ts";
 import type { Float32MatmulPrecision } from "../backend.ts";
-import type { MatrixConfig } from "./limits.ts";
+import type { MatrixConfig } from "./matrix-config.ts";
 import type { Tier } from "./tier.ts";
 
 /** Values of `float32MatmulPrecision`, most exact first. */

@@ -1,7 +1,7 @@
 // Bytes in and out of the GPU: chunked writes whose staging memory is really freed, reads through pooled mappable buffers.
 import { DeviceError } from "../../errors.ts";
-import type { Store } from "./buffers.ts";
 import type { Recorder } from "./encoder.ts";
+import type { Store } from "./store.ts";
 
 const uploadChunkBytes = 32 << 20;
 

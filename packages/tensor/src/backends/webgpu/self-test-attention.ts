@@ -1,7 +1,8 @@
 // The self-test of attention: every query points at one key so strongly that the result is that key's value exactly. Values have 12 digits and more, one
 // more than f16, so that subgroup matrices must split them.
 import { contiguousLayout } from "../../layout.ts";
-import type { Backend, View } from "../backend.ts";
+import type { View } from "../../view.ts";
+import type { Backend } from "../backend.ts";
 
 const [heads, queries, keys, width] = [2, 40, 48, 64];
 const target = (head: number, i: number): number => (i * 7 + head * 11) % keys;

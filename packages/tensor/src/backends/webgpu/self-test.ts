@@ -2,11 +2,13 @@
 // matrices and wrong f16, and some compute nothing at all. The verdict is kept per adapter for the life of the process.
 import { DeviceError } from "../../errors.ts";
 import { contiguousLayout, permuteLayout } from "../../layout.ts";
-import type { Backend, View } from "../backend.ts";
-import type { DeviceTraits } from "./limits.ts";
-import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import type { View } from "../../view.ts";
+import type { Backend } from "../backend.ts";
+import type { OpenedDevice } from "./open.ts";
+import type { WebGpuOptions } from "./options.ts";
 import { attentionFailure } from "./self-test-attention.ts";
 import { adapterName, type Tier, tiers } from "./tier.ts";
+import type { DeviceTraits } from "./traits.ts";
 
 /** One family of kernels that differs between tiers: computes something whose exact result is known; the reason when it is wrong. */
 interface TierTest {

@@ -1,7 +1,5 @@
 // Tiers, the families of kernels, and which of them an adapter gets.
 import { DeviceError } from "../../errors.ts";
-import type { OpenedDevice } from "./open.ts";
-import type { Tuning } from "./tuning.ts";
 
 /** Families of kernels, from what every adapter has to what few have: plain WGSL; subgroup operations; subgroup matrices (tensor cores). */
 export const tiers = ["plain", "subgroups", "matrix"] as const;
@@ -28,9 +26,9 @@ export const hasFastMatrices = ({ vendor, architecture }: GPUAdapterInfo): boole
 /** The tier asked for, the one that was measured, or the highest one known to be fast; throws DeviceError when the adapter lacks the one asked for. */
 export function preferredTier(
   offered: Tier,
-  { info, software }: OpenedDevice,
+  { info, software }: { readonly info: GPUAdapterInfo; readonly software: boolean },
   forced: Tier | undefined,
-  tuning: Tuning | undefined,
+  measured: Tier | undefined,
 ): { readonly tier: Tier; readonly tierReason: string } {
   const has = (tier: Tier): boolean => tiers.indexOf(tier) <= tiers.indexOf(offered);
   if (forced) {
@@ -38,7 +36,7 @@ export function preferredTier(
       throw new DeviceError("webgpu", `the adapter has no ${forced} tier, only up to ${offered}; leave the option "tier" out`);
     return { tier: forced, tierReason: 'set by the option "tier"' };
   }
-  if (tuning && has(tuning.tier)) return { tier: tuning.tier, tierReason: "measured to be the fastest on this adapter" };
+  if (measured && has(measured)) return { tier: measured, tierReason: "measured to be the fastest on this adapter" };
   if (offered !== "matrix" || hasFastMatrices(info))
     return { tier: offered, tierReason: `the highest tier the adapter offers is ${offered}` };
   const why = software ? "subgroup matrices are slow on a software adapter" : "this adapter's subgroup matrices are not known to be fast";

@@ -4,16 +4,18 @@ import { bytesOf, type DType } from "../../dtype.ts";
 import { DeviceError } from "../../errors.ts";
 import { contiguousLayout, permuteLayout } from "../../layout.ts";
 import { sizeOf } from "../../shape.ts";
-import type { Backend, Float32MatmulPrecision, View } from "../backend.ts";
+import type { View } from "../../view.ts";
+import type { Backend, Float32MatmulPrecision } from "../backend.ts";
 import { WebGpuBackend } from "./index.ts";
 import { type AttentionVariantName, attentionVariantNames } from "./kernels/attention-variants.ts";
 import { type GemmVariantName, gemmVariantNames } from "./kernels/gemm-variants.ts";
-import { type DeviceTraits, traitsOf } from "./limits.ts";
-import { type OpenedDevice, openDevice, type WebGpuOptions } from "./open.ts";
+import { type OpenedDevice, openDevice } from "./open.ts";
+import type { WebGpuOptions } from "./options.ts";
 import { precisionOf } from "./precision.ts";
 import { matmulFailure } from "./self-test.ts";
 import { attentionFailure } from "./self-test-attention.ts";
 import { type Tier, tiers } from "./tier.ts";
+import { type DeviceTraits, traitsOf } from "./traits.ts";
 import {
   type AttentionClass,
   attentionClasses,

@@ -4,7 +4,7 @@ import { bytesOf, type DType, dtypeInfo, isFloat } from "../../../dtype.ts";
 import { decodeFloats, encodeFloats, f32FromBf16, f32FromF8e4m3, f32FromF8e5m2, f32FromF16 } from "../../../dtype-convert.ts";
 import type { Layout } from "../../../layout.ts";
 import { collapse } from "../../../layout.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { CpuBuffer, TypedViews } from "../memory.ts";
 
 /** Elements handled at a time: four kilobytes of f32 stay in the first-level cache. */

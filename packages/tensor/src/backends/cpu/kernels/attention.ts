@@ -1,6 +1,6 @@
 // attention: one query row of scores at a time; keys and values of a head are widened to f32 once.
 import type { Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { readFloats, readOne, writeBlock } from "./access.ts";
 import { softmaxRow } from "./softmax.ts";
 

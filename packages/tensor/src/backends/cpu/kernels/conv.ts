@@ -1,6 +1,6 @@
 // conv and convTranspose: one output plane at a time, one weight against a whole row at a time, f64 sums.
 import type { ConvAttrs, Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { readFloats } from "./access.ts";
 import { ResultSink } from "./expression.ts";
 

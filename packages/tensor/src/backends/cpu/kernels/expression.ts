@@ -2,7 +2,7 @@
 // Every step rounds to f32, as unfused ops do. No code is generated, so it runs under any content policy.
 import { roundThrough } from "../../../dtype-convert.ts";
 import type { ExprNode, ExprType } from "../../../ops/expr.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { type Block, blockLength, Reader, Writer } from "./access.ts";
 import { floatBinary, floatUnary, intBinary, intUnary } from "./scalar-math.ts";
 

@@ -5,7 +5,7 @@ import { decodeFloats, type NarrowFloat } from "../../../dtype-convert.ts";
 import type { Layout } from "../../../layout.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { dequantizeInto } from "../../../quant/decode.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { type Block, bytesOfView, rawOf, readFloats, readInts, readOne, spanBytes, unitBytes, Walker, writeBlock } from "./access.ts";
 
 /** out[…, i, …] = x[…, index[…, i, …], …], see the op table. An index out of range gives 0. */

@@ -2,7 +2,7 @@
 import { isQuantized } from "../../../dtype.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { dequantizeInto } from "../../../quant/decode.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { bytesOfView, readFloats, spanBytes, Walker } from "./access.ts";
 import { ResultSink } from "./expression.ts";
 

@@ -2,7 +2,7 @@
 import { isQuantized } from "../../../dtype.ts";
 import { collapse, type Layout } from "../../../layout.ts";
 import type { Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { bytesOfView, rawOf, spanBytes, unitBytes, Walker, writeBlock } from "./access.ts";
 
 type RawArray = ReturnType<typeof rawOf>;

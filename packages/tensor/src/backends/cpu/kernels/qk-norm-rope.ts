@@ -1,6 +1,6 @@
 // qkNormRope: the RMS norm of every head, then rotary positions, into the layout that attention reads.
 import type { Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { Reader, readFloats, rowOffsets, rowReader, vectorOf, writeBlock } from "./access.ts";
 
 /** out = rope(rmsNorm(x)), see the op table. */

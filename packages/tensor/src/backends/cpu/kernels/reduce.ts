@@ -1,7 +1,7 @@
 // reduce and scan: f64 accumulators, one pass (two for var and logSumExp) over blocks of the reduced dimensions.
 import { isFloat } from "../../../dtype.ts";
 import type { Kernel, OpTable, ReduceKind } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { type Block, blockLength, Reader, readFloats, readInts, rowOffsets, writeBlock } from "./access.ts";
 
 type Attrs = OpTable["reduce"]["attrs"];

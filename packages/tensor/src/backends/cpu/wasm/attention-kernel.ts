@@ -4,7 +4,8 @@
 
 import { type Code, f32, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { across, scratch } from "./blocking.ts";
-import { type Flavour, importParts, type MatrixParts } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
+import { importParts, type MatrixParts } from "./gemm.ts";
 import { emitHide, emitMask, pushSmaller } from "./mask-panel.ts";
 import { rowParams } from "./row-function.ts";
 import { loadWords } from "./row-kernels.ts";

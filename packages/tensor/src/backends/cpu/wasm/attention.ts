@@ -1,6 +1,6 @@
 // attention on generated code: operands, strides and masks in words.
 import type { OpTable } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { attentionArgs, attentionBlocks, maxHeadWidth } from "./attention-kernel.ts";
 import { operandModes, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";

@@ -4,7 +4,7 @@
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { scratch } from "./blocking.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { loadWords, setEnd, whileLeft } from "./loops.ts";
 import { SimdMath } from "./simd-math.ts";
 

@@ -1,6 +1,6 @@
 // conv as an implicit matrix product: weights are the left operand, image patches the right one, packed on the fly.
 import type { OpTable } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { operandModes, placeBlocks, taskBlocks, threadedProducts } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gemmArgs } from "./gemm.ts";

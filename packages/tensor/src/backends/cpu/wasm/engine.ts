@@ -5,7 +5,7 @@ import { type WasmExports, type WasmTable, wasm } from "../../../wasm/webassembl
 import type { Arena, ArenaSource } from "./arena.ts";
 import { jobArea, numberArg, queuedJobs, scratch } from "./blocking.ts";
 import { builtOn, type KernelName, kernelModule, kernelNames } from "./emitters.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { Pool } from "./pool.ts";
 import { hasAngles, isSupported, type RowSpec, rowKey, rowModule } from "./row-function.ts";
 

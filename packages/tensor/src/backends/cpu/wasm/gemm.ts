@@ -4,25 +4,13 @@
 import { type Callee, type Code, i32, type Local, type Module } from "../../../wasm/encoder.ts";
 import { numberArg, partColumns, patches, rowBlock, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
+import type { Flavour } from "./flavour.ts";
 import { emitMicroKernel } from "./micro-kernel.ts";
 import { emitPackOperand, emitTouch, packParams, touchedColumns } from "./pack-operand.ts";
 import { emitPanels, pushRest } from "./panels.ts";
 import { emitPackPatches } from "./patches.ts";
 import { rowParams } from "./row-function.ts";
 import { loadWords } from "./row-kernels.ts";
-
-/** A flavour of the generated kernels. */
-export interface Flavour {
-  /** Relaxed multiply-add. */
-  readonly fma: boolean;
-  /** Register tile: rows, and vectors of four columns. */
-  readonly tileRows: number;
-  readonly tileVectors: number;
-  /** The compiler moves vector operations about (V8 before 12): the micro kernel ties them to their places. */
-  readonly pinned: boolean;
-  /** The memory is shared between threads. */
-  readonly shared: boolean;
-}
 
 /** Words of a gemm job's arguments, in order. */
 export const gemmArgs = [

@@ -6,7 +6,7 @@ import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/enc
 import { type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
 import { scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { loadWords, setEnd } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { SimdMath } from "./simd-math.ts";

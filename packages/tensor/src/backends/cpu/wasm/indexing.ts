@@ -4,7 +4,7 @@ import { collapse } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
 import { copy } from "../kernels/movement.ts";
 import type { Arena } from "./arena.ts";

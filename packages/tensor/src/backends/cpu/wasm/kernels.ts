@@ -1,7 +1,7 @@
 // The fast kernels: each takes what the generated code covers and leaves the rest to the plain loops.
 import type { KernelTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";

@@ -1,6 +1,6 @@
 // Elementwise expressions on generated code.
 import type { ExprNode } from "../../../ops/expr.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { WasmEngine } from "./engine.ts";
 import { commonArena, gridOf, placesOf, planFinish } from "./plan.ts";
 import { hasAngles } from "./row-function.ts";

@@ -1,6 +1,6 @@
 // Masks over a panel of scores that lies key by key, queries side by side.
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** Pushes the smaller of two numbers. */

@@ -3,7 +3,7 @@ import { type DType, isQuantized } from "../../../dtype.ts";
 import { collapse } from "../../../layout.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import { dequantizeInto } from "../../../quant/decode.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { bytesOfView, readFloats, spanBytes } from "../kernels/access.ts";
 import type { CpuBuffer, Region } from "../memory.ts";
 import type { Arena } from "./arena.ts";

@@ -4,7 +4,7 @@
 // unrolled loop ahead, which spills. A shuffle that picks all of its first operand costs it no instruction but counts as a use of
 // the second: such ties hold every operation where it is written.
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 
 /** Steps of k in the main loop of a pinned kernel: counters, index conversions and the stack check are a fifth of a single step. */
 const pinnedSteps = 4;

@@ -3,7 +3,7 @@ import { dtypeInfo, isQuantized } from "../../../dtype.ts";
 import { collapse } from "../../../layout.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
 import type { WasmEngine } from "./engine.ts";
 import { moveArgs, selectArgs } from "./move-kernel.ts";

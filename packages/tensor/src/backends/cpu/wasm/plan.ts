@@ -2,7 +2,7 @@
 import { dtypeInfo } from "../../../dtype.ts";
 import { collapse, type Layout } from "../../../layout.ts";
 import { type ExprNode, inputNode } from "../../../ops/expr.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { CpuBuffer } from "../memory.ts";
 import { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";

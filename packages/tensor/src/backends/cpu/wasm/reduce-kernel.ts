@@ -4,7 +4,7 @@
 import { type Code, f32, f64, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { operandModes, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { loadLanes, loadWords, overVectors, setEnd, spread, whileLeft } from "./loops.ts";
 import { chunkMoments } from "./moments.ts";
 import { combine, fillAll } from "./row-kernels.ts";

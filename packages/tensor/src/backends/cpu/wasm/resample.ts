@@ -1,7 +1,7 @@
 // Resampling of images on generated code; 16-bit floats are mixed in f32.
 import { inputNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { linearSources, nearestSources } from "../kernels/resample.ts";
 import type { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";

@@ -4,7 +4,7 @@
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { operandModes, scratch } from "./blocking.ts";
 import { emitExpand } from "./expand.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { address, loadLanes, loadWords, overVectors, setEnd, spread } from "./loops.ts";
 import { rowParams } from "./row-function.ts";
 import { overShares } from "./shares.ts";

@@ -1,7 +1,7 @@
 // softmax, the norms and rope on generated code.
 import type { ExprNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { Arena } from "./arena.ts";
 import { operandModes } from "./blocking.ts";
 import type { KernelName } from "./emitters.ts";

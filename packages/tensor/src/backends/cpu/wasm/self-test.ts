@@ -3,7 +3,7 @@ import { contiguousLayout, permuteLayout } from "../../../layout.ts";
 import { binaryNode, inputNode, unaryNode } from "../../../ops/expr.ts";
 import type { KernelTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { plainKernels } from "../kernels/plain.ts";
 import { type CpuBuffer, CpuMemory } from "../memory.ts";
 import type { ArenaSource } from "./arena.ts";

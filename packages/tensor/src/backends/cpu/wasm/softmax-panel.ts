@@ -2,7 +2,7 @@
 // nothing is summed across a vector. Weights are multiples of powers of two of scaled scores, two keys at a time in lockstep.
 import { type Code, i32, type Local, type Module, v128 } from "../../../wasm/encoder.ts";
 import { Lockstep, Recording } from "../../../wasm/recording.ts";
-import type { Flavour } from "./gemm.ts";
+import type { Flavour } from "./flavour.ts";
 import { whileLeft } from "./loops.ts";
 import { SimdMath } from "./simd-math.ts";
 

@@ -2,7 +2,7 @@
 import { bytesOf, type DType } from "../../../dtype.ts";
 import { contiguousLayout } from "../../../layout.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";
 

@@ -1,7 +1,7 @@
 // Operands that lie in several WebAssembly memories: generated code sees one memory, so strays are copied beside the others for one call.
 // With more than 4 GiB of weights every bias and norm may be a stray; a copy costs little, the plain loops cost hundreds of times more.
 import { isQuantized } from "../../../dtype.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { CpuBuffer, type Region } from "../memory.ts";
 import { Arena, type ArenaSource } from "./arena.ts";
 import { arenaOf, elementBytes } from "./plan.ts";

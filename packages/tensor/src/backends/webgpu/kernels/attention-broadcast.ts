@@ -1,7 +1,8 @@
 // Attention of software drivers with subgroups: one subgroup per workgroup owns 16 queries; each lane holds four keys of the scores and four
 // columns of the output. Queries and weights travel between lanes by broadcast and shuffle: with barriers these drivers compile for a minute.
-import type { DeviceTraits } from "../limits.ts";
+
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, times } from "./attention-parts.ts";
 
 const rows = 16;

@@ -1,8 +1,8 @@
 // The operands of attention on f16 fragments: rows of f16 that only have to be moved, those of more digits as two parts side by side, high | low.
 // Every block of queries reads all keys and values, so they are converted once, before.
-import type { View } from "../../backend.ts";
-import type { GpuBuffer } from "../buffers.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import type { GpuBuffer } from "../store.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { offsetFunction } from "../wgsl/offsets.ts";
 import { type Halves, type HeadSource, headSource, times } from "./attention-parts.ts";

@@ -1,7 +1,7 @@
 // Which attention kernel a piece gets, and its dispatch.
 import { sizeOf } from "../../../shape.ts";
-import type { DeviceTraits } from "../limits.ts";
-import { attentionClass, attentionPreferences } from "../tuning.ts";
+import { attentionClass, attentionPreferences } from "../preferences.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { broadcastAttention } from "./attention-broadcast.ts";
 import { halfOperands } from "./attention-halves.ts";
 import { matrixAttention } from "./attention-matrix.ts";

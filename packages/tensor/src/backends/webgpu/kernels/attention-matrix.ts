@@ -2,8 +2,9 @@
 // keeps its rows of q and of the output in fragments for the whole loop over keys; scores and weights pass through memory (attention-softmax.ts).
 // Heads wider than 128 are shared by two or four subgroups, which add their parts of the scores. Operands of more digits than f16 go into f16
 // fragments as two parts (attention-halves.ts), and then so do the weights.
-import type { DeviceTraits } from "../limits.ts";
+
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { pairFunctions } from "./attention-halves.ts";
 import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, times } from "./attention-parts.ts";
 import {

@@ -2,7 +2,7 @@
 
 import type { DType } from "../../../dtype.ts";
 import type { Layout } from "../../../layout.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType, wordType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";

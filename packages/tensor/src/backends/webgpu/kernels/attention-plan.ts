@@ -1,6 +1,7 @@
 // How a matrix variant cuts attention: rows and keys of a workgroup, parts of the operands, what workgroup memory holds.
 import type { DType } from "../../../dtype.ts";
-import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+import type { MatrixConfig } from "../matrix-config.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { AttentionSize } from "./attention-parts.ts";
 import { type AttentionVariantName, attentionVariants } from "./attention-variants.ts";
 import { fitsHalf, partsOf } from "./gemm-tile.ts";

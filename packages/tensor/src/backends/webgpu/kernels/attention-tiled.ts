@@ -1,8 +1,9 @@
 // Flash attention in workgroup memory, for GPUs without subgroup matrices: 32 queries x 32 keys per step; each thread owns 4 x 4 scores and four
 // rows of 128 output columns. The eight threads of a row agree on its maximum by subgroup shuffles, or through workgroup memory in the plain
 // tier. Heads wider than 128 are shared by two or four teams of 64 threads, which add their parts of the scores, so no score is computed twice.
-import type { DeviceTraits } from "../limits.ts";
+
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, times } from "./attention-parts.ts";
 
 const tile = 32;

@@ -3,7 +3,7 @@
 import { isContiguous, narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { elementBytes, type StoredDType } from "../wgsl/formats.ts";
 import { alignedRows } from "../wgsl/offsets.ts";
 import { recordAttention } from "./attention-kernels.ts";

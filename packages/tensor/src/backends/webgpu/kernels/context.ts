@@ -4,11 +4,11 @@ import { UnsupportedError } from "../../../errors.ts";
 import { contiguousLayout, type Layout, narrowLayout } from "../../../layout.ts";
 import type { KernelTable } from "../../../ops/table.ts";
 import { type Shape, sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
-import { type GpuBuffer, storeOf } from "../buffers.ts";
+import type { View } from "../../../view.ts";
 import type { Binding, Dispatch } from "../encoder.ts";
-import type { DeviceTraits } from "../limits.ts";
 import type { Program, ProgramSpec } from "../pipelines.ts";
+import { type GpuBuffer, storeOf } from "../store.ts";
+import type { DeviceTraits } from "../traits.ts";
 
 /** Kernels decide from layouts, dtypes, attributes and traits alone: their dispatches are replayed for like calls (launch-plans.ts). */
 export interface KernelContext {

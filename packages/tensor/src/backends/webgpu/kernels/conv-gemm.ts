@@ -1,13 +1,14 @@
 // Convolution as a matrix product whose right operand is read from the image where it is needed (implicit GEMM): weight [o, c·kh·kw] times
 // patches [c·kh·kw, pixels]. The patches never exist in memory, and every tier of the product serves.
 import type { ConvAttrs } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { bindView, type KernelContext } from "./context.ts";
 import type { Finish } from "./finish.ts";
 import { chooseVariant } from "./gemm.ts";
 import type { Runs } from "./gemm-runs.ts";
-import { type MatrixSource, matrixSource, recordGemm } from "./matmul.ts";
+import { matrixSource, recordGemm } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 type Four = readonly [number, number, number, number];
 

@@ -3,7 +3,7 @@
 import { isContiguous, narrowLayout } from "../../../layout.ts";
 import type { ConvAttrs, Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { bytesOfView, fits, fitsAsFloat, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
 import { isEmpty } from "./finish.ts";

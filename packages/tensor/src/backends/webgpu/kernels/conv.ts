@@ -3,7 +3,7 @@
 import { narrowLayout } from "../../../layout.ts";
 import type { ConvAttrs, Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";

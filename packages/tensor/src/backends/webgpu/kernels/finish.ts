@@ -2,7 +2,7 @@
 import { contiguousLayout } from "../../../layout.ts";
 import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { Binding } from "../encoder.ts";
 import type { BindingSpec } from "../pipelines.ts";
 import { exprKey, exprText } from "../wgsl/expr.ts";

@@ -4,7 +4,7 @@ import { narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { elementBytes, formatFunctions, type StoredDType } from "../wgsl/formats.ts";
 import { offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";

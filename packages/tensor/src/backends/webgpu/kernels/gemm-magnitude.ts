@@ -1,14 +1,14 @@
 // The largest finite magnitudes of a product's operands, from which the matrix kernels scale them into f16's range, and whether all values are
 // finite. Magnitudes order as their bits do, so the order of the atomic maxima is no matter.
 import { contiguousLayout } from "../../../layout.ts";
-import type { View } from "../../backend.ts";
-import { type GpuBuffer, storeOf } from "../buffers.ts";
+import type { View } from "../../../view.ts";
 import type { Binding } from "../encoder.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import { type GpuBuffer, storeOf } from "../store.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { bindView, bytesOfView, type KernelContext } from "./context.ts";
 import type { GemmSize } from "./gemm-parts.ts";
-import type { GemmOperand, MatrixSource } from "./matmul.ts";
+import type { GemmOperand, MatrixSource } from "./matrix-source.ts";
 
 /**
  * A binding of two words: the bits of the operand's largest finite magnitude, and 1 if any of its values is infinite or NaN (else 0). Operands that are not

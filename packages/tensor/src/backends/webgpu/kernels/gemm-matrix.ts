@@ -1,14 +1,15 @@
 // Matrix multiplication on subgroup matrices (tensor cores): any fragment shape the adapter lists, f16 or f32 fragments, f32 sums always.
 // Operands with more digits than f16 go into f16 fragments as two parts, v = high + low, so that products keep f32's accuracy.
 // The extension is experimental; everything that spells its syntax is in this file and in attention-matrix.ts.
-import type { DeviceTraits } from "../limits.ts";
+
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
 import { fetch, itemFunctions, itemWords, put, registers, stagingFunctions } from "./gemm-staging.ts";
 import { isSplit, type Side, sideOf, type Tile, tileOf } from "./gemm-tile.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 /** Whether a variant can run here: the adapter has matrices, and the tile fits workgroup memory. */
 export const canMatrix = (traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): boolean =>

@@ -1,11 +1,11 @@
 // What all matrix kernels share: their interface to the dispatcher, declarations, and how they store results.
 import { foldGrid } from "../encoder.ts";
-import type { DeviceTraits } from "../limits.ts";
 import type { BindingSpec, ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import type { Finish } from "./finish.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 export interface GemmSize {
   readonly m: number;

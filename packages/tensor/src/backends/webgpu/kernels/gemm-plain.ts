@@ -1,10 +1,10 @@
 // Matrix kernels without subgroup matrices: register tiles without barriers for software drivers, workgroup-memory tiles for GPUs, and a
 // kernel for few rows. f32 accumulation; operands of any format come through their `k4` and `r4` functions.
-import type { DeviceTraits } from "../limits.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
 import type { RegistersVariant, WorkgroupVariant } from "./gemm-variants.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 /** Each thread owns a tile of `rows` x 4·`columns` results and reads its operands from memory: fastest where barriers are slow. */
 export function registerTile(variant: RegistersVariant, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {

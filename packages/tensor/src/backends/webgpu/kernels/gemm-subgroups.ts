@@ -1,10 +1,10 @@
 // Matrix multiplication with subgroupBroadcast: each lane holds a row of a and four columns of the result, and rows travel between lanes
 // without memory or barriers.
-import type { DeviceTraits } from "../limits.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { Finish } from "./finish.ts";
 import { type Gemm, type GemmSize, gemmSpec, storeRow, times, withBatch } from "./gemm-parts.ts";
 import type { BroadcastVariant } from "./gemm-variants.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 /** Whether a variant can run here: subgroups of a known size that the rows divide evenly or fit into. */
 export function canBroadcast({ tier, subgroupSize: lanes }: DeviceTraits, { rows }: BroadcastVariant, a: MatrixSource): boolean {

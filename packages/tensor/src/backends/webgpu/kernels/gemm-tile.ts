@@ -1,9 +1,10 @@
 // How a matrix variant cuts a product: fragments per subgroup, subgroups per workgroup, depth and number of staged slices, parts and scales of operands.
 import { type DType, isQuantized } from "../../../dtype.ts";
-import type { DeviceTraits, MatrixConfig } from "../limits.ts";
+import type { MatrixConfig } from "../matrix-config.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { Runs } from "./gemm-runs.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 /** A workgroup's tile: a grid of subgroups of `down` x `across` fragments. */
 export interface Tile {

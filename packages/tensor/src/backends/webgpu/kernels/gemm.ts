@@ -1,6 +1,7 @@
 // The choice of matrix kernel: what was measured on this adapter, else the defaults of its kind.
-import type { DeviceTraits } from "../limits.ts";
-import { defaultVariants, productClass } from "../tuning.ts";
+
+import { defaultVariants, productClass } from "../preferences.ts";
+import type { DeviceTraits } from "../traits.ts";
 import type { Finish } from "./finish.ts";
 import { canMatrix, matrixTile } from "./gemm-matrix.ts";
 import type { Gemm, GemmSize } from "./gemm-parts.ts";
@@ -8,7 +9,7 @@ import { fewRows, registerTile, workgroupTile } from "./gemm-plain.ts";
 import { broadcastTile, canBroadcast } from "./gemm-subgroups.ts";
 import { isSplitProduct } from "./gemm-tile.ts";
 import { type GemmVariant, type GemmVariantName, gemmVariants } from "./gemm-variants.ts";
-import type { MatrixSource } from "./matmul.ts";
+import type { MatrixSource } from "./matrix-source.ts";
 
 /** The kernel for a product on this device. */
 export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): Gemm {

@@ -3,7 +3,7 @@
 import { contiguousLayout, narrowLayout } from "../../../layout.ts";
 import type { Kernel, OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { moments } from "../wgsl/states.ts";
 import { fits, fitsAsFloat, type KernelContext, scratchView } from "./context.ts";
 import { isEmpty } from "./finish.ts";

@@ -1,21 +1,23 @@
 // Matrix multiplication: what is common to all kernels of the family — operands as text, splitting by rows and columns, choice of kernel.
-import { bytesOf, type DType, isQuantized, type QuantDType } from "../../../dtype.ts";
+
+import { bytesOf, isQuantized, type QuantDType } from "../../../dtype.ts";
 import { UnsupportedError } from "../../../errors.ts";
 import { type Layout, narrowLayout } from "../../../layout.ts";
 import { type ExprNode, inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { elementBytes, loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
-import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
+import { offsetFunction } from "../wgsl/offsets.ts";
 import { quantFunctions } from "../wgsl/quant.ts";
-import { type Bound, bindView, bytesOfView, fits, fitsAsFloat, type KernelContext, scratchView, withContiguous } from "./context.ts";
+import { bindView, bytesOfView, fits, fitsAsFloat, type KernelContext, scratchView, withContiguous } from "./context.ts";
 import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
 import { largestMagnitude } from "./gemm-magnitude.ts";
 import { gemmBindings } from "./gemm-parts.ts";
-import { blockRuns, plainRuns, type Runs } from "./gemm-runs.ts";
+import { blockRuns, plainRuns } from "./gemm-runs.ts";
+import type { GemmOperand, MatrixSource } from "./matrix-source.ts";
 import { forEachRowPiece } from "./rows.ts";
 
 export function matmulKernel(ctx: KernelContext): Kernel<"matmul"> {
@@ -75,25 +77,6 @@ function foldBatch(out: View, a: View, b: View): { a: View; b: View } | undefine
   }
   if (sizeOf(out.layout.shape.slice(0, rank - 1)) !== count) return undefined;
   return { a: { ...a, layout: { shape: [count, rows.shape[k]!], strides: [step, rows.strides[k]!], offset: rows.offset } }, b: matrix };
-}
-
-/** One operand of a matrix product as text. */
-export interface MatrixSource {
-  readonly bound: Bound;
-  readonly type: string;
-  /** Functions over a row index r, an inner index k (both multiples where `quad`) and the batch offset. */
-  readonly text: string;
-  readonly batch: OffsetFunction;
-  readonly params: readonly string[];
-  readonly values: readonly number[];
-  readonly key: string;
-  readonly dtype: DType;
-  /** "k": four values along k come in one load; "r": along the rows (columns of b). */
-  readonly along: "k" | "r";
-  /** Four values come as one vector load. */
-  readonly quad: boolean;
-  /** How matrix kernels fetch `values` of it along k. */
-  runs(values: 4 | 8): Runs;
 }
 
 /**
@@ -295,14 +278,6 @@ function product(ctx: KernelContext, a: View, b: View, piece: Piece, finish: Fin
   const sa = matrixSource(ctx, "a", a, piece.m);
   const sb = matrixSource(ctx, "b", transposed(b), n);
   recordGemm(ctx, "matmul", { view: a, source: sa }, { view: b, source: sb }, piece, finish, n0, n);
-}
-
-/** An operand with its text. */
-export interface GemmOperand {
-  readonly view: View;
-  readonly source: MatrixSource;
-  /** Where the source repeats values, as patches of an image do: each of them once, as rows [n, k], to be measured. */
-  readonly once?: { readonly source: MatrixSource; readonly n: number; readonly k: number };
 }
 
 /** Records the fastest kernel for columns n0…n0+n of a product whose operands are any sources, on behalf of `op`. */

@@ -2,7 +2,7 @@
 import { contiguousLayout } from "../../../layout.ts";
 import type { ExprNode } from "../../../ops/expr.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { BindingSpec, ProgramSpec } from "../pipelines.ts";
 import { elementBytes, formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";

@@ -3,9 +3,9 @@
 // there are units (at most a subgroup) share a row and keep it in registers.
 import type { Kernel, OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
-import type { DeviceTraits } from "../limits.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { formatFunctions, loadElement, loadQuad, packQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { alignedRows } from "../wgsl/offsets.ts";

@@ -3,7 +3,7 @@ import { type Layout, narrowLayout } from "../../../layout.ts";
 import { inputNode } from "../../../ops/expr.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { Binding } from "../encoder.ts";
 import type { ProgramSpec } from "../pipelines.ts";
 import { formatFunctions, loadElement, type StoredDType, wordType } from "../wgsl/formats.ts";

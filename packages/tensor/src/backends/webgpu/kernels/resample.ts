@@ -1,6 +1,6 @@
 // Pooling and resampling of images.
 import type { Kernel } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import type { KernelContext } from "./context.ts";
 import { computePoints, moveElements } from "./pointwise.ts";
 import { forEachRowPiece } from "./rows.ts";

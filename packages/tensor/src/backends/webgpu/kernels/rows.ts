@@ -1,9 +1,9 @@
 // What softmax and the norms share: kernels that walk the rows of the last dimension, one workgroup or one thread per row.
 import type { Layout } from "../../../layout.ts";
 import { narrowLayout } from "../../../layout.ts";
-import type { View } from "../../backend.ts";
-import type { DeviceTraits } from "../limits.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { loadElement, loadQuad, quadType, type StoredDType } from "../wgsl/formats.ts";
 import { alignedRows, type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { type Bound, bindView, fits, fitsAsFloat, type KernelContext } from "./context.ts";

@@ -1,7 +1,7 @@
 // Running sums and products along rows: each thread scans a block, block totals are scanned serially, then added. Deterministic.
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { formatFunctions, loadElement, type StoredDType, wordType } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { offsetFunction } from "../wgsl/offsets.ts";

@@ -4,7 +4,7 @@ import { isFloat } from "../../../dtype.ts";
 import { contiguousLayout, isContiguous, narrowLayout, permuteLayout } from "../../../layout.ts";
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
+import type { View } from "../../../view.ts";
 import { elementBytes, type StoredDType } from "../wgsl/formats.ts";
 import { type OffsetFunction, offsetFunction } from "../wgsl/offsets.ts";
 import { fits, type KernelContext, scratchView, withContiguous } from "./context.ts";

@@ -1,9 +1,9 @@
 // Softmax and log-softmax along the last dimension.
 import type { Kernel } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
-import type { View } from "../../backend.ts";
-import type { DeviceTraits } from "../limits.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { mathFunctions } from "../wgsl/math.ts";
 import { workgroupReductions } from "../wgsl/workgroup.ts";

@@ -1,17 +1,11 @@
-// What the adapter can do and what we ask of it: features, limits, capability tier, sizes of work.
+// What kernel generators ask about an opened device: features, limits, capability tier, sizes of work.
 import type { Capabilities } from "../backend.ts";
-import type { OpenedDevice, WebGpuOptions } from "./open.ts";
+import { type MatrixConfig, type MatrixInfo, matrixFeature, pickMatrixConfig } from "./matrix-config.ts";
+import type { OpenedDevice } from "./open.ts";
+import type { WebGpuOptions } from "./options.ts";
 import { precisionOf } from "./precision.ts";
 import { adapterName, preferredTier, type Tier } from "./tier.ts";
 import { checkTuning, type TunedAttention, type TunedVariants } from "./tuning.ts";
-
-/** One shape the subgroup matrix unit multiplies: an [m, k] by a [k, n] fragment. */
-export interface MatrixConfig {
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  readonly input: "f16" | "f32";
-}
 
 /** Everything a kernel generator asks about the device. */
 export interface DeviceTraits extends Capabilities {
@@ -48,47 +42,6 @@ export interface DeviceTraits extends Capabilities {
   readonly submitBytes: number;
 }
 
-const matrixFeature = "chromium-experimental-subgroup-matrix";
-const features = ["shader-f16", "subgroups", "subgroup-size-control", "timestamp-query", matrixFeature];
-
-export const wantedFeatures = (adapter: GPUAdapter): GPUFeatureName[] =>
-  features.filter((f) => adapter.features.has(f as GPUFeatureName)) as GPUFeatureName[];
-
-const limitNames = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxStorageBuffersPerShaderStage",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupSizeY",
-  "maxComputeWorkgroupsPerDimension",
-] as const;
-
-/** The adapter's own limits where the kernels profit from them, lowered by the options. */
-export function chooseLimits(limits: GPUSupportedLimits, options: WebGpuOptions): Record<string, number> {
-  const wanted: Record<string, number> = {};
-  for (const name of limitNames) wanted[name] = limits[name];
-  const immediates = (limits as { maxImmediateSize?: number }).maxImmediateSize ?? 0;
-  if (immediates >= 64 && options.immediates !== false) wanted["maxImmediateSize"] = 64;
-  return wanted;
-}
-
-interface MatrixInfo {
-  readonly subgroupMinSize?: number;
-  readonly subgroupMaxSize?: number;
-  readonly subgroupMatrixConfigs?: readonly { M: number; N: number; K: number; componentType: string; resultComponentType: string }[];
-}
-
-/** Picks f16 fragments with f32 sums, or f32 ones (Apple); never f16 sums, which overflow in real models. */
-export function pickMatrixConfig(info: MatrixInfo, f16: boolean): MatrixConfig | undefined {
-  const usable = [...(info.subgroupMatrixConfigs ?? [])].filter(
-    (c) => c.resultComponentType === "f32" && (c.componentType === "f32" || (f16 && c.componentType === "f16")),
-  );
-  const best = usable.find((c) => c.componentType === "f16") ?? usable[0];
-  return best && { m: best.M, n: best.N, k: best.K, input: best.componentType as "f16" | "f32" };
-}
-
 type Has = (feature: string) => boolean;
 
 const matrixOf = (info: MatrixInfo, has: Has, { matrix }: WebGpuOptions): MatrixConfig | undefined =>
@@ -116,7 +69,7 @@ export function traitsOf(opened: OpenedDevice, options: WebGpuOptions): DeviceTr
   const name = adapterName(info, driver);
   const tuning = options.tuning?.find((t) => t.adapter === name);
   if (tuning) checkTuning(tuning);
-  const preferred = preferredTier(offeredTier, opened, options.tier, tuning);
+  const preferred = preferredTier(offeredTier, opened, options.tier, tuning?.tier);
   return {
     ...preferred,
     adapterName: name,
