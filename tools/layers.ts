@@ -1,5 +1,6 @@
 // The dependency rule as code: an import goes to a strictly lower layer; packages/testing only from tests; a file stays
-// inside its package; inside tensor, ops and loaders know no backend; no import cycles.
+// inside its package; inside tensor, ops and loaders know no backend; no import
+// cycles, of types neither, but for two stated ones.
 import { posix } from "node:path";
 import type { Import } from "./imports.ts";
 
@@ -82,24 +83,55 @@ export function forbiddenImports(files: readonly SourceFile[], declared: Declare
   );
 }
 
-/** Every cycle of value imports among `files`, as "a.ts -> b.ts -> a.ts"; type and lazy imports cannot deadlock and do not count. */
-export function importCycles(files: readonly SourceFile[]): string[] {
-  const edges = new Map(files.map((file) => [file.path, localTargets(file)]));
+/**
+ * The only files whose types may be imported by what they import themselves, each with its reason: a program holds a Tensor and asks it for everything,
+ * so its methods name what is defined over tensors, and that names tensors in turn.
+ */
+const inherentCircles: ReadonlyMap<string, string> = new Map([
+  ["packages/tensor/src/tensor.ts", "every op is a method of Tensor and a function of tensors"],
+  ["packages/tensor/src/device.ts", "a device makes tensors, and a tensor says which device it is on"],
+]);
+
+/** Every cycle of imports among `files`, types and import() included, as "a.ts -> b.ts -type-> a.ts"; those of `inherent` files do not count. */
+export function importCycles(files: readonly SourceFile[], inherent: ReadonlyMap<string, string> = inherentCircles): string[] {
+  const edges = new Map(files.map((file) => [file.path, localTargets(file, inherent)]));
   const state = new Map<string, "open" | "done">();
   const cycles: string[] = [];
-  const visit = (path: string, trail: readonly string[]): void => {
-    if (state.get(path) === "open") cycles.push([...trail.slice(trail.indexOf(path)), path].join(" -> "));
+  const visit = (path: string, trail: readonly Edge[]): void => {
+    if (state.get(path) === "open") cycles.push(cycleText(path, trail));
     if (state.has(path)) return;
     state.set(path, "open");
-    for (const target of edges.get(path) ?? []) visit(target, [...trail, path]);
+    for (const edge of edges.get(path) ?? []) visit(edge.to, [...trail, edge]);
     state.set(path, "done");
   };
   for (const path of edges.keys()) visit(path, []);
   return cycles;
 }
 
-/** Paths of the files that `file` imports by value. */
-function localTargets(file: SourceFile): string[] {
-  const local = file.imports.filter(({ specifier, kind }) => kind === "value" && specifier.startsWith("."));
-  return local.map(({ specifier }) => posix.join(posix.dirname(file.path), specifier));
+/** An import of a file of the same repository. */
+interface Edge {
+  readonly to: string;
+  readonly kind: Import["kind"];
+}
+
+const arrows: Readonly<Record<Import["kind"], string>> = { value: "->", type: "-type->", lazy: "-lazy->" };
+
+/** The end of `trail` that starts and ends at `path`. */
+function cycleText(path: string, trail: readonly Edge[]): string {
+  const from = trail.slice(0, -1).findLastIndex(({ to }) => to === path) + 1;
+  return (
+    path +
+    trail
+      .slice(from)
+      .map(({ to, kind }) => ` ${arrows[kind]} ${to}`)
+      .join("")
+  );
+}
+
+/** The files that `file` imports, each once, by value if by value at all. */
+function localTargets(file: SourceFile, inherent: ReadonlyMap<string, string>): Edge[] {
+  const local = file.imports
+    .filter(({ specifier }) => specifier.startsWith("."))
+    .map(({ specifier, kind }) => ({ to: posix.join(posix.dirname(file.path), specifier), kind }));
+  return local.filter(({ to, kind }) => kind !== "type" || (!inherent.has(to) && !local.some((l) => l.to === to && l.kind === "value")));
 }

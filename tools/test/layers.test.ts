@@ -92,12 +92,31 @@ describe("importCycles", () => {
     expect(importCycles(files)).toEqual(["packages/nn/src/a.ts -> packages/nn/src/b.ts -> packages/nn/src/c.ts -> packages/nn/src/a.ts"]);
   });
 
-  it("accepts a diamond, and cycles through types or import()", () => {
+  it("finds a cycle of types, and of import()", () => {
+    const files = [at("a", 'import "./b.ts";'), at("b", 'import { type A } from "./c.ts";'), at("c", 'import type { A } from "./a.ts";')];
+    expect(importCycles(files)).toEqual([
+      "packages/nn/src/a.ts -> packages/nn/src/b.ts -> packages/nn/src/c.ts -type-> packages/nn/src/a.ts",
+    ]);
+    expect(importCycles([at("x", ""), at("a", 'import "./b.ts";'), at("b", 'await import("./a.ts");')])).toEqual([
+      "packages/nn/src/a.ts -> packages/nn/src/b.ts -lazy-> packages/nn/src/a.ts",
+    ]);
+  });
+
+  it("starts the cycle where it closes, not where the search began", () => {
+    const files = [at("first", 'import "./a.ts";'), at("a", 'import "./b.ts";'), at("b", 'import type { A } from "./a.ts";')];
+    expect(importCycles(files)).toEqual(["packages/nn/src/a.ts -> packages/nn/src/b.ts -type-> packages/nn/src/a.ts"]);
+  });
+
+  it("accepts a diamond", () => {
     expect(
       importCycles([at("a", 'import "./b.ts"; import "./c.ts";'), at("b", 'import "./d.ts";'), at("c", 'import "./d.ts";'), at("d", "")]),
     ).toEqual([]);
-    expect(importCycles([at("a", 'import "./b.ts";'), at("b", 'import type { A } from "./a.ts"; const a = import("./a.ts");')])).toEqual(
-      [],
-    );
+  });
+
+  it("accepts types of the files stated to be inherently in circles, and no values of theirs", () => {
+    const inherent = new Map([["packages/nn/src/a.ts", "stated"]]);
+    expect(importCycles([at("a", 'import "./b.ts";'), at("b", 'import type { A } from "./a.ts";')], inherent)).toEqual([]);
+    expect(importCycles([at("a", 'import "./b.ts";'), at("b", 'import { a } from "./a.ts";')], inherent)).toHaveLength(1);
+    expect(importCycles([at("a", 'import type { B } from "./b.ts";'), at("b", 'import { a } from "./a.ts";')], inherent)).toHaveLength(1);
   });
 });

@@ -3,6 +3,7 @@ export * from "./configs.ts";
 export * from "./configs-json.ts";
 export * from "./names/z-image.ts";
 export * from "./pipelines/open.ts";
+export type { ZImageParts as ZImagePipelineParts } from "./pipelines/parts.ts";
 export type { ZImageCaptions, ZImageDefaults, ZImageJob, ZImageRequest } from "./pipelines/request.ts";
-export { type ZImageParts as ZImagePipelineParts, ZImagePipeline, type ZImagePlan, type ZImageStep } from "./pipelines/z-image-pipeline.ts";
+export { ZImagePipeline, type ZImagePlan, type ZImageStep } from "./pipelines/z-image-pipeline.ts";
 export * from "./z-image.ts";

@@ -46,14 +46,14 @@ export {
   type WeightSource,
 } from "./loaders/weight-source.ts";
 export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
-export { type AttentionOptions, type QkNormRopeOptions, type QkStream, qkNormRope, scaledDotProductAttention } from "./ops/attention.ts";
+export { qkNormRope, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions } from "./ops/conv.ts";
 export { einsum } from "./ops/einsum.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
+export type { AttentionOptions, NormOptions, QkNormRopeOptions, QkStream } from "./ops/fused-options.ts";
 export type { Sorted } from "./ops/gather.ts";
 export type { GridSampleOptions } from "./ops/grid-sample.ts";
 export { cat, meshgrid, type PadOptions, stack } from "./ops/join.ts";
-export type { NormOptions } from "./ops/norm.ts";
 export type { Dims, ReduceOptions } from "./ops/reduce.ts";
 export type { ResampleOptions } from "./ops/resample.ts";
 export type { IndexSpec } from "./ops/view-index.ts";

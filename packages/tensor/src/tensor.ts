@@ -7,7 +7,7 @@ import { bytesOf, type DType } from "./dtype.ts";
 import { decodeBytes, type HostArray } from "./encode.ts";
 import { DisposedError, ShapeError } from "./errors.ts";
 import { contiguousLayout, isContiguous, type Layout } from "./layout.ts";
-import { type AttentionOptions, rope, scaledDotProductAttention } from "./ops/attention.ts";
+import { rope, scaledDotProductAttention } from "./ops/attention.ts";
 import {
   asOneRow,
   type ConvOptions,
@@ -21,11 +21,12 @@ import {
 import { maskedFill, nanToNum, normalize, oneHot } from "./ops/derived.ts";
 import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
+import type { AttentionOptions, NormOptions } from "./ops/fused-options.ts";
 import { argsort, dequantize, embedding, gather, indexAdd, indexSelect, type Sorted, scatter, sort, topk } from "./ops/gather.ts";
 import { type GridSampleOptions, gridSample } from "./ops/grid-sample.ts";
 import { cat, type PadOptions, pad, roll, sliceAssign, triangle } from "./ops/join.ts";
 import { linear, matmul } from "./ops/matmul.ts";
-import { groupNorm, type NormOptions, rowNorm, softmax } from "./ops/norm.ts";
+import { groupNorm, rowNorm, softmax } from "./ops/norm.ts";
 import { type Dims, type ReduceOptions, reduce, scan } from "./ops/reduce.ts";
 import { interpolate, type ResampleOptions } from "./ops/resample.ts";
 import { applyIndex, type IndexSpec } from "./ops/view-index.ts";

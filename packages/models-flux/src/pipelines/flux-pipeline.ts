@@ -1,23 +1,20 @@
 // Pictures with FLUX.1: from a prompt, from a picture and a prompt, into a hole, by edit, along a map. One pipeline for all releases.
 // After black-forest-labs/flux @ 802fb47 src/flux/{sampling,cli*}.py and huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux*.py.
+
 import {
   binaryMask,
   type Draw,
   type EncodePicture,
-  type EnsureOptions,
   guided,
   ImagePipeline,
   type ImageStep,
-  type LazyModel,
   latentMask,
   loading,
   type MemoryPlan,
-  type ModelBytes,
   noiseStream,
   type Planned,
   pixelTensor,
   RequestError,
-  type SharedParts,
   type Sides,
   type StageNeeds,
   type StepRun,
@@ -27,80 +24,18 @@ import {
   type Watching,
 } from "@wick/diffusion";
 import type { Image } from "@wick/image";
-import { type BlockDriver, type Module, runBlocksAsync } from "@wick/nn";
-import { cat, type Device, hold, scope, type Tensor } from "@wick/tensor";
-import { type AutoencoderKl, latentPreview } from "@wick/vae";
+import { type Module, runBlocksAsync } from "@wick/nn";
+import { cat, hold, scope, type Tensor } from "@wick/tensor";
+import { latentPreview } from "@wick/vae";
 import type { FluxContext, FluxModulations } from "../flux1.ts";
 import { runModulations } from "../modulation-weights.ts";
-import type { ReduxPrior } from "../redux.ts";
 import { maskTokens, packLatents, unpackLatents } from "../tokens.ts";
-import type { FluxDefaults, FluxVariant } from "../variants.ts";
 import { contextsOf, type FluxStart, inputTokens } from "./conditions.ts";
 import { besideEncoding, fluxNeeds } from "./memory.ts";
-import { type ReduxPicture, reduxTokenCount, reduxTokens, withPictures } from "./redux-pictures.ts";
+import type { FluxPipelineParts, TextStage } from "./parts.ts";
+import { reduxTokenCount, reduxTokens, withPictures } from "./redux-pictures.ts";
+import type { ReduxPicture } from "./redux-request.ts";
 import { type FluxEmbeddings, type FluxJob, type FluxRequest, planJob } from "./request.ts";
-import type { TransformerStage } from "./transformer-stage.ts";
-
-/** A tokenizer with its text encoder; @wick/encoders has T5PromptEncoder and ClipPromptEncoder. */
-export interface TextEncoder {
-  /** Throws when the prompt is too long. */
-  tokens(prompt: string): unknown;
-  /** One prompt → [1, …], owned by the caller. */
-  encode(prompt: string, options: BlockDriver & { readonly device: Device }): Promise<Tensor>;
-}
-
-/** Weights that come and go; LazyModel is such. What it lacks of the optional part is not planned and does not stream. */
-export interface Weights {
-  /** True while they are on the device. */
-  readonly isLoaded: boolean;
-  /** Brings them to the device, unless they are there. */
-  ensure(device: Device, options?: EnsureOptions): Promise<unknown>;
-  /** Lets them go. */
-  release(): void;
-  /** Waits until no block is on its way in. */
-  settle?(): Promise<void>;
-  /** What they take, from the headers of the checkpoint. */
-  bytes?(signal?: AbortSignal): Promise<ModelBytes>;
-  /** Hooks for runs while blocks stream. */
-  driver?(signal?: AbortSignal): Pick<BlockDriver, "before" | "after">;
-}
-
-/** What turns a prompt into tensors. */
-export interface TextStage {
-  /** Prompts to tensors. */
-  readonly encoder: TextEncoder;
-  /** What it needs on the device. */
-  readonly weights: Weights;
-  /** The model itself, for those who look inside. */
-  readonly network?: Module;
-  /** Highest bytes beside the weights while a prompt is encoded; absent: not planned. */
-  readonly activationBytes?: (weights: ModelBytes) => number;
-}
-
-/** The parts a pipeline runs; `flux()` makes them from files. */
-export interface FluxPipelineParts extends SharedParts {
-  /** Which release it is. */
-  readonly variant: FluxVariant;
-  /** Absent: requests must bring embeddings. */
-  readonly text:
-    | {
-        /** Tokens of the prompt. */
-        readonly t5: TextStage;
-        /** The pooled vector. */
-        readonly clip: TextStage;
-      }
-    | undefined;
-  /** Pictures to tokens beside the text's. Absent: requests have no `redux`. */
-  readonly redux?: LazyModel<ReduxPrior> | undefined;
-  /** The denoiser. */
-  readonly transformer: TransformerStage;
-  /** Pictures to latents and back. */
-  readonly vae: LazyModel<AutoencoderKl>;
-  /** What requests leave out. */
-  readonly defaults: FluxDefaults;
-  /** Compute the modulations of the whole schedule first and let go of their weights, 27 % of the network. Never keeps the transformer loaded. */
-  readonly precomputeModulation: boolean;
-}
 
 /** A request in numbers, and the device memory that it takes. */
 export interface FluxPlan extends FluxJob, Planned {}

@@ -14,7 +14,7 @@ import { runModulations } from "../modulation-weights.ts";
 import { ReduxPrior } from "../redux.ts";
 import { unpackLatents } from "../tokens.ts";
 import { contextsOf, inputTokens } from "./conditions.ts";
-import type { FluxPipelineParts, TextStage } from "./flux-pipeline.ts";
+import type { FluxPipelineParts, TextStage } from "./parts.ts";
 import { plusTokens, reduxTokenCount, type TokenSum, withPictures } from "./redux-pictures.ts";
 import type { FluxEmbeddings, FluxJob, FluxRequest } from "./request.ts";
 

@@ -7,7 +7,7 @@ import { openWeights, renameAll, streamSlice, translate, type WeightSource } fro
 import { reduxConfigFromJson } from "../configs-json.ts";
 import { flux1Redux, ReduxPrior } from "../redux.ts";
 import { type FoundPart, findPart } from "./find-part.ts";
-import type { OpenFluxOptions } from "./open.ts";
+import type { OpenFluxOptions } from "./open-options.ts";
 import { opening, type Reading } from "./reading.ts";
 
 /**

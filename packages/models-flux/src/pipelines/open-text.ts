@@ -19,8 +19,8 @@ import type { ModelFiles } from "@wick/hub";
 import type { BlockRun, Module } from "@wick/nn";
 import { type Device, hold, type NameFamily, openWeights, translate } from "@wick/tensor";
 import { type FoundPart, findPart } from "./find-part.ts";
-import type { TextStage } from "./flux-pipeline.ts";
-import type { OpenFluxOptions } from "./open.ts";
+import type { OpenFluxOptions } from "./open-options.ts";
+import type { TextStage } from "./parts.ts";
 import { opening, type Reading } from "./reading.ts";
 
 /** A text stage whose weights say how large they are. */

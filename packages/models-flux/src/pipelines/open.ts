@@ -1,62 +1,20 @@
 // A FLUX.1 pipeline from files: a repository in diffusers layout (transformer/, vae/, text_encoder/, …), or single files as the authors and
 // ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
+
 import { derivedWeights, LazyModel, type OpenWeights, RequestError, shiftFromConfig } from "@wick/diffusion";
-import type { ByteProgress, ModelFiles } from "@wick/hub";
-import type { DTypePolicy } from "@wick/nn";
-import { type Device, type DType, openWeights, translate, type WeightSource } from "@wick/tensor";
-import { AutoencoderKl, type AutoencoderKlConfig, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
+import type { ModelFiles } from "@wick/hub";
+import { type Device, openWeights, translate } from "@wick/tensor";
+import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
 import { type FluxJson, fluxConfigFromJson, fluxConfigFromWeights } from "../configs-json.ts";
 import { Flux, type FluxConfig } from "../flux1.ts";
 import { flux1Names } from "../names/flux1.ts";
-import { type FluxDefaults, type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
+import { type FluxVariant, fluxVariants, variantOf } from "../variants.ts";
 import { FluxPipeline } from "./flux-pipeline.ts";
+import type { OpenFluxOptions } from "./open-options.ts";
 import { openRedux } from "./open-redux.ts";
 import { openText } from "./open-text.ts";
 import { opening, type Reading } from "./reading.ts";
 import { type TransformerStage, transformerStage } from "./transformer-stage.ts";
-
-/** Where a FLUX.1 model lies and how it is loaded. */
-export interface OpenFluxOptions {
-  /** A repository or folder, in diffusers layout or with the authors' single file. */
-  readonly files: ModelFiles;
-  /** Where parts come from that `files` lacks: text encoders and tokenizers, the VAE. A repository in diffusers layout. */
-  readonly companions?: ModelFiles | undefined;
-  /** The transformer's single file, a path or glob in `files`; default `transformer/`, or the one such file in the root. */
-  readonly transformer?: string | undefined;
-  /** A release by name, or a variant of your own; default by what the files say. */
-  readonly variant?: string | FluxVariant | undefined;
-  /** Format of the transformer's weights on the device; default as stored. */
-  readonly dtype?: DType | DTypePolicy | undefined;
-  /** Format of the weights of the text encoders and of Redux; default as stored. */
-  readonly textEncoderDType?: DType | DTypePolicy | undefined;
-  /** What reads the pictures of `redux` in requests: a repository or folder such as black-forest-labs/FLUX.1-Redux-dev. */
-  readonly redux?: ModelFiles | undefined;
-  /** false: no text encoders; requests bring embeddings. */
-  readonly text?: boolean | undefined;
-  /**
-   * Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora)`. A control adapter widens dev:
-   * name the `variant` that it makes, "depth-dev" or "canny-dev".
-   */
-  readonly decorate?: ((source: WeightSource, model: Flux) => WeightSource | Promise<WeightSource>) | undefined;
-  /** Network of a VAE that is a single file; default FLUX.1's. */
-  readonly vaeConfig?: AutoencoderKlConfig | undefined;
-  /** Makes the network: a variant, such as `(config) => new Flux(config, { attention })`. Called again for memory plans. */
-  readonly model?: ((config: FluxConfig) => Flux) | undefined;
-  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
-  readonly keepLoaded?: boolean | undefined;
-  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
-  readonly maxGpuBytes?: number | undefined;
-  /** False refuses what would have to be streamed. Default true. */
-  readonly stream?: boolean | undefined;
-  /** Compute modulations first and let their weights (27 %) go before the rest is loaded. */
-  readonly precomputeModulation?: boolean | undefined;
-  /** What requests leave out. */
-  readonly defaults?: Partial<FluxDefaults> | undefined;
-  /** Stops opening. */
-  readonly signal?: AbortSignal | undefined;
-  /** Bytes of files on their way. */
-  readonly onDownload?: ((progress: ByteProgress) => void) | undefined;
-}
 
 const keepLimitBytes = 2 * 2 ** 30;
 

@@ -1,47 +1,17 @@
 // What a request's `redux` adds to the text of a prompt.
 // After huggingface/diffusers src/diffusers/pipelines/flux/pipeline_flux_prior_redux.py: the tokens of each picture after those of the text, all
 // times the picture's scale, and the sum over the pictures.
-import { checkKeys, type EnsureOptions, type LazyModel, RequestError, type Watching } from "@wick/diffusion";
+
+import { type EnsureOptions, type LazyModel, RequestError, type Watching } from "@wick/diffusion";
 import { siglipPatches, siglipPixels } from "@wick/encoders";
-import type { Image } from "@wick/image";
 import { runBlocksAsync } from "@wick/nn";
 import { cat, type Device, hold, scope, type Tensor } from "@wick/tensor";
 import type { ReduxPrior } from "../redux.ts";
+import { noRedux, type ReduxPicture } from "./redux-request.ts";
 import type { FluxEmbeddings } from "./request.ts";
-
-/** A picture to vary. Several are mixed: the sum of text and tokens, each times the picture's scales. */
-export interface ReduxPicture {
-  /** Of any size; it is squeezed to a square. */
-  readonly image: Image;
-  /** Of the picture's tokens beside the text; default 1. */
-  readonly strength?: number | undefined;
-  /** Of text and tokens, diffusers' prompt_embeds_scale; default 1. Scales of several pictures that add up to 1 keep the text as it is. */
-  readonly scale?: number | undefined;
-  /** Of the pooled vector, diffusers' pooled_prompt_embeds_scale; default 1. */
-  readonly pooledScale?: number | undefined;
-}
-
-const pictureKeys: readonly (keyof ReduxPicture)[] = ["image", "strength", "scale", "pooledScale"];
-const absent =
-  'this pipeline has no Redux; open it with redux: huggingFace("black-forest-labs/FLUX.1-Redux-dev"), or pass imageTokens made elsewhere';
 
 /** Tokens of one picture. */
 export const reduxTokenCount = ({ config }: ReduxPrior): number => siglipPatches(config.encoder);
-
-/** Throws RequestError unless these are pictures with finite scales and there is a Redux to read them. */
-export function checkRedux(pictures: readonly ReduxPicture[], hasRedux: boolean): void {
-  const refuse = (what: string): never => {
-    throw new RequestError("generate", what);
-  };
-  if (!hasRedux) refuse(absent);
-  if (!Array.isArray(pictures) || pictures.length === 0) refuse("redux is a list of pictures, such as [{ image }]");
-  for (const picture of pictures) {
-    checkKeys(picture, pictureKeys);
-    if (!(picture.image?.rgb instanceof Uint8Array)) refuse("a picture of redux has an image");
-    for (const key of ["strength", "scale", "pooledScale"] as const)
-      if (!Number.isFinite(picture[key] ?? 1)) refuse(`${key} of a picture of redux is a number, got ${picture[key]}`);
-  }
-}
 
 /** How pictures are read: where, stopped and reported by whom, and what of the weights may be on the device. */
 export interface ReduxReading {
@@ -61,7 +31,7 @@ export async function reduxTokens(
   pictures: readonly ReduxPicture[],
   { device, request, loading, keepLoaded }: ReduxReading,
 ): Promise<Tensor> {
-  if (!redux) throw new RequestError("generate", absent);
+  if (!redux) throw new RequestError("generate", noRedux);
   const { signal, onProgress } = request;
   try {
     const model = await redux.ensure(device, loading);

@@ -20,7 +20,7 @@ import type { FluxConfig } from "../flux1.ts";
 import { tokenSide } from "../tokens.ts";
 import type { FluxVariant } from "../variants.ts";
 import { kontextSize } from "./pictures.ts";
-import { checkRedux, type ReduxPicture } from "./redux-pictures.ts";
+import { checkRedux, type ReduxPicture } from "./redux-request.ts";
 
 /** What text encoders make of a prompt; stays the caller's. */
 export interface FluxEmbeddings {

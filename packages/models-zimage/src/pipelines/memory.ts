@@ -3,8 +3,8 @@ import { activationBytes, autoencoderNeeds, type StageNeeds, walkBlocks } from "
 import { Qwen3 } from "@wick/encoders";
 import { cat, type Device, hold, type Tensor } from "@wick/tensor";
 import { ZImage, type ZImageContext } from "../z-image.ts";
+import type { ZImageParts } from "./parts.ts";
 import { guidesTogether, type ZImageJob, type ZImageRequest } from "./request.ts";
-import type { ZImageParts } from "./z-image-pipeline.ts";
 
 const f32Bytes = 4;
 const latentBytes = ({ shape: [b, c, h, w] }: ZImageJob): number => b * c * h * w * f32Bytes;

@@ -1,20 +1,18 @@
 // Pictures with Z-Image: from a prompt, from a picture and a prompt, into a hole.
 // After huggingface/diffusers src/diffusers/pipelines/z_image/pipeline_z_image{,_img2img,_inpaint}.py and Tongyi-MAI/Z-Image src/zimage/pipeline.py.
+
 import {
   classifierFree,
   guidanceAt,
   guided,
   ImagePipeline,
   type ImageStep,
-  type LazyModel,
   latentMask,
   loading,
   type MemoryPlan,
   type Planned,
   pixelTensor,
   RequestError,
-  type SharedParts,
-  type Shift,
   type Sides,
   type StageNeeds,
   type StartState,
@@ -24,36 +22,13 @@ import {
   type Velocity,
   type Watching,
 } from "@wick/diffusion";
-import type { Qwen3, QwenTokenizer } from "@wick/encoders";
 import { type Module, runBlocksAsync } from "@wick/nn";
 import { cat, hold, scope, type Tensor } from "@wick/tensor";
-import { type AutoencoderKl, latentPreview } from "@wick/vae";
+import { latentPreview } from "@wick/vae";
 import type { ZImage, ZImageContext } from "../z-image.ts";
 import { captionBytes, repeated, zImageNeeds } from "./memory.ts";
-import { guidesTogether, planJob, type ZImageCaptions, type ZImageDefaults, type ZImageJob, type ZImageRequest } from "./request.ts";
-
-/** The parts a pipeline runs; `zImage()` makes them from a repository. */
-export interface ZImageParts extends SharedParts {
-  /** Absent: requests must bring embeddings. */
-  readonly text:
-    | {
-        /** With the chat template. */
-        readonly tokenizer: QwenTokenizer;
-        /** Prompts to hidden states. */
-        readonly encoder: LazyModel<Qwen3>;
-      }
-    | undefined;
-  /** The denoiser. */
-  readonly transformer: LazyModel<ZImage>;
-  /** Declares another network like `transformer`'s, for memory plans; default a ZImage of the same config. */
-  readonly anotherTransformer?: (() => ZImage) | undefined;
-  /** Pictures to latents and back. */
-  readonly vae: LazyModel<AutoencoderKl>;
-  /** Of the noise schedule. */
-  readonly shift: Shift;
-  /** What requests leave out. */
-  readonly defaults: ZImageDefaults;
-}
+import type { ZImageParts } from "./parts.ts";
+import { guidesTogether, planJob, type ZImageCaptions, type ZImageJob, type ZImageRequest } from "./request.ts";
 
 /** A request in numbers, and the device memory that it takes. */
 export interface ZImagePlan extends ZImageJob, Planned {}

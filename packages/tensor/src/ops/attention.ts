@@ -8,20 +8,9 @@ import type { Tensor } from "../tensor.ts";
 import type { View } from "../view.ts";
 import { composedAttention, composedQkNormRope, composedRope } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
+import type { AttentionOptions, QkNormRopeOptions, QkStream } from "./fused-options.ts";
 import { affineViews } from "./norm.ts";
 import { asRows } from "./reduce.ts";
-
-/** Masks, lengths and scale of attention. */
-export interface AttentionOptions {
-  /** Broadcast to [b, n, l, s]: u8 keeps where nonzero (torch's bool mask), a float mask or bias is added to the scores. */
-  readonly mask?: Tensor | undefined;
-  /** [b] integers: keys at positions ≥ lengths[b] are ignored. */
-  readonly lengths?: Tensor | undefined;
-  /** Query i sees key j only if j ≤ i. */
-  readonly causal?: boolean;
-  /** Default 1/√k. */
-  readonly scale?: number;
-}
 
 /**
  * softmax(scale · q kᵀ + mask) v without ever holding the scores. q [b, n, l, k], k [b, m, s, k], v [b, m, s, e], n a multiple of m → [b, n, l, e].
@@ -88,28 +77,6 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean):
 function expandedView(op: string, table: Tensor, shape: readonly number[], x: Tensor): View {
   const { buffer, dtype, layout } = table.view;
   return { buffer, dtype, layout: expandLayout(op, layout, shape, () => `table ${table} for ${x}`) };
-}
-
-/** Projected queries (or keys) of one stream of tokens, and the norm of their heads. */
-export interface QkStream {
-  /** [b, l, n·k], with any strides: it may be a part of a fused projection. */
-  readonly x: Tensor;
-  /** [k], any float dtype. */
-  readonly weight?: Tensor | undefined;
-  /** Added to the mean square before its root. */
-  readonly eps: number;
-}
-
-/** What all streams share. */
-export interface QkNormRopeOptions {
-  /** n */
-  readonly heads: number;
-  /** f32, broadcast to [b, n, Σ l, k/2]; over the tokens of all streams. */
-  readonly cos: Tensor;
-  /** As `cos`. */
-  readonly sin: Tensor;
-  /** Pairs (2i, 2i+1) as FLUX and Z-Image; otherwise (i, i + k/2) as Qwen and LLaMA. */
-  readonly interleaved: boolean;
 }
 
 /**

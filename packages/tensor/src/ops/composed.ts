@@ -2,12 +2,11 @@
 // Everything is computed in f32 and rounded once at the end, as the fused kernels do. Shapes and dtypes were checked by the ops' rules.
 // (gelu, silu, swiglu, modulate and gatedAdd need nothing here: they are elementwise expressions, which every backend's `map` takes.)
 import type { Tensor } from "../tensor.ts";
-import type { AttentionOptions, QkNormRopeOptions, QkStream } from "./attention.ts";
 import { exprType, mapTensors } from "./elementwise.ts";
 import type { Epilogue } from "./epilogue.ts";
 import { castNode, mapInputs } from "./expr.ts";
+import type { AttentionOptions, NormOptions, QkNormRopeOptions, QkStream } from "./fused-options.ts";
 import { cat, stack } from "./join.ts";
-import type { NormOptions } from "./norm.ts";
 
 /** `y` in f32 → x's dtype, after the epilogue. */
 function finish(op: string, y: Tensor, x: Tensor, then: Epilogue | undefined): Tensor {

@@ -1,11 +1,13 @@
 // Softmax and the normalisations, with epilogues.
+
 import { isFloat } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
 import { dimIndex, formatShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { composedGroupNorm, composedRowNorm, composedSoftmax } from "./composed.ts";
 import { checkDevices } from "./elementwise.ts";
-import { type Epilogue, epilogueViews } from "./epilogue.ts";
+import { epilogueViews } from "./epilogue.ts";
+import type { NormOptions } from "./fused-options.ts";
 import { alongLast, asRows } from "./reduce.ts";
 
 function checkFloat(op: string, x: Tensor): void {
@@ -25,18 +27,6 @@ export function softmax(x: Tensor, dim: number, log: boolean): Tensor {
     if (out.size > 0) kernel!(out.view, { x: rows.view }, { log });
     return out;
   });
-}
-
-/** Epsilon, weight and bias of a norm, and what follows it. */
-export interface NormOptions {
-  /** [d], any float dtype. */
-  readonly weight?: Tensor | undefined;
-  /** [d], any float dtype. */
-  readonly bias?: Tensor | undefined;
-  /** Added to the variance before its root. */
-  readonly eps: number;
-  /** Fused into the norm; sees the weighted and biased result. */
-  readonly then?: Epilogue | undefined;
 }
 
 /** Normalises the last dimension: layer (subtracting the mean) or rms, statistics in f32. x [..., d] → [..., d] */
