@@ -10,6 +10,9 @@ export interface Failure {
 /** Errors of options given to a pipeline: the user's to correct on the command line. */
 const usageErrors = new Set(["RequestError", "InvalidNameError"]);
 
+/** Errors of ours that leave it to the system's error, their cause, to say what is wrong. */
+const bareErrors = new Set(["SourceError"]);
+
 /** File system failures by code: what they mean and what to do. */
 const diskErrors: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder; check the path",
@@ -32,7 +35,8 @@ export function describeFailure(error: unknown, aborted?: unknown): Failure {
     error,
     (e) => (e as NodeJS.ErrnoException).code !== undefined && (e as NodeJS.ErrnoException).syscall !== undefined,
   );
-  if (disk && !hasRemedy(error)) return { text: diskText(disk as NodeJS.ErrnoException), code: exitCodes.failure };
+  if (disk && !(error instanceof Error && isOurs(error) && !bareErrors.has(error.name)))
+    return { text: diskText(disk as NodeJS.ErrnoException), code: exitCodes.failure };
   if (!(error instanceof Error)) return { text: `unexpected failure: ${String(error)}; run again with --debug`, code: exitCodes.failure };
   const code = usageErrors.has(error.name) ? exitCodes.usage : exitCodes.failure;
   if (isOurs(error)) return { text: oneLine(inOptions(error)), code };
@@ -57,8 +61,6 @@ function inOptions(error: Error): string {
     .replace("maxGpuBytes is", "--max-memory is")
     .replace(/maxGpuBytes of \d+/, `--max-memory ${Math.ceil(needsBytes / 1e5) / 10}MB`);
 }
-
-const hasRemedy = (error: unknown): boolean => error instanceof Error && isOurs(error) && error.message.includes(";");
 
 function findCause(error: unknown, test: (error: Error) => boolean): Error | undefined {
   for (let e = error; e instanceof Error; e = e.cause) if (test(e)) return e;

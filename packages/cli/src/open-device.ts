@@ -1,6 +1,6 @@
 // The device a command computes on: the CPU, a WebGPU adapter, or whichever suits this machine.
 import { existsSync, readdirSync } from "node:fs";
-import type { Device, Float32MatmulPrecision, Tuning, WebGpuOptions } from "@wick/tensor";
+import type { Device, DeviceError, DeviceErrorReason, Float32MatmulPrecision, Tuning, WebGpuOptions } from "@wick/tensor";
 import { CliError } from "./cli-error.ts";
 import { readTunings } from "./tuning-file.ts";
 
@@ -29,6 +29,12 @@ export class CommandDevice implements Disposable {
   }
 }
 
+/** Reasons for which a machine's card cannot be used. */
+const unusable: ReadonlySet<DeviceErrorReason | undefined> = new Set([
+  ...(["no-dawn", "dawn-failed", "no-adapter", "no-device", "wrong-results"] as const),
+  ...(["lost", "out-of-memory", "driver-error"] as const),
+]);
+
 /**
  * Opens the device that --device and --adapter ask for; "auto" is a hardware GPU where there is one and the CPU otherwise. `note` is told when
  * there is a card that cannot be used.
@@ -39,7 +45,10 @@ export async function openDevice({ device = "auto", ...options }: DeviceOptions,
   if (device === "webgpu" || options.adapter !== undefined) return openGpu(options, await readTunings());
   if (!mayHaveGpu()) return tensor.cpu();
   const tuning = await readTunings();
-  const gpu = await openGpu(options, tuning).catch((error: Error) => void note?.(`using the CPU: ${error.message}`));
+  const gpu = await openGpu(options, tuning).catch((error: Error) => {
+    if (!isUnusableGpu(error)) throw error;
+    note?.(`using the CPU: ${error.message}`);
+  });
   if (gpu && !isSoftware(gpu)) return gpu;
   gpu?.destroy();
   return tensor.cpu();
@@ -56,16 +65,23 @@ async function openGpu({ adapter, matmulPrecision }: DeviceOptions, tuning: read
   try {
     return await webgpu(options);
   } catch (cause) {
-    const detail = gpuFailureText(cause instanceof Error ? cause.message : String(cause));
-    throw new CliError(`no WebGPU device: ${detail}; wick doctor tells more, --device cpu always works`, 1, { cause });
+    throw new CliError(`no WebGPU device: ${gpuFailureText(cause)}; wick doctor tells more, --device cpu always works`, 1, { cause });
   }
 }
 
-/** Why there is no device, in words of the command line: Dawn lists adapters in lines of its own. */
-export function gpuFailureText(message: string): string {
-  const adapters = [...message.matchAll(/name: '([^']*)'/g)].map(([, name]) => name!);
-  const reason = message.replace(/^webgpu: /, "").replace(/;? ?(Available adapters:|choose one of these adapters).*$/s, "");
-  return adapters.length === 0 ? reason : `${reason}; --adapter takes a part of ${adapters.join(" or ")}`;
+/** The device's own error under what the command line made of it, if that is what failed. */
+export function deviceErrorOf(error: unknown): DeviceError | undefined {
+  for (let e = error; e instanceof Error; e = e.cause) if ("op" in e && "reason" in e) return e as DeviceError;
+  return undefined;
+}
+
+/** Whether --device auto goes on without the card. A wrong option, such as an outdated tuning, is reported instead. */
+export const isUnusableGpu = (error: unknown): boolean => unusable.has(deviceErrorOf(error)?.reason);
+
+/** Why there is no device, in words of the command line. */
+export function gpuFailureText(error: unknown): string {
+  const detail = deviceErrorOf(error)?.detail ?? (error instanceof Error ? error.message : String(error));
+  return detail.replace('the option "adapter"', "--adapter");
 }
 
 /**

@@ -4,9 +4,11 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { decodePng, encodePng } from "@wick/image";
-import { cpu, memorySink, writeSafetensors } from "@wick/tensor";
+import { cpu, DeviceError, type DeviceErrorReason, memorySink, writeSafetensors } from "@wick/tensor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CommandDevice, gpuFailureText, hiddenDrivers } from "../src/open-device.ts";
+import { CliError } from "../src/cli-error.ts";
+import { lackOf } from "../src/commands/doctor.ts";
+import { CommandDevice, gpuFailureText, hiddenDrivers, isUnusableGpu } from "../src/open-device.ts";
 import { previewFor } from "../src/preview-kinds.ts";
 import { openSession, temporaryFolder } from "./cli-process.ts";
 
@@ -65,11 +67,34 @@ describe("wick", () => {
   });
 
   test("names the adapters there are when --adapter fits none", () => {
-    const dawn = "webgpu: no suitable backends found; Available adapters:;  * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'";
-    expect(gpuFailureText(`${dawn}; choose one of these adapters, or use cpu()`)).toBe(
-      "no suitable backends found; --adapter takes a part of llvmpipe (LLVM 15.0.6, 256 bits)",
+    const detail = 'no adapter is called "GeForce"; the option "adapter" takes a part of llvmpipe (LLVM 15.0.6, 256 bits)';
+    expect(gpuFailureText(new DeviceError("webgpu", "unknown-adapter", detail))).toBe(
+      'no adapter is called "GeForce"; --adapter takes a part of llvmpipe (LLVM 15.0.6, 256 bits)',
     );
-    expect(gpuFailureText("webgpu: Dawn did not start: x; use cpu()")).toBe("Dawn did not start: x; use cpu()");
+    expect(gpuFailureText(new Error("anything else"))).toBe("anything else");
+  });
+
+  test("goes on without a card that cannot be used, and reports a wrong option", () => {
+    const wrapped = (reason: DeviceErrorReason) =>
+      new CliError("no WebGPU device", 1, { cause: new DeviceError("webgpu", reason, "why; what to do") });
+    for (const reason of ["no-dawn", "dawn-failed", "no-adapter", "no-device", "wrong-results", "lost"] as const)
+      expect(isUnusableGpu(wrapped(reason))).toBe(true);
+    for (const reason of ["bad-option", "unknown-adapter"] as const) expect(isUnusableGpu(wrapped(reason))).toBe(false);
+    expect(isUnusableGpu(new Error("a fault of our own"))).toBe(false);
+  });
+
+  test("doctor says what is missing, by the reason of the device's error", () => {
+    const said = (reason: DeviceErrorReason): string => {
+      const { what, remedy } = lackOf(new CliError("x", 1, { cause: new DeviceError("webgpu", reason, "what is wrong; what to do") }));
+      return `${what}: ${remedy}`;
+    };
+    expect(said("no-dawn")).toMatch(/^Dawn, the WebGPU implementation for Node: npm install webgpu \(it is optional/);
+    expect(said("dawn-failed")).toBe("a Dawn that starts: npm install webgpu again, on this system; the CPU works without (what is wrong)");
+    expect(said("wrong-results")).toBe("a driver that computes right: update it; the CPU works without (what is wrong)");
+    expect(said("unknown-adapter")).toBe("a GPU as asked for: what is wrong; what to do");
+    expect(said("no-adapter")).toMatch(
+      /^a (GPU|WebGPU adapter, although there is a graphics card): .*the CPU works without \(what is wrong\)$/,
+    );
   });
 
   test("looks at hardware only where there is some, unless the user has chosen drivers", () => {

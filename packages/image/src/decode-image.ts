@@ -45,36 +45,31 @@ interface Rgba {
 
 // The calls used of sharp; its types are not a dependency of ours.
 interface SharpPipeline {
+  metadata(): Promise<{ width: number; height: number }>;
   rotate(): SharpPipeline;
   toColourspace(space: string): SharpPipeline;
   ensureAlpha(): SharpPipeline;
   raw(options: { depth: string }): SharpPipeline;
   toBuffer(options: { resolveWithObject: true }): Promise<{ data: Uint8Array; info: { width: number; height: number } }>;
 }
-type Sharp = (bytes: Uint8Array, options: { limitInputPixels: number; failOn: string }) => SharpPipeline;
+type Sharp = (bytes: Uint8Array, options: { limitInputPixels: number | false; failOn: string }) => SharpPipeline;
 
 async function decodeWithSharp(bytes: Uint8Array, format: ImageFormat, maxPixels: number): Promise<Rgba> {
   const sharp = await loadSharp(format);
   try {
+    // The header first: sharp's own refusal of large pictures has no name to know it by.
+    const { width, height } = await sharp(bytes, { limitInputPixels: false, failOn: "truncated" }).metadata();
+    checkSize(op, width, height, maxPixels);
     const pipeline = sharp(bytes, { limitInputPixels: maxPixels, failOn: "truncated" }).rotate().toColourspace("srgb").ensureAlpha();
     const { data, info } = await pipeline.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, rgba: data };
   } catch (cause) {
-    throw decodeFailure(format, maxPixels, cause);
+    throw cause instanceof ImageSizeError ? cause : undecodable(format, cause);
   }
 }
 
-function decodeFailure(format: ImageFormat, maxPixels: number, cause: unknown): Error {
-  const { message } = cause as Error;
-  if (/pixel limit/i.test(message)) {
-    return new ImageSizeError(
-      op,
-      `too many pixels in this ${format}: the limit is ${maxPixels}; pass a larger maxPixels if this is meant`,
-      { cause },
-    );
-  }
-  return new ImageFormatError(op, `this ${format} does not decode: ${message.split("\n")[0]}`, { cause });
-}
+const undecodable = (format: ImageFormat, cause: unknown): ImageFormatError =>
+  new ImageFormatError(op, `this ${format} does not decode: ${(cause as Error).message.split("\n")[0]}`, { cause });
 
 async function loadSharp(format: ImageFormat): Promise<Sharp> {
   const name = "sharp"; // Not a literal in the import: bundlers must not look for an optional package.
@@ -108,7 +103,7 @@ function browserDecoder(): ((bytes: Uint8Array, format: ImageFormat, maxPixels: 
   return async (bytes, format, maxPixels) => {
     const blob = new Blob([bytes as Uint8Array<ArrayBuffer>], { type: `image/${format}` });
     const bitmap = await createImageBitmap(blob, { premultiplyAlpha: "none" }).catch((cause: unknown) => {
-      throw decodeFailure(format, maxPixels, cause);
+      throw undecodable(format, cause);
     });
     try {
       const { width, height } = bitmap;

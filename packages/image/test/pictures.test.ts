@@ -123,7 +123,8 @@ describe("other formats", () => {
   test("cut, unknown and too large files are errors of ours", async () => {
     const jpeg = bytesOf(goldens.lossy["jpeg"]!.file);
     await expect(decodeImage(jpeg.subarray(0, 300))).rejects.toBeInstanceOf(ImageFormatError);
-    await expect(decodeImage(jpeg, { maxPixels: 100 })).rejects.toBeInstanceOf(ImageSizeError);
+    await expect(decodeImage(jpeg, { maxPixels: 100 })).rejects.toThrow(ImageSizeError);
+    await expect(decodeImage(jpeg, { maxPixels: 100 })).rejects.toThrow(/too many pixels: \d+ x \d+, the limit is 100;/);
     await expect(decodeImage(new TextEncoder().encode("hello"))).rejects.toThrowErrorMatchingInlineSnapshot(
       `[ImageFormatError: decodeImage: not an image file of a known format (5 bytes); use PNG, JPEG or WebP]`,
     );

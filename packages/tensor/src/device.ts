@@ -235,7 +235,8 @@ export class Device {
 
   /** @internal */
   allocate(byteLength: number, label: string): DeviceBuffer {
-    if (this.#destroyed) throw new DeviceError("allocate", `the device was destroyed: ${label} on ${this}; create a new device`);
+    if (this.#destroyed)
+      throw new DeviceError("allocate", "destroyed", `the device was destroyed: ${label} on ${this}; create a new device`);
     const buffer = this.backend.allocate(byteLength, label);
     this.#live += byteLength;
     this.#peak = Math.max(this.#peak, this.#live);
@@ -267,10 +268,11 @@ export class Device {
   }
 }
 
-/** The outcome of `work`, or of `signal` if that comes first. */
+/** The outcome of `work`, or of `signal` if that comes first or has come already. */
 function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const stop = (): void => reject(signal.reason);
+    if (signal.aborted) stop();
     signal.addEventListener("abort", stop, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
   });

@@ -29,6 +29,16 @@ test("an abort ends waiting for the device: what it was given runs on", async ()
   expect(device.liveBytes).toBe(0);
 });
 
+test("an abort while work is handed over ends the wait too: the signal tells nobody who listens only afterwards", async () => {
+  const { device } = dryRun();
+  const stop = new AbortController();
+  vi.spyOn(device.backend, "idle").mockImplementation(() => {
+    stop.abort(new Error("enough"));
+    return new Promise(() => {});
+  });
+  await expect(device.idle(stop.signal)).rejects.toThrow("enough");
+});
+
 test("an upload that ends early or goes on too long fails and leaves nothing", async () => {
   const { device } = dryRun();
   await expect(device.upload([8], "u8", [new Uint8Array(4)], "w")).rejects.toThrowErrorMatchingInlineSnapshot(

@@ -114,6 +114,7 @@ describe("trustedTraits", () => {
       await expect(failing("idle", broken)).rejects.toThrowErrorMatchingInlineSnapshot(
         `[DeviceError: webgpu: idle computes wrong results: the matrix tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the subgroups tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; the plain tier failed its self-test: matmul gave 0 instead of -307350 at [0, 0]; update its driver or use cpu()]`,
       );
+      await expect(failing("idle", broken)).rejects.toMatchObject({ reason: "wrong-results" });
     }
   });
 

@@ -4,7 +4,7 @@ import { access, constants, readdir, stat, statfs } from "node:fs/promises";
 import { availableParallelism, cpus, freemem, homedir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { cpu, type Device, scope, torchCpu } from "@wick/tensor";
-import { isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
+import { deviceErrorOf, gpuFailureText, isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatTable } from "../units.ts";
 import { version } from "../version.ts";
@@ -107,20 +107,32 @@ async function gpuFacts(lacks: Lack[], adapter: string | undefined): Promise<Dev
       lacks.push({ what: "a hardware GPU (the adapter is software, so --device auto takes the CPU)", remedy: driverRemedy() });
     return facts;
   } catch (error) {
-    const reason = (error as Error).message;
-    if (/cannot find|ERR_MODULE_NOT_FOUND|not installed/i.test(reason)) {
-      lacks.push({
+    lacks.push(lackOf(error));
+    return undefined;
+  }
+}
+
+/** What is missing when no GPU opens, by the reason of the device's error. */
+export function lackOf(error: unknown): Lack {
+  const why = gpuFailureText(error).split(";")[0]!;
+  switch (deviceErrorOf(error)?.reason) {
+    case "no-dawn":
+      return {
         what: "Dawn, the WebGPU implementation for Node",
         remedy: "npm install webgpu (it is optional; npm was told to leave optional packages out)",
-      });
-    } else if (reason.includes("computes wrong results")) {
-      lacks.push({ what: "a driver that computes right", remedy: `update it; the CPU works without (${reason.split(";")[0]})` });
-    } else
-      lacks.push({
+      };
+    case "dawn-failed":
+      return { what: "a Dawn that starts", remedy: `npm install webgpu again, on this system; the CPU works without (${why})` };
+    case "wrong-results":
+      return { what: "a driver that computes right", remedy: `update it; the CPU works without (${why})` };
+    case "unknown-adapter":
+    case "bad-option":
+      return { what: "a GPU as asked for", remedy: gpuFailureText(error) };
+    default:
+      return {
         what: mayHaveGpu() ? "a WebGPU adapter, although there is a graphics card" : "a GPU",
-        remedy: `${driverRemedy()} (${reason.split(";")[0]})`,
-      });
-    return undefined;
+        remedy: `${driverRemedy()} (${why})`,
+      };
   }
 }
 

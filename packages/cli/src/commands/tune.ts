@@ -17,7 +17,7 @@ export async function tune(reporter: Reporter, adapter: string | undefined): Pro
   const onMeasured = ({ work, kernel, gflops }: Measurement): void =>
     reporter.note(`${kernel} on ${workText(work)}: ${gflops.toFixed(1)} GFLOP/s`);
   const report = await tuneWebgpu({ onMeasured, ...(adapter === undefined ? {} : { adapter }) }).catch((cause: unknown) => {
-    throw new CliError(`no WebGPU device: ${gpuFailureText((cause as Error).message)}`, 1, { cause });
+    throw new CliError(`no WebGPU device: ${gpuFailureText(cause)}`, 1, { cause });
   });
   const file = tuningFile();
   await keepTuning(report, file);

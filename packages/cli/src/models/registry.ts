@@ -188,7 +188,8 @@ function merged(
   try {
     return withLora(base, lora, scale, { names });
   } catch (error) {
-    throw new CliError(`${path}: ${(error as Error).message.replace(/^lora: /, "")}`, 1, { cause: error });
+    const { message, detail = message } = error as Error & { readonly detail?: string };
+    throw new CliError(`${path}: ${detail}`, 1, { cause: error });
   }
 }
 

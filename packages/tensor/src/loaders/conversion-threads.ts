@@ -157,7 +157,7 @@ export class ConversionThreads {
     for (const { thread, jobs } of this.#workers.splice(0)) {
       thread.stop();
       for (const { failed } of jobs.values())
-        failed(new DeviceError("convert", "the threads were closed while weights stream through them"));
+        failed(new DeviceError("convert", "destroyed", "the threads were closed while weights stream through them"));
       jobs.clear();
     }
     this.#buffers.length = 0;

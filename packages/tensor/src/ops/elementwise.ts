@@ -38,6 +38,7 @@ export function checkDevices(op: string, tensors: readonly Tensor[]): void {
     if (t.device !== first.device) {
       throw new DeviceError(
         op,
+        "mixed-devices",
         `operands are on different devices: ${first} on ${first.device}, ${t} on ${t.device}; move one with to(device)`,
       );
     }

@@ -294,7 +294,7 @@ describe("ends", () => {
     );
     expect(() => b.kernels.fill(x, {}, { value: 2 })).toThrow(DeviceError);
     await expect(b.read(x.buffer, 0, 4)).rejects.toThrow(DeviceError);
-    await expect(b.idle()).rejects.toThrow(DeviceError);
+    await expect(b.idle()).rejects.toMatchObject({ reason: "destroyed" });
     b.destroy();
   });
 
@@ -306,13 +306,17 @@ describe("ends", () => {
     b.device.destroy(); // as if the driver had taken it
     await expect(pending).rejects.toThrow(DeviceError);
     await b.device.lost;
-    expect(() => b.flush()).toThrow(/the device was lost \(destroyed\)/);
+    expect(() => b.flush()).toThrow(/^flush: the device was lost \(destroyed\)/);
+    await expect(b.idle()).rejects.toMatchObject({ reason: "lost" });
   });
 
   it("no adapter says what to do", async () => {
     const gpu = { requestAdapter: async () => null } as unknown as GPU;
     await expect(createWebGpuBackend({ gpu })).rejects.toThrow(/no WebGPU adapter was found; .*or use cpu\(\)/);
-    await expect(createWebGpuBackend({ adapter: "no such adapter" })).rejects.toThrow(/DeviceError|adapter/i);
+    await expect(createWebGpuBackend({ adapter: "no such adapter" })).rejects.toMatchObject({
+      reason: "unknown-adapter",
+      detail: expect.stringMatching(/^no adapter is called "no such adapter"; the option "adapter" takes a part of ./),
+    });
   });
 
   const run = (body: string): Promise<{ stdout: string }> => {

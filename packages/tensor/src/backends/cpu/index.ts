@@ -75,7 +75,7 @@ class CpuBackend implements Backend {
   }
 
   #check(op: string): void {
-    if (this.#destroyed) throw new DeviceError(op, "this CPU device was destroyed; create another one");
+    if (this.#destroyed) throw new DeviceError(op, "destroyed", "this CPU device was destroyed; create another one");
   }
 
   allocate(byteLength: number, label: string): DeviceBuffer {
@@ -143,7 +143,11 @@ class CpuBackend implements Backend {
 
 function checkRange(op: string, buffer: DeviceBuffer, byteOffset: number, byteLength: number): void {
   if (byteOffset >= 0 && byteLength >= 0 && byteOffset + byteLength <= buffer.byteLength) return;
-  throw new DeviceError(op, `bytes ${byteOffset} to ${byteOffset + byteLength} lie outside a buffer of ${buffer.byteLength} bytes`);
+  throw new DeviceError(
+    op,
+    "invalid-buffer",
+    `bytes ${byteOffset} to ${byteOffset + byteLength} lie outside a buffer of ${buffer.byteLength} bytes`,
+  );
 }
 
 /** A backend that computes on this machine's CPU; throws nothing and starts nothing until it is used. */

@@ -159,7 +159,8 @@ export class CpuMemory {
 
   /** Takes a live buffer back; throws DeviceError when it is not live. */
   release(buffer: CpuBuffer): void {
-    if (!this.#live.delete(buffer)) throw new DeviceError("release", `not a live buffer of this device: "${buffer.label}"`);
+    if (!this.#live.delete(buffer))
+      throw new DeviceError("release", "invalid-buffer", `not a live buffer of this device: "${buffer.label}"`);
     this.#liveBytes -= buffer.region.byteLength;
     this.#source.give(buffer.region);
   }
@@ -167,7 +168,11 @@ export class CpuMemory {
   /** Throws DeviceError unless the buffer is live here. */
   check(op: string, buffer: DeviceBuffer): CpuBuffer {
     if (buffer instanceof CpuBuffer && this.#live.has(buffer)) return buffer;
-    throw new DeviceError(op, `not a live buffer of this device: "${buffer instanceof CpuBuffer ? buffer.label : "of another backend"}"`);
+    throw new DeviceError(
+      op,
+      "invalid-buffer",
+      `not a live buffer of this device: "${buffer instanceof CpuBuffer ? buffer.label : "of another backend"}"`,
+    );
   }
 
   report(): MemoryReport {

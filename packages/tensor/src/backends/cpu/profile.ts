@@ -17,7 +17,7 @@ export class Profiler {
 
   /** Runs `fn` and resolves with the timings of every kernel it ran; throws DeviceError when one is already running. */
   async run(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
-    if (this.#timings) throw new DeviceError("profile", "a profile is already running on this device; profiles do not nest");
+    if (this.#timings) throw new DeviceError("profile", "busy", "a profile is already running on this device; profiles do not nest");
     const timings: OpTiming[] = [];
     this.#timings = timings;
     this.#region = region;

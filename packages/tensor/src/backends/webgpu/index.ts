@@ -105,7 +105,9 @@ export class WebGpuBackend implements Backend {
     });
     void this.device.lost.then((info) => {
       const detail = info.message ? `: ${info.message.split("\n")[0]}` : "";
-      this.lose(new DeviceError("webgpu", `the device was lost (${info.reason || "unknown"})${detail}; open a new device and load again`));
+      this.lose(
+        new DeviceError("webgpu", "lost", `the device was lost (${info.reason || "unknown"})${detail}; open a new device and load again`),
+      );
     });
   }
 
@@ -115,7 +117,7 @@ export class WebGpuBackend implements Backend {
   }
 
   private checkAlive(op: string): void {
-    if (this.lost) throw new DeviceError(op, this.lost.message.replace(/^webgpu: /, ""));
+    if (this.lost) throw new DeviceError(op, this.lost.reason, this.lost.detail);
   }
 
   allocate(byteLength: number, label: string): DeviceBuffer {
@@ -224,7 +226,7 @@ export class WebGpuBackend implements Backend {
 
   async profile(fn: () => void | Promise<void>, region?: () => string | undefined): Promise<readonly OpTiming[]> {
     this.checkAlive("profile");
-    if (this.recorder.profiling) throw new DeviceError("profile", "a profile is already running; profiles do not nest");
+    if (this.recorder.profiling) throw new DeviceError("profile", "busy", "a profile is already running; profiles do not nest");
     this.recorder.startProfile(region);
     try {
       await fn();
@@ -236,7 +238,7 @@ export class WebGpuBackend implements Backend {
   }
 
   destroy(): void {
-    this.lose(new DeviceError("webgpu", "the device was destroyed; open a new one"));
+    this.lose(new DeviceError("webgpu", "destroyed", "the device was destroyed; open a new one"));
     this.recorder.destroy();
     this.cache.clearBindGroups();
     this.device.destroy();
@@ -245,7 +247,7 @@ export class WebGpuBackend implements Backend {
 
 /** What the driver said outside of any scope, such as to memory for a read that it does not have. */
 function reported({ message, constructor: kind }: GPUError): Error {
-  if (kind.name !== "GPUOutOfMemoryError") return new DeviceError("webgpu", message);
+  if (kind.name !== "GPUOutOfMemoryError") return new DeviceError("webgpu", "driver-error", message);
   const said = message.split("\n")[0];
   return new OutOfMemoryError("webgpu", `the driver had no memory (${said}); release tensors, use a smaller dtype, tile or stream`);
 }

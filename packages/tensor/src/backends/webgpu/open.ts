@@ -20,7 +20,7 @@ export async function openDevice(options: WebGpuOptions): Promise<OpenedDevice> 
   checkPrecision(options.float32MatmulPrecision);
   const gpu = (options.gpu as GPU | undefined) ?? (await findGpu(options));
   const adapter = await requestAdapter(gpu, options);
-  if (!adapter) throw new DeviceError("webgpu", noAdapterMessage());
+  if (!adapter) throw new DeviceError("webgpu", "no-adapter", noAdapterMessage());
   const label = options.label ?? "wick";
   const device = await requestDevice(adapter, options, label);
   const { info } = adapter;
@@ -53,13 +53,25 @@ function chooseLimits(limits: GPUSupportedLimits, options: WebGpuOptions): Recor
   return wanted;
 }
 
-async function requestAdapter(gpu: GPU, { powerPreference }: WebGpuOptions): Promise<GPUAdapter | null> {
+async function requestAdapter(gpu: GPU, options: WebGpuOptions): Promise<GPUAdapter | null> {
+  const { powerPreference } = options;
   try {
     return await gpu.requestAdapter(powerPreference ? { powerPreference } : {});
   } catch (cause) {
-    const detail = (cause instanceof Error ? cause.message : String(cause)).trim().split("\n").join("; ");
-    throw new DeviceError("webgpu", `${detail}; choose one of these adapters, or use cpu()`, { cause });
+    throw noSuchAdapter(cause, options);
   }
+}
+
+/** Dawn throws where adapter or driver were asked for and are not there; it lists the adapters there are, a line each. */
+function noSuchAdapter(cause: unknown, { adapter, driver }: WebGpuOptions): DeviceError {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  const names = [...text.matchAll(/name: '([^']*)'/g)].map(([, name]) => name!);
+  const instead = names.length > 0 ? `the option "adapter" takes a part of ${names.join(" or ")}` : "use cpu()";
+  if (adapter === undefined) {
+    const where = driver === undefined ? "" : `driver "${driver}": `;
+    return new DeviceError("webgpu", "no-adapter", `${where}${messageOf(cause)}; ${instead}`, { cause });
+  }
+  return new DeviceError("webgpu", "unknown-adapter", `no adapter is called "${adapter}"; ${instead}`, { cause });
 }
 
 async function requestDevice(adapter: GPUAdapter, options: WebGpuOptions, label: string): Promise<GPUDevice> {
@@ -68,7 +80,7 @@ async function requestDevice(adapter: GPUAdapter, options: WebGpuOptions, label:
     return await adapter.requestDevice({ label, requiredFeatures: wantedFeatures(adapter), requiredLimits });
   } catch (cause) {
     const name = adapter.info.description || adapter.info.device || "the adapter";
-    throw new DeviceError("webgpu", `${name} gave no device: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
+    throw new DeviceError("webgpu", "no-device", `${name} gave no device: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
   }
 }
 
@@ -82,7 +94,7 @@ function isSoftware(info: GPUAdapterInfo): boolean {
 async function findGpu(options: WebGpuOptions): Promise<GPU> {
   if (isNode()) return createDawn(options);
   const gpu = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
-  if (!gpu) throw new DeviceError("webgpu", "this browser has no WebGPU (navigator.gpu is missing); use cpu() instead");
+  if (!gpu) throw new DeviceError("webgpu", "no-webgpu", "this browser has no WebGPU (navigator.gpu is missing); use cpu() instead");
   return gpu;
 }
 
@@ -105,7 +117,7 @@ async function createDawn(options: WebGpuOptions): Promise<GPU> {
     dawnInstances.set(key, gpu);
     return gpu;
   } catch (cause) {
-    throw new DeviceError("webgpu", `Dawn did not start: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
+    throw new DeviceError("webgpu", "dawn-failed", `Dawn did not start: ${messageOf(cause)}; use cpu() or another adapter`, { cause });
   }
 }
 
@@ -120,9 +132,16 @@ async function importDawn(): Promise<Dawn> {
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Dawn;
   } catch (cause) {
-    const hint = `the npm package "webgpu" could not be loaded (${messageOf(cause)}); npm install webgpu, or use cpu()`;
-    throw new DeviceError("webgpu", hint, { cause });
+    throw dawnUnloaded(cause);
   }
+}
+
+/** Why the npm package did not load: it is not there, or something that it needs is not. */
+export function dawnUnloaded(cause: unknown): DeviceError {
+  const isMissing = (cause as { code?: unknown } | undefined)?.code === "ERR_MODULE_NOT_FOUND";
+  const remedy = isMissing ? "npm install webgpu, or use cpu()" : "install it again for this system, or use cpu()";
+  const detail = `the npm package "webgpu" could not be loaded (${messageOf(cause)}); ${remedy}`;
+  return new DeviceError("webgpu", isMissing ? "no-dawn" : "dawn-failed", detail, { cause });
 }
 
 const messageOf = (e: unknown): string => (e instanceof Error ? e.message : String(e)).split("\n")[0]!;

@@ -11,7 +11,7 @@ export const float32MatmulPrecisions = ["highest", "high"] as const satisfies re
 export function checkPrecision(asked: Float32MatmulPrecision | undefined): void {
   if (asked === undefined || float32MatmulPrecisions.includes(asked)) return;
   const known = float32MatmulPrecisions.map((p) => `"${p}"`).join(" or ");
-  throw new DeviceError("webgpu", `float32MatmulPrecision is ${JSON.stringify(asked)}; it takes ${known}`);
+  throw new DeviceError("webgpu", "bad-option", `float32MatmulPrecision is ${JSON.stringify(asked)}; it takes ${known}`);
 }
 
 /** The precision that products come to have: only f16 fragments round. */

@@ -54,7 +54,7 @@ export class Readback {
         },
         (cause) => {
           done();
-          reject(new DeviceError("read", "the device was lost or destroyed before the read finished", { cause }));
+          reject(new DeviceError("read", "lost", "the device was lost or destroyed before the read finished", { cause }));
         },
       );
     });

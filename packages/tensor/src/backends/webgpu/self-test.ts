@@ -54,6 +54,7 @@ export async function trustedTraits(
     if (current.tier === "plain")
       throw new DeviceError(
         "webgpu",
+        "wrong-results",
         `${info.description || info.vendor} computes wrong results: ${tierReason}; update its driver or use cpu()`,
       );
     current = { ...current, tier: lower(current.tier), float32MatmulPrecision: "highest", tierReason };

@@ -32,7 +32,12 @@ export class GpuBuffer implements DeviceBuffer {
 /** The store behind a buffer; throws DeviceError after its release. */
 export function storeOf(buffer: DeviceBuffer): Store {
   const store = (buffer as GpuBuffer).store;
-  if (!store) throw new DeviceError("webgpu", `buffer "${(buffer as GpuBuffer).label ?? "?"}" was released or belongs to another backend`);
+  if (!store)
+    throw new DeviceError(
+      "webgpu",
+      "invalid-buffer",
+      `buffer "${(buffer as GpuBuffer).label ?? "?"}" was released or belongs to another backend`,
+    );
   return store;
 }
 

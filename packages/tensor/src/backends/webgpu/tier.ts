@@ -33,7 +33,11 @@ export function preferredTier(
   const has = (tier: Tier): boolean => tiers.indexOf(tier) <= tiers.indexOf(offered);
   if (forced) {
     if (!has(forced))
-      throw new DeviceError("webgpu", `the adapter has no ${forced} tier, only up to ${offered}; leave the option "tier" out`);
+      throw new DeviceError(
+        "webgpu",
+        "bad-option",
+        `the adapter has no ${forced} tier, only up to ${offered}; leave the option "tier" out`,
+      );
     return { tier: forced, tierReason: 'set by the option "tier"' };
   }
   if (measured && has(measured)) return { tier: measured, tierReason: "measured to be the fastest on this adapter" };

@@ -61,7 +61,7 @@ const sizes = {
 /** Times every kernel that runs right on the adapter; throws DeviceError when there is none. */
 export async function tuneProducts(options: TunerOptions = {}): Promise<TunerReport> {
   if (options.driver === "null")
-    throw new DeviceError("webgpu", "the null driver runs nothing that could be measured; leave the option out");
+    throw new DeviceError("webgpu", "bad-option", "the null driver runs nothing that could be measured; leave the option out");
   const opened = await openDevice(options);
   try {
     return await tuneOpened(opened, options);
@@ -171,7 +171,7 @@ async function attempt<T>(backend: WebGpuBackend, use: (backend: WebGpuBackend, 
   try {
     return await use(backend, made);
   } catch (error) {
-    if (error instanceof DeviceError && /device was (lost|destroyed)/.test(error.message)) throw error;
+    if (error instanceof DeviceError && (error.reason === "lost" || error.reason === "destroyed")) throw error;
     return (error instanceof Error ? error.message : String(error)).split("\n")[0]!;
   } finally {
     for (const v of made) backend.release(v.buffer);

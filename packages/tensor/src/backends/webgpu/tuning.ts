@@ -39,7 +39,7 @@ export interface Tuning {
 /** Checks what came from a file; throws DeviceError naming what is wrong. */
 export function checkTuning({ adapter, tier, variants, attention = {} }: Tuning): void {
   const fail = (what: string): never => {
-    throw new DeviceError("webgpu", `the tuning of ${adapter} ${what}; make it again with wick doctor --tune`);
+    throw new DeviceError("webgpu", "bad-option", `the tuning of ${adapter} ${what}; make it again with wick doctor --tune`);
   };
   if (!tiers.includes(tier)) fail(`has the unknown tier ${tier}`);
   for (const [kind, name] of Object.entries(variants)) {
