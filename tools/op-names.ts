@@ -157,6 +157,7 @@ export const opNames: Readonly<Record<string, OpNames>> = {
   rope: pair("-", "candle_nn::rotary_emb::rope, rope_i"),
   qkNormRope: pair("-", "-"),
   einsum: pair("einsum", "-"),
+  isClose: pair("isclose", "-"),
   maskedFill: pair("masked_fill", "-"),
   normalize: pair("nn.functional.normalize", "-"),
   nanToNum: pair("nan_to_num", "-"),

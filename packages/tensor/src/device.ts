@@ -1,11 +1,11 @@
 // A device: a backend plus the tensors made on it. Devices are values; there is no global one.
 import type { Backend, Capabilities, MemoryReport, OpTiming } from "./backends/backend.ts";
-import { type DType, dtypeInfo, isFloat, isQuantized, type PlainDType } from "./dtype.ts";
+import { checkDType, type DType, dtypeInfo, isFloat, isQuantized, type PlainDType } from "./dtype.ts";
 import { encodeValues, type NumberData } from "./encode.ts";
-import { DeviceError, DTypeError, ShapeError } from "./errors.ts";
+import { DeviceError, DTypeError, ShapeError, TensorError } from "./errors.ts";
 import { contiguousLayout, expandLayout, type Layout } from "./layout.ts";
 import { disown } from "./scope.ts";
-import { checkShape, formatShape, type Shape, sizeOf } from "./shape.ts";
+import { checkShape, formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 import { type Pending, Storage } from "./storage.ts";
 import { Tensor } from "./tensor.ts";
 import type { DeviceBuffer, View } from "./view.ts";
@@ -51,6 +51,10 @@ export class Device {
   toString(): string {
     return this.backend.description;
   }
+  /** What console.log shows in Node. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return `Device(${this})`;
+  }
 
   /** Bytes of live tensors. */
   get liveBytes(): number {
@@ -66,12 +70,17 @@ export class Device {
     this.backend.resetPeak();
   }
 
-  /** f32 unless `dtype` says otherwise; integer arrays keep their kind. Values are rounded to nearest even. */
+  /**
+   * A number, (nested) lists or a typed array; one row may be given another `shape`. f32 unless `dtype` says otherwise; integer arrays keep their
+   * kind. Values are rounded to nearest even.
+   */
   tensor(data: NumberData, shape?: Shape, options: { dtype?: PlainDType; label?: string } = {}): Tensor {
-    const { bytes, dtype, count } = encodeValues(data, options.dtype);
-    const to = shape ?? [count];
+    const { bytes, dtype, shape: own } = encodeValues(data, options.dtype);
+    const to = shape ?? own;
     checkShape("tensor", to);
-    if (count !== sizeOf(to)) throw new ShapeError("tensor", `${count} values do not fill ${formatShape(to)} (${sizeOf(to)})`);
+    if (sizeOf(own) !== sizeOf(to)) throw new ShapeError("tensor", `${sizeOf(own)} values do not fill ${formatShape(to)} (${sizeOf(to)})`);
+    if (own.length > 1 && !sameShape(own, to))
+      throw new ShapeError("tensor", `the lists are ${formatShape(own)}, the shape beside them ${formatShape(to)}; leave it out`);
     return this.fromBytes(bytes, to, dtype, options.label);
   }
 
@@ -128,6 +137,7 @@ export class Device {
   /** Contents undefined. */
   empty(shape: Shape, dtype: DType = "f32", label = "empty"): Tensor {
     checkShape("empty", shape);
+    checkDType("empty", dtype);
     this.#checkBlocks(shape, dtype);
     return new Tensor(this, dtype, contiguousLayout(shape), Storage.allocate(this, shape, dtype, label), label);
   }
@@ -177,11 +187,13 @@ export class Device {
   /** Standard normals from an explicit generator (there is no hidden global one); bf16 and f16 are drawn as such, not rounded from f32. */
   randn(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
     checkShape("randn", shape);
+    checkGenerator("randn", generator);
     return this.#drawn(generator.randn(sizeOf(shape), drawnDType(dtype)), shape, dtype, "randn");
   }
   /** Uniforms in [0, 1) from an explicit generator. */
   rand(shape: Shape, generator: RandomSource, dtype: PlainDType = "f32"): Tensor {
     checkShape("rand", shape);
+    checkGenerator("rand", generator);
     return this.#drawn(generator.rand(sizeOf(shape), drawnDType(dtype)), shape, dtype, "rand");
   }
 
@@ -285,3 +297,9 @@ export const isComputable = (dtype: DType): boolean =>
   !isQuantized(dtype) && dtype !== "i64" && !(isFloat(dtype) && dtype.startsWith("f8"));
 
 const drawnDType = (dtype: PlainDType): "f32" | "bf16" | "f16" => (dtype === "bf16" || dtype === "f16" ? dtype : "f32");
+
+/** Whoever comes from torch.randn(shape) leaves it out. */
+function checkGenerator(op: string, generator: RandomSource | undefined): void {
+  if (typeof generator?.[op as "randn" | "rand"] !== "function")
+    throw new TensorError(op, "draws from a generator, there is no hidden one: pass torchCpu(seed) after the shape");
+}

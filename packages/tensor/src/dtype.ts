@@ -1,4 +1,5 @@
 // What the elements of a tensor are: plain number formats and block-quantized formats (GGUF layouts), as one closed union.
+import { DTypeError } from "./errors.ts";
 
 /** Formats with one value per element. */
 export type PlainDType = "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" | "i64" | "i32" | "u32" | "u8";
@@ -44,6 +45,30 @@ export const dtypeInfo: Readonly<Record<DType, DTypeInfo>> = {
   iq4_nl: quant(32, 18),
   iq4_xs: quant(256, 136),
 };
+
+/** What PyTorch calls formats that have a shorter name here. */
+const torchNames: Readonly<Record<string, DType>> = {
+  float32: "f32",
+  float: "f32",
+  float16: "f16",
+  half: "f16",
+  bfloat16: "bf16",
+  float8_e4m3fn: "f8e4m3",
+  float8_e5m2: "f8e5m2",
+  int64: "i64",
+  long: "i64",
+  int32: "i32",
+  int: "i32",
+  uint8: "u8",
+  bool: "u8",
+};
+
+/** Throws DTypeError for a name that is no dtype: programs without types pass what PyTorch calls them. */
+export function checkDType(op: string, dtype: string): void {
+  if (Object.hasOwn(dtypeInfo, dtype)) return;
+  const meant = Object.hasOwn(torchNames, dtype) ? `write ${torchNames[dtype]}` : `known are ${Object.keys(dtypeInfo).join(", ")}`;
+  throw new DTypeError(op, `unknown dtype ${dtype}; ${meant}`);
+}
 
 /** True for plain floating-point formats, f8 included. */
 export const isFloat = (d: DType): d is "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" => dtypeInfo[d].kind === "float";

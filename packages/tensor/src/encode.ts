@@ -1,10 +1,17 @@
 // Host values to little-endian bytes of a dtype, and back: the two edges where numbers enter and leave.
-import type { DType, PlainDType } from "./dtype.ts";
+import { checkDType, type DType, type PlainDType } from "./dtype.ts";
 import { decodeFloats, encodeFloats, type NarrowFloat } from "./dtype-convert.ts";
 import { DTypeError, ShapeError } from "./errors.ts";
+import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
-/** What `device.tensor` takes. Nested arrays are not flattened: pass a shape. */
-export type NumberData =
+/** Numbers, or lists of such lists, all of one length at each depth. */
+export type NumberList = readonly number[] | readonly NumberList[];
+
+/** What `device.tensor` takes: one number, lists of numbers, or a typed array. */
+export type NumberData = number | NumberList | FlatNumbers;
+
+/** Numbers in one row. */
+export type FlatNumbers =
   | readonly number[]
   | Float32Array
   | Float64Array
@@ -21,7 +28,7 @@ export type HostArray = Float32Array | Int32Array | Uint32Array | Uint8Array | B
 
 const bytesView = (a: ArrayBufferView): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
-function naturalDType(data: NumberData): PlainDType {
+function naturalDType(data: FlatNumbers): PlainDType {
   if (data instanceof BigInt64Array) return "i64";
   if (data instanceof Uint8Array) return "u8";
   if (data instanceof Uint32Array || data instanceof Uint16Array) return "u32";
@@ -29,15 +36,30 @@ function naturalDType(data: NumberData): PlainDType {
   return "f32";
 }
 
-/** Encodes `data` as `dtype` (default: its own kind; number[] and Float64Array give f32). */
-export function encodeValues(data: NumberData, dtype?: PlainDType): { bytes: Uint8Array; dtype: PlainDType; count: number } {
-  if (Array.isArray((data as readonly unknown[])[0]))
-    throw new ShapeError("tensor", "nested arrays are not flattened: pass the values in one list, and the shape after them");
-  const to = dtype ?? naturalDType(data);
-  return { bytes: encodeAs(data, to), dtype: to, count: data.length };
+/** Encodes `data` as `dtype` (default: its own kind; lists and Float64Array give f32); `shape` is that of the lists, [n] for one row. */
+export function encodeValues(data: NumberData, dtype?: PlainDType): { bytes: Uint8Array; dtype: PlainDType; shape: Shape } {
+  if (dtype !== undefined) checkDType("tensor", dtype);
+  const shape = shapeOfLists(data);
+  const flat = (shape.length === 1 ? data : ([data] as unknown[]).flat(Infinity)) as FlatNumbers;
+  const to = dtype ?? naturalDType(flat);
+  return { bytes: encodeAs(flat, to), dtype: to, shape };
 }
 
-function encodeAs(data: NumberData, dtype: PlainDType): Uint8Array {
+/** [] for a number, [n] for one row, [m, n] for m lists of n. Throws ShapeError for lists of different lengths. */
+function shapeOfLists(data: NumberData): Shape {
+  if (!Array.isArray(data)) return typeof data === "number" ? [] : [(data as FlatNumbers).length];
+  const [first] = data as readonly NumberData[];
+  if (!Array.isArray(first)) return [data.length];
+  const inner = shapeOfLists(first);
+  for (const [i, list] of data.entries()) {
+    const other = shapeOfLists(list);
+    if (!sameShape(inner, other))
+      throw new ShapeError("tensor", `lists differ in shape: the first is ${formatShape(inner)}, number ${i} is ${formatShape(other)}`);
+  }
+  return [data.length, ...inner];
+}
+
+function encodeAs(data: FlatNumbers, dtype: PlainDType): Uint8Array {
   if (data instanceof BigInt64Array) {
     if (dtype === "i64") return bytesView(data);
     return encodeAs(Float64Array.from(data, Number), dtype);
@@ -56,6 +78,13 @@ function encodeAs(data: NumberData, dtype: PlainDType): Uint8Array {
     default:
       return encodeNarrow(data instanceof Float32Array ? data : Float32Array.from(data), dtype);
   }
+}
+
+/** Row-major `values` as nested lists. */
+export function nestedList(values: HostArray, [count, ...inner]: Shape): number | NumberList {
+  if (count === undefined) return Number(values[0]);
+  const step = sizeOf(inner);
+  return Array.from({ length: count }, (_, i) => nestedList(values.subarray(i * step, (i + 1) * step), inner)) as NumberList;
 }
 
 /** Bytes of `dtype` as host numbers; quantized bytes have no host form (dequantize first). */

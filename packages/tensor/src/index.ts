@@ -10,7 +10,7 @@ export type { AttentionClass, ProductClass, TunedAttention, TunedVariants, Tunin
 export { cpu } from "./cpu.ts";
 export { Device, type RandomSource } from "./device.ts";
 export * from "./dtype.ts";
-export type { HostArray, NumberData } from "./encode.ts";
+export type { FlatNumbers, HostArray, NumberData, NumberList } from "./encode.ts";
 export * from "./errors.ts";
 export type { Layout } from "./layout.ts";
 export { ConversionThreads } from "./loaders/conversion-threads.ts";
@@ -48,6 +48,7 @@ export {
 export { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "./loaders/write.ts";
 export { qkNormRope, scaledDotProductAttention } from "./ops/attention.ts";
 export type { ConvOptions, ConvTransposeOptions, Pair, PoolOptions } from "./ops/conv.ts";
+export type { CloseOptions } from "./ops/derived.ts";
 export { einsum } from "./ops/einsum.ts";
 export { chainEpilogues, type Epilogue, epilogue, type Value } from "./ops/epilogue.ts";
 export type { AttentionOptions, NormOptions, QkNormRopeOptions, QkStream } from "./ops/fused-options.ts";

@@ -58,6 +58,7 @@ export function broadcastShapes(op: string, a: Shape, b: Shape, describe = () =>
 
 /** Throws unless every entry is a whole number ≥ 0 and the product stays a safe integer. */
 export function checkShape(op: string, shape: Shape): void {
+  if (!Array.isArray(shape)) throw new ShapeError(op, `a shape is a list of sizes, such as [2, 3]: got ${String(shape)}`);
   for (const d of shape) {
     if (!Number.isInteger(d) || d < 0) throw new ShapeError(op, `a dimension must be a whole number of at least 0: ${formatShape(shape)}`);
   }

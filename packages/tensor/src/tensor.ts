@@ -4,7 +4,7 @@
 
 import type { Device } from "./device.ts";
 import { bytesOf, type DType } from "./dtype.ts";
-import { decodeBytes, type HostArray } from "./encode.ts";
+import { decodeBytes, type HostArray, type NumberList, nestedList } from "./encode.ts";
 import { DisposedError, ShapeError } from "./errors.ts";
 import { contiguousLayout, isContiguous, type Layout } from "./layout.ts";
 import { rope, scaledDotProductAttention } from "./ops/attention.ts";
@@ -18,7 +18,7 @@ import {
   type PoolOptions,
   pool2d,
 } from "./ops/conv.ts";
-import { maskedFill, nanToNum, normalize, oneHot } from "./ops/derived.ts";
+import { type CloseOptions, isClose, maskedFill, nanToNum, normalize, oneHot } from "./ops/derived.ts";
 import { binary, cast, clamp, contiguous, copyOf, elu, roundTo, unary, where } from "./ops/elementwise.ts";
 import type { Epilogue } from "./ops/epilogue.ts";
 import type { AttentionOptions, NormOptions } from "./ops/fused-options.ts";
@@ -35,6 +35,7 @@ import {
   expand,
   flatten,
   flip,
+  listOf,
   movedim,
   narrow,
   permute,
@@ -156,6 +157,11 @@ export class Tensor {
   toString(): string {
     return `${this.label ? `${this.label} ` : ""}${this.#dtype} ${formatShape(this.shape)}`;
   }
+  /** What console.log shows in Node: no values, which need an await; see `print`. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    const state = this.#disposed ? ", released" : this.#storage ? ` on ${this.#device!.kind}` : ", no data";
+    return `Tensor(${this}${state})`;
+  }
   /** The dimensions, checked to be exactly `rank` many: `const [b, l, d] = x.dims(3)`. */
   dims<N extends number>(rank: N): Tuple<number, N> {
     if (this.rank !== rank) throw new ShapeError("dims", `expected ${rank} dimensions, got ${this}`);
@@ -244,6 +250,19 @@ export class Tensor {
   async item(): Promise<number> {
     if (this.size !== 1) throw new ShapeError("item", `needs exactly one value: ${this}`);
     return Number((await this.toArray())[0]);
+  }
+  /** The values as nested lists, as torch.Tensor.tolist: a number for a scalar. */
+  async toList(): Promise<number | NumberList> {
+    return nestedList(await this.toArray(), this.shape);
+  }
+  /** Whether all values are close to y's, as torch.allclose; see `isClose`. */
+  async allClose(y: Tensor | number, options?: CloseOptions): Promise<boolean> {
+    const close = scope(() => isClose(this, y, options).all());
+    try {
+      return (await close.item()) === 1;
+    } finally {
+      close.dispose();
+    }
   }
   /** PyTorch-style text of the values, shortened in the middle when large. */
   async print(options?: PrintOptions): Promise<string> {
@@ -366,6 +385,10 @@ export class Tensor {
   /** u8: 1 where neither NaN nor infinite. */
   isFinite(): Tensor {
     return unary("isFinite", this);
+  }
+  /** u8: 1 where |x - y| ≤ atol + rtol · |y|, as torch.isclose: rtol 1e-5 and atol 1e-8 unless given. */
+  isClose(y: Tensor | number, options?: CloseOptions): Tensor {
+    return scope(() => isClose(this, y, options));
   }
   /** -x */
   neg(): Tensor {
@@ -722,8 +745,8 @@ export class Tensor {
     return squeeze(this, dim);
   }
   /** All dimensions in a new order. */
-  permute(...order: readonly number[]): Tensor {
-    return permute(this, order);
+  permute(...order: Sizes): Tensor {
+    return permute(this, listOf(order));
   }
   /** Two dimensions change places. */
   transpose(a: number, b: number): Tensor {
@@ -770,8 +793,8 @@ export class Tensor {
     return unfold(this, dim, size, step);
   }
   /** Reversed along the given dimensions. */
-  flip(...dims: readonly number[]): Tensor {
-    return flip(this, dims);
+  flip(...dims: Sizes): Tensor {
+    return flip(this, listOf(dims));
   }
 
   // --- copies ---
@@ -784,8 +807,8 @@ export class Tensor {
     return copyOf(this);
   }
   /** The whole tensor tiled, one count per dimension (torch.Tensor.repeat). */
-  repeat(...counts: readonly number[]): Tensor {
-    return scope(() => repeat(this, counts));
+  repeat(...counts: Sizes): Tensor {
+    return scope(() => repeat(this, listOf(counts)));
   }
   /** Each entry of `dim` n times in a row. */
   repeatInterleave(n: number, dim: number): Tensor {

@@ -43,20 +43,20 @@ describe("shapes", () => {
     ["attention", () => scaledDotProductAttention(device.zeros([1, 3, 4, 8]), device.zeros([1, 2, 4, 8]), device.zeros([1, 2, 4, 8]))],
     ["max of nothing", () => device.zeros([0]).max()],
     ["tensor", () => device.tensor([1, 2, 3], [2, 2])],
-    [
-      "tensor of lists",
-      () =>
-        device.tensor([
-          [1, 2],
-          [3, 4],
-        ] as never),
-    ],
+    ["tensor of ragged lists", () => device.tensor([[1, 2], [3]])],
+    ["tensor of lists and another shape", () => device.tensor([[1, 2, 3]], [3])],
+    ["a shape that is a number", () => device.zeros(3 as never)],
+    ["index, fraction", () => x.index([0.5, 2])],
+    ["index, text", () => x.index("1:3" as never)],
+    ["index, tensor", () => x.index(x as never)],
+    ["permute, list", () => x.permute([0, 0])],
+    ["topk", () => x.topk(4)],
     ["einsum, sizes", () => einsum("ij,jk->ik", x, w)],
     ["einsum, twice", () => einsum("ii->i", x)],
     ["einsum, ranks", () => einsum("ijk->i", x)],
     ["einsum, operands", () => einsum("ij,jk->ik", x)],
     ["einsum, result", () => einsum("ij->ik", x)],
-    ["einsum, dots", () => einsum("...i->i", x)],
+    ["einsum, dots", () => einsum("...i,...i->...", device.zeros([2, 3]), device.zeros([4, 3]))],
     ["interpolate, mode", () => device.zeros([1, 3, 8]).interpolate([4], { mode: "bicubic" })],
     ["interpolate, antialias", () => device.zeros([1, 3, 8, 8]).interpolate([4, 4], { antialias: true })],
     ["gridSample, shapes", () => device.zeros([1, 3, 8, 8]).gridSample(device.zeros([2, 4, 4, 2]))],
@@ -74,6 +74,8 @@ describe("dtypes", () => {
     ["softmax of integers", () => device.zeros([2], "i32").softmax()],
     ["matmul of integers", () => device.zeros([2, 2], "i32").matmul(x)],
     ["bitwise on floats", () => x.and(1)],
+    ["a name of PyTorch", () => x.to("bfloat16" as never)],
+    ["no dtype at all", () => device.tensor([1], [1], { dtype: "q9" as never })],
     ["quantizing on the device", () => x.to("q8_0")],
     ["ragged quantized rows", () => device.empty([2, 33], "q8_0")],
     ["an index that is a float", () => x.indexSelect(0, device.zeros([1]))],
@@ -104,7 +106,7 @@ describe("devices", () => {
   test("running out of memory is typed, and the device goes on", async () => {
     const before = device.liveBytes;
     expect(message(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(
-      `"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 6720 live; release tensors or use a smaller dtype"`,
+      `"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 6848 live; release tensors or use a smaller dtype"`,
     );
     expect(device.liveBytes).toBe(before);
     using fine = device.ones([3]);

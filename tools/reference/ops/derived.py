@@ -1,4 +1,4 @@
-"""einsum, maskedFill, normalize, nanToNum, oneHot, atan2: ops that have no kernel of their own, or only as one of a family."""
+"""einsum, isClose, maskedFill, normalize, nanToNum, oneHot, atan2: ops that have no kernel of their own, or only as one of a family."""
 
 import torch
 from torch.nn import functional as F
@@ -16,6 +16,9 @@ EQUATIONS = {
     "bij,bij->b": [(2, 3, 4), (2, 3, 4)],
     "abc,d->db": [(2, 3, 4), (5,)],
     "bhwc,oc->bohw": [(2, 3, 2, 5), (4, 5)],
+    "...ij,...jk->...ik": [(2, 3, 4, 5), (2, 3, 5, 2)],
+    "...d,d->...": [(2, 3, 5), (5,)],
+    "b...,...->b": [(2, 3, 4), (3, 4)],
 }
 
 
@@ -56,9 +59,28 @@ def norms(rows: Rows) -> None:
     rows.add("normalize", lambda t: F.normalize(t, dim=1, eps=1e-2), [small], {"dim": 1, "p": 2, "eps": 1e-2}, "accumulate", case="eps", wrong={"1e-12": lambda t: F.normalize(t, dim=1)})
 
 
+def closeness(rows: Rows) -> None:
+    x = torch.tensor([[1.0, 1.00001, 1.0001, 0.0, 1e-9, 1e-7], [float("nan"), float("inf"), float("-inf"), float("inf"), 1.0, -2.0]])
+    y = torch.tensor([[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], [float("nan"), float("inf"), float("inf"), 1.0, float("nan"), -2.00001]])
+    for case, options, ours in (
+        ("defaults", {}, {}),
+        ("loose", {"rtol": 1e-3, "atol": 1e-6}, {"rtol": 1e-3, "atol": 1e-6}),
+        ("exact", {"rtol": 0, "atol": 0}, {"rtol": 0, "atol": 0}),
+        ("nan", {"equal_nan": True}, {"equalNan": True}),
+    ):
+        wrong = {"relative to the other": lambda a, b: torch.isclose(b * 1.001, a, **options)} if case == "defaults" else None
+        rows.add("isClose", lambda a, b, o=options: torch.isclose(a, b, **o), [View(x), View(y, name="y")], ours, "exact", case=case, wrong=wrong, out=["u8"])
+    for dtype in ("f16", "bf16"):
+        a, b = base("close", (3, 8), dtype), base("close", (8,), dtype)
+        rows.add("isClose", lambda a, b: torch.isclose(a.float(), b.float(), rtol=0.5), [View(a), View(b, name="y")], {"rtol": 0.5}, "exact", out=["u8"])
+    whole = [View(base("closei", (4, 6), "i32")), View(base("closeother", (4, 6), "i32"), name="y")]
+    rows.add("isClose", lambda a, b: torch.isclose(a, b, atol=3), whole, {"atol": 3}, "exact", out=["u8"])
+
+
 def rows() -> Rows:
     r = Rows("derived")
     einsums(r)
+    closeness(r)
     fills(r)
     norms(r)
     ids = View(torch.tensor([[0, 3], [2, 1], [3, 3]], dtype=torch.int32))

@@ -28,3 +28,22 @@ export function nanToNum(x: Tensor, { nan = 0, posInf, negInf }: { nan?: number;
 
 /** ids [...] integers below `classes` → u8 [..., classes]: 1 at each id. */
 export const oneHot = (ids: Tensor, classes: number): Tensor => ids.unsqueeze(-1).eq(ids.device.arange(classes, undefined, 1, "i32"));
+
+/** How close counts as equal: |x - y| ≤ atol + rtol · |y|. */
+export interface CloseOptions {
+  /** Relative to the second operand; 1e-5 by default. */
+  readonly rtol?: number;
+  /** Absolute; 1e-8 by default. */
+  readonly atol?: number;
+  /** Whether NaN is close to NaN; false by default. */
+  readonly equalNan?: boolean;
+}
+
+/** u8: 1 where x and y (broadcast) are as close as the options ask, in f32; equal infinities are. */
+export function isClose(x: Tensor, y: Tensor | number, { rtol = 1e-5, atol = 1e-8, equalNan = false }: CloseOptions = {}): Tensor {
+  const a = x.to("f32");
+  const b = typeof y === "number" ? x.device.full([], y) : y.to("f32");
+  const apart = a.sub(b).abs();
+  const close = a.eq(b).or(apart.isFinite().and(apart.le(b.abs().mul(rtol).add(atol))));
+  return equalNan ? close.or(a.isNan().and(b.isNan())) : close;
+}

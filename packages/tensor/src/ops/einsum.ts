@@ -9,11 +9,12 @@ interface Term {
 }
 
 /**
- * As torch.einsum: one letter per dimension, operands between commas, the result after "->"; what the result leaves out is summed. Operands are
- * combined from left to right. Refused: "...", no "->", a letter twice in one operand. Throws ShapeError when sizes of a letter differ.
+ * As torch.einsum: one letter per dimension, operands between commas, the result after "->"; what the result leaves out is summed, and "..." stands
+ * for dimensions without a letter, aligned at the last. Operands are combined from left to right. Refused: no "->", a letter twice in one operand.
+ * Throws ShapeError when sizes of a letter differ; those under "..." do not broadcast.
  */
 export function einsum(equation: string, ...tensors: readonly Tensor[]): Tensor {
-  const [left = "", out, more] = equation.replaceAll(" ", "").split("->");
+  const [left = "", out, more] = spelledOut(equation.replaceAll(" ", ""), tensors).split("->");
   const letters = left.split(",");
   const refuse = (why: string): never => {
     throw new ShapeError("einsum", `${why}: "${equation}" of ${tensors.join(", ")}`);
@@ -32,6 +33,17 @@ export function einsum(equation: string, ...tensors: readonly Tensor[]): Tensor 
   const combined = terms.slice(1).reduce((a, b, i) => pairProduct(a, b, wantedAfter(i + 1)), summed(terms[0]!, wantedAfter(0)));
   const { letters: have, x } = summed(combined, out);
   return x.permute(...[...out].map((l) => have.indexOf(l)));
+}
+
+/** The equation with "..." as letters that it does not use. */
+function spelledOut(equation: string, tensors: readonly Tensor[]): string {
+  if (!equation.includes("...")) return equation;
+  const free = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"].filter((l) => !equation.includes(l));
+  const [left = "", ...rest] = equation.split("->");
+  const unnamed = left.split(",").map((term, i) => (term.includes("...") ? (tensors[i]?.rank ?? 0) - term.replace("...", "").length : 0));
+  const letters = (count: number): string => (count > 0 ? free.slice(-count).join("") : "");
+  const operands = left.split(",").map((term, i) => term.replace("...", letters(unnamed[i]!)));
+  return [operands.join(","), ...rest.map((out) => out.replace("...", letters(Math.max(...unnamed))))].join("->");
 }
 
 function checkSizes(terms: readonly Term[], out: string, refuse: (why: string) => never): void {

@@ -1,6 +1,6 @@
 // Elementwise ops and the fuser: every op builds a small expression; chains of them become one kernel when the bytes are needed.
-import { type DType, isFloat, isQuantized, promote } from "../dtype.ts";
-import { DeviceError, DTypeError } from "../errors.ts";
+import { checkDType, type DType, isFloat, isQuantized, promote } from "../dtype.ts";
+import { DeviceError, DTypeError, TensorError } from "../errors.ts";
 import { isContiguous } from "../layout.ts";
 import { broadcastShapes, type Shape, sameShape, sizeOf } from "../shape.ts";
 import type { PendingInput } from "../storage.ts";
@@ -35,6 +35,7 @@ export function exprType(dtype: DType): ExprType {
 export function checkDevices(op: string, tensors: readonly Tensor[]): void {
   const first = tensors[0]!;
   for (const t of tensors) {
+    if (t?.isTensor !== true) throw new TensorError(op, `takes tensors: got ${String(t)}`);
     if (t.device !== first.device) {
       throw new DeviceError(
         op,
@@ -216,6 +217,7 @@ export function elu(x: Tensor, alpha: number): Tensor {
 /** Another dtype, rounding to nearest even; floats truncate towards zero on the way to integers, as torch. */
 export function cast(x: Tensor, dtype: DType): Tensor {
   if (x.dtype === dtype) return x.view_();
+  checkDType("to", dtype);
   if (isQuantized(dtype)) throw new DTypeError("to", `cannot quantize on the device: ${x} to ${dtype}; quantize when loading or saving`);
   if (isQuantized(x.dtype)) return x.dequantize(dtype);
   return mapTensors("to", [x], x.shape, dtype, ([n]) => castNode(n!, exprType(dtype)));

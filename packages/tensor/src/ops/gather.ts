@@ -117,6 +117,8 @@ export function sort(x: Tensor, dim: number, descending: boolean): Sorted {
 
 /** The k largest along `dim`, largest first. */
 export function topk(x: Tensor, k: number, dim: number): Sorted {
+  const n = x.dim(dim);
+  if (!Number.isInteger(k) || k < 0 || k > n) throw new ShapeError("topk", `${k} of the ${n} values along dimension ${dim} of ${x}`);
   const { values, indices } = sort(x, dim, true);
   return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };
 }

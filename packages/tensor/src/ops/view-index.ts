@@ -6,6 +6,13 @@ import type { Tensor } from "../tensor.ts";
 /** A position, a [start, end, step?] slice (negatives count from the end, undefined is open), ":" all, "..." the rest, null a new dimension. */
 export type IndexSpec = number | readonly [start?: number | undefined, end?: number | undefined, step?: number] | ":" | "..." | null;
 
+const specsInWords =
+  'an index is a number, [start, end, step?], ":", "..." or null; indexSelect and gather take tensors of positions, where and maskedFill masks';
+
+/** A slice whose bounds are whole numbers or open. */
+const isSlice = (spec: unknown): spec is readonly [start?: number, end?: number, step?: number] =>
+  Array.isArray(spec) && spec.length <= 3 && spec.slice(0, 2).every((v) => v === undefined || Number.isInteger(v));
+
 /** One spec per dimension, with "..." written out. */
 function spelledOut(x: Tensor, specs: readonly IndexSpec[]): IndexSpec[] {
   const used = specs.filter((s) => s !== null && s !== "...").length;
@@ -28,6 +35,7 @@ export function applyIndex(x: Tensor, specs: readonly IndexSpec[]): Tensor {
       layout = squeezeLayout(narrowLayout(layout, dim, i, 1), dim);
     } else if (spec === ":" || spec === "...") dim++;
     else {
+      if (!isSlice(spec)) throw new ShapeError("index", `${String(spec)} is no index of ${x}; ${specsInWords}`);
       const [from, to, step = 1] = spec;
       const n = layout.shape[dim]!;
       const clip = (v: number) => Math.min(n, Math.max(0, v < 0 ? v + n : v));

@@ -8,7 +8,8 @@ import { copyOf } from "./elementwise.ts";
 
 /** Sizes as arguments or as one array. */
 export type Sizes = readonly number[] | [readonly number[]];
-const listOf = (sizes: Sizes): readonly number[] => (Array.isArray(sizes[0]) ? sizes[0] : sizes) as readonly number[];
+/** The one list that both ways of writing give. */
+export const listOf = (sizes: Sizes): readonly number[] => (Array.isArray(sizes[0]) ? sizes[0] : sizes) as readonly number[];
 
 /** Another shape of the same values in row-major order; one -1 is inferred. */
 export function reshape(x: Tensor, to: Sizes): Tensor {

@@ -90,6 +90,7 @@ export const calls: Readonly<Record<string, Call>> = {
   maskedFill: (x, t, a) => x.maskedFill(t["mask"]!, num(a["value"])),
   normalize: (x, _, a) => x.normalize(num(a["dim"]), { p: num(a["p"]), eps: num(a["eps"]) }),
   nanToNum: (x, _, a) => x.nanToNum(a),
+  isClose: (x, t, a) => x.isClose(t["y"]!, a),
   oneHot: (x, _, a) => x.oneHot(num(a["classes"])),
   stack: (_, t, a) => stack(Object.values(t), num(a["dim"])),
   sliceAssign: (x, t, a) => x.sliceAssign(nums(a["starts"]), t["src"]!),
