@@ -2,14 +2,13 @@
 // prints, which kernel they are of. Takes one JSON argument (Job).
 import { writeSync } from "node:fs";
 import { createWebGpuBackend, type WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
-import { attentionVariantNames } from "../packages/tensor/src/backends/webgpu/kernels/attention-variants.ts";
 import type { Tier } from "../packages/tensor/src/backends/webgpu/tier.ts";
-import { attentionClasses, productClasses, type Tuning } from "../packages/tensor/src/backends/webgpu/tuning.ts";
 import { bytesOf } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout } from "../packages/tensor/src/layout.ts";
 import { sizeOf } from "../packages/tensor/src/shape.ts";
 import type { View } from "../packages/tensor/src/view.ts";
 import { type Job, type KernelNote, marker, rows } from "./gpu-code-rows.ts";
+import { tuningOf } from "./one-kernel.ts";
 import type { Case } from "./webgpu-cases.ts";
 
 const say = (note: KernelNote | "end"): void => void writeSync(2, `\n${marker} ${JSON.stringify(note)}\n`);
@@ -43,12 +42,7 @@ async function open(tier: Tier, precision: KernelNote["precision"], variant: Ker
   if (variant === "default") return backend;
   const { adapterName: adapter } = backend.capabilities;
   backend.destroy();
-  const isAttention = (attentionVariantNames as readonly string[]).includes(variant);
-  const all = <C extends string>(classes: readonly C[]) => Object.fromEntries(classes.map((c) => [c, variant]));
-  const tuning: Tuning = isAttention
-    ? { adapter, tier, variants: {}, attention: all(attentionClasses) }
-    : { adapter, tier, variants: all(productClasses) };
-  return createWebGpuBackend({ tier, float32MatmulPrecision: precision, tuning: [tuning] });
+  return createWebGpuBackend({ tier, float32MatmulPrecision: precision, tuning: [tuningOf(adapter, tier, variant)] });
 }
 
 async function compileRow(backend: WebGpuBackend, row: Case): Promise<void> {

@@ -1,7 +1,6 @@
 // What gpu-code.ts compiles, and what its two processes tell each other: what is to be made, and which kernel the compiler's next prints are of.
-import type { AttentionVariantName } from "../packages/tensor/src/backends/webgpu/kernels/attention-variants.ts";
-import type { GemmVariantName } from "../packages/tensor/src/backends/webgpu/kernels/gemm-variants.ts";
 import type { Tier } from "../packages/tensor/src/backends/webgpu/tier.ts";
+import type { KernelName } from "./one-kernel.ts";
 import { type Case, convolution, large, product, qkNormRope } from "./webgpu-cases.ts";
 
 /** What to compile; `kernel` takes one variant for all products or all attention that it can run. */
@@ -10,7 +9,7 @@ export interface Job {
   readonly row: string;
   readonly tiers: readonly Tier[];
   readonly precisions: readonly ("highest" | "high")[];
-  readonly kernels: readonly (GemmVariantName | AttentionVariantName | "default")[];
+  readonly kernels: readonly (KernelName | "default")[];
 }
 
 /** What a kernel is; the line after `marker`. */

@@ -1,13 +1,14 @@
 // The golden rows of every op (values from PyTorch) on each tier of WebGPU kernels that the adapter has; no test runner needed.
 // Run: npx tsx --conditions=@wick/source bench/gpu-conformance.ts [--tier plain|subgroups|matrix ...] [--sample] [--seconds N]
-//   [--family NAME ...] [--kernel NAME]. --kernel takes one matrix kernel for all products that it can run, such as "matrix 2x2 ahead".
+//   [--family NAME ...] [--kernel NAME]. --kernel takes one kernel for all products or all attention that it can run, such as "matrix 2x2 ahead"
+//   or "matrix 1 turned".
 // Prints the rows that are off and one line of JSON per tier; ends with status 1 if any row is off.
 import { parseArgs } from "node:util";
-import { type Device, type GemmVariantName, type Tuning, type WebGpuOptions, webgpu } from "@wick/tensor";
-import { productClasses } from "../packages/tensor/src/backends/webgpu/tuning.ts";
+import { type Device, type WebGpuOptions, webgpu } from "@wick/tensor";
 import { families, readFamily } from "../packages/tensor/test/conformance/goldens.ts";
 import { type Row, runRow, type Stored } from "../packages/tensor/test/conformance/run.ts";
 import { sampleRows } from "../packages/tensor/test/conformance/sample.ts";
+import { type KernelName, tuningOf } from "./one-kernel.ts";
 
 type Tier = NonNullable<WebGpuOptions["tier"]>;
 
@@ -44,15 +45,13 @@ async function runFamily(device: Device, rows: readonly Row[], stored: Stored, c
   }
 }
 
-/** The tier's device; with --kernel, as if that kernel had been measured to be the fastest for every product. */
+/** The tier's device; with --kernel, as if that kernel had been measured to be the fastest. */
 async function openTier(tier: Tier): Promise<Device> {
-  const kernel = flags.kernel as GemmVariantName | undefined;
+  const kernel = flags.kernel as KernelName | undefined;
   if (kernel === undefined) return webgpu({ tier });
   using probe = await webgpu({ tier });
   const { adapterName } = probe.capabilities as unknown as { readonly adapterName: string };
-  const variants = Object.fromEntries(productClasses.map((c) => [c, kernel]));
-  const tuning: Tuning = { adapter: adapterName, tier, variants };
-  return webgpu({ tier, tuning: [tuning] });
+  return webgpu({ tier, tuning: [tuningOf(adapterName, tier, kernel)] });
 }
 
 /** One tier's rows; an adapter without the tier is a line of its own, not a failure. */

@@ -1,6 +1,6 @@
 // A kernel's machine code in figures: registers, subgroups at once, and what a turn of its hot loop is made of.
 import type { Chip } from "./chips.ts";
-import { hotLoop, type Kind, type Mix, mixOf, type Program } from "./program.ts";
+import { hotLoop, type Kind, type Mix, mixOf, type Program, usualTurn } from "./program.ts";
 
 /** Figures of one kernel on one chip. */
 export interface Figures {
@@ -11,7 +11,7 @@ export interface Figures {
   /** Subgroups at once on a multiprocessor (NVIDIA) or a SIMD (AMD). */
   readonly waves: number;
   readonly instructions: number;
-  /** One turn of the loop that the kernel spends its time in. */
+  /** One turn of the loop that the kernel spends its time in, in the usual case. */
   readonly loop?: Mix & {
     /** Instructions for one matrix instruction, itself included. */
     readonly perMatrix?: number;
@@ -29,7 +29,7 @@ export function figuresOf(chip: Chip, program: Program, workgroup: number, lanes
   const loop = hotLoop(program);
   const common = { registers, spills, sharedBytes, workgroup, waves: chip.waves(program, workgroup), instructions };
   if (!loop) return common;
-  const mix = mixOf(loop.blocks);
+  const mix = mixOf(usualTurn(loop));
   const { matrix } = mix.count;
   if (matrix === 0) return { ...common, loop: mix };
   const issued = mix.instructions - (Object.keys(mix.count) as Kind[]).reduce((n, k) => n + (isFree(k) ? mix.count[k] : 0), 0);

@@ -127,6 +127,40 @@ export function hotLoop(program: Program): Loop | undefined {
   return innermost(matrix).sort((a, b) => countOf(b, "matrix") - countOf(a, "matrix") || countOf(a) - countOf(b))[0];
 }
 
+/**
+ * The blocks of a turn of a loop in the usual case: of all ways through it, inner loops counted once, those with the most matrix instructions,
+ * and of these the one with the fewest others.
+ */
+export function usualTurn({ header, blocks }: Loop): readonly Block[] {
+  const byName = new Map(blocks.map((b) => [b.name, b]));
+  const best = new Map<string, Turn | undefined>();
+  const better = (a: Turn, b: Turn | undefined): boolean =>
+    b === undefined || a.matrix > b.matrix || (a.matrix === b.matrix && a.length < b.length);
+  /** The best way from a block to the end of the turn; undefined where none leads there but through a block on the way. */
+  const from = (name: string): Turn | undefined => {
+    if (best.has(name)) return best.get(name);
+    best.set(name, undefined);
+    const block = byName.get(name)!;
+    const rest = block.next.flatMap((n) => (n === header ? [{ matrix: 0, length: 0, blocks: [] }] : byName.has(n) ? (from(n) ?? []) : []));
+    const way = rest.reduce<Turn | undefined>((found, turn) => (better(turn, found) ? turn : found), undefined);
+    const own = block.instructions;
+    const turn = way && {
+      matrix: way.matrix + own.filter((i) => i.kind === "matrix").length,
+      length: way.length + own.length,
+      blocks: [block, ...way.blocks],
+    };
+    best.set(name, turn);
+    return turn;
+  };
+  return from(header)?.blocks ?? blocks;
+}
+
+interface Turn {
+  readonly matrix: number;
+  readonly length: number;
+  readonly blocks: readonly Block[];
+}
+
 /** What one turn of a loop, or a whole program, is made of. */
 export interface Mix {
   readonly instructions: number;

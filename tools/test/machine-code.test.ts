@@ -7,7 +7,7 @@ import * as amd from "../machine-code/amd.ts";
 import { chips } from "../machine-code/chips.ts";
 import { cells, figuresOf, titles } from "../machine-code/figures.ts";
 import * as nvidia from "../machine-code/nvidia.ts";
-import { type Block, hotLoop, type Instruction, type Kind, loopsOf, type Program } from "../machine-code/program.ts";
+import { type Block, hotLoop, type Instruction, type Kind, loopsOf, type Program, usualTurn } from "../machine-code/program.ts";
 
 const recorded = (name: string): string => readFileSync(fileURLToPath(new URL(`fixtures/${name}.txt`, import.meta.url)), "utf8");
 
@@ -149,6 +149,21 @@ describe("loops", () => {
     expect(hotLoop(branches(["matrix", "integer"], ["matrix"]))!.header).toBe("2");
     expect(hotLoop(branches(["float", "integer"], ["float"]))!.header).toBe("1");
     expect(hotLoop(program([block("0", ["1"]), block("1", [])]))).toBeUndefined();
+  });
+
+  it("follows the usual turn: past what is rarely done, through all matrix instructions, inner loops once", () => {
+    const turn = program([
+      block("0", ["1"]),
+      block("1", ["2", "3"], "matrix"),
+      block("2", ["3"], "float"),
+      block("3", ["4", "5"], "integer"),
+      block("4", ["4", "6"], "matrix", "move"),
+      block("5", ["6"], "move"),
+      block("6", ["1", "7"], "branch"),
+      block("7", []),
+    ]);
+    const outer = loopsOf(turn).find((l) => l.header === "1")!;
+    expect(usualTurn(outer).map((b) => b.name)).toEqual(["1", "3", "4", "6"]);
   });
 
   it("fills as many cells as there are titles", () => {

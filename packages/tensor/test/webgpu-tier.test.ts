@@ -4,7 +4,7 @@ import type { Backend } from "../src/backends/backend.ts";
 import { createCpuBackend } from "../src/backends/cpu/index.ts";
 import { pickMatrixConfig } from "../src/backends/webgpu/matrix-config.ts";
 import type { OpenedDevice } from "../src/backends/webgpu/open.ts";
-import { productClass } from "../src/backends/webgpu/preferences.ts";
+import { attentionPreferences, productClass } from "../src/backends/webgpu/preferences.ts";
 import { trustedTraits } from "../src/backends/webgpu/self-test.ts";
 import { adapterName, hasFastMatrices, preferredTier, type Tier } from "../src/backends/webgpu/tier.ts";
 import type { DeviceTraits } from "../src/backends/webgpu/traits.ts";
@@ -174,6 +174,20 @@ test("the tuner takes the fastest kernel of every class, and the matrix tier onl
     attention: { "f32 attention": "matrix 1 ahead", "half attention": "tiled" },
   });
   expect(fastest(measured.slice(0, 1), "plain").tier).toBe("plain");
+});
+
+test("attention takes what was measured, then what suits the adapter's matrix units", () => {
+  const names = (adapterName: string, more: Partial<DeviceTraits> = {}): readonly string[] =>
+    attentionPreferences(
+      { tier: "matrix", software: false, tunedAttention: {}, adapterName, ...more } as unknown as DeviceTraits,
+      "half attention",
+    );
+  expect(names("nvidia | hopper |  | H200 | vulkan")).toEqual(["matrix 1 ahead", "matrix 1"]);
+  expect(names("amd | rdna-3 | radv | vulkan")).toEqual(["matrix 1 ahead turned", "matrix 1 turned", "matrix 1 ahead", "matrix 1"]);
+  expect(names("nvidia | hopper |  | NVK: Mesa 26.2.6 | vulkan")[0]).toBe("matrix 1 ahead turned");
+  expect(names("amd", { software: true })).toEqual(["matrix 1"]);
+  expect(names("amd", { tunedAttention: { "half attention": "matrix 2" } })[0]).toBe("matrix 2");
+  expect(names("amd", { tier: "plain" })).toEqual([]);
 });
 
 test("the tuner does not measure what runs nothing", async () => {

@@ -106,6 +106,11 @@ const variants: readonly (readonly [VendorName, AttentionVariantName, readonly s
   ["NVIDIA", "matrix 2", ["64, growing scores"]],
   ["AMD, 64 lanes", "matrix 2 ahead", ["128, f32, boolean mask, growing"]],
   ["Intel, 16 lanes", "matrix 1 ahead in 8", ["64, f32"]],
+  ["NVIDIA", "matrix 1 ahead turned", ["128, ragged lengths", "64, f32, large and small", "128, f32, boolean mask, growing"]],
+  ["NVIDIA", "matrix 1 ahead turned in 8", ["512, growing"]],
+  ["AMD, 64 lanes", "matrix 1 turned", ["64, causal, grouped heads", "512, f32"]],
+  ["AMD, 64 lanes", "matrix 2 turned", ["128, f32 queries only"]],
+  ["lavapipe of Mesa 26", "matrix 1 turned", ["64, f16"]],
 ];
 const everyVariant = vendorNames.flatMap((v) => matrixAttentions.map((a) => [v, a, Object.keys(cases).filter((c) => fits(v, c))] as const));
 

@@ -1,8 +1,10 @@
 // The adapters whose kernels are simulated: subgroup matrix shapes, subgroup sizes and workgroup memory as their drivers report them.
 import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
+import { planOf } from "../../src/backends/webgpu/kernels/attention-plan.ts";
 import { type AttentionVariantName, attentionVariantNames } from "../../src/backends/webgpu/kernels/attention-variants.ts";
 import { type GemmVariantName, gemmVariantNames } from "../../src/backends/webgpu/kernels/gemm-variants.ts";
 import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
+import type { DeviceTraits } from "../../src/backends/webgpu/traits.ts";
 import { attentionClasses, productClasses, type Tuning } from "../../src/backends/webgpu/tuning.ts";
 import type { DType } from "../../src/dtype.ts";
 import { type SimulatedAdapter, simulatedGpu } from "./gpu.ts";
@@ -34,10 +36,15 @@ export const matrixAttentions = attentionVariantNames.filter((v) => v.startsWith
 export const twoPartsFit = (vendor: VendorName, dtype: DType, width: number): boolean =>
   vendor !== "Intel, 32 lanes" || dtype !== "f32" || width !== 512;
 
-/** Variants of two fragments of rows or eight subgroups are for heads that no subgroups share, and two fragments for lanes as many as their rows. */
+/** The vendor's attention of these heads has the variant. */
 export function hasAttention(vendor: VendorName, variant: AttentionVariantName, dtype: DType, width: number): boolean {
-  if (!twoPartsFit(vendor, dtype, width)) return false;
-  return !/^matrix 2|in 8$/.test(variant) || (width <= 128 && (vendor !== "lavapipe of Mesa 26" || variant.endsWith("in 8")));
+  const { matrix, workgroupBytes } = vendors[vendor];
+  const traits = {
+    ...{ matrix, workgroupBytes, tier: "matrix", subgroupSize: matrix.subgroupSize, maxInvocations: 1024, software: false },
+    ...{ maxBindingBytes: 2 ** 27, float32MatmulPrecision: "highest" },
+  } as unknown as DeviceTraits;
+  const size = { width, valueWidth: width, queries: 64, keys: 64, work: 0, dtypes: [dtype, dtype, dtype], elements: [1, 1, 1] };
+  return planOf(traits, variant, size) !== undefined;
 }
 
 /** What opens a backend with the vendor's kernels of the matrix tier, and the labels of the kernels that ran. */

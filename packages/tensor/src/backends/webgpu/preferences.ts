@@ -54,12 +54,24 @@ export function defaultVariants(traits: DeviceTraits, size: Size & { readonly k:
 export const attentionClass = (dtypes: readonly DType[], isSplit: boolean): AttentionClass =>
   isSplit ? "f32 attention split" : dtypes.includes("f32") ? "f32 attention" : "half attention";
 
+const attentionDefaults: readonly AttentionVariantName[] = ["matrix 1 ahead", "matrix 1"];
+/**
+ * Matrix units of AMD read values two bytes at a time unless they are turned, and Mesa's compiler for NVIDIA four bytes (bench/gpu-code.ts); heads of 512 have
+ * the variants whose registers are not spilled.
+ */
+const turnedDefaults: readonly { readonly adapter: RegExp; readonly names: readonly AttentionVariantName[] }[] = [
+  { adapter: /^amd\b/, names: ["matrix 1 ahead turned", "matrix 1 turned"] },
+  { adapter: /\bNVK\b/, names: ["matrix 1 ahead turned", "matrix 1 ahead turned in 8"] },
+];
+
 /** Variants of attention in the order they are tried: what was measured on this adapter, else the defaults of its kind. */
 export function attentionPreferences(
-  { tier, software, tunedAttention }: DeviceTraits,
+  { tier, software, tunedAttention, adapterName }: DeviceTraits,
   kind: AttentionClass,
 ): readonly AttentionVariantName[] {
   const tuned = tunedAttention[kind];
-  const defaults: readonly AttentionVariantName[] = tier !== "matrix" ? [] : software ? ["matrix 1"] : ["matrix 1 ahead", "matrix 1"];
-  return tuned ? [tuned, ...defaults] : defaults;
+  const names: AttentionVariantName[] = tuned ? [tuned] : [];
+  if (tier !== "matrix") return names;
+  if (software) return [...names, "matrix 1"];
+  return [...names, ...(turnedDefaults.find(({ adapter }) => adapter.test(adapterName))?.names ?? []), ...attentionDefaults];
 }

@@ -5,17 +5,14 @@ import type { ProgramSpec } from "../pipelines.ts";
 import type { GpuBuffer } from "../store.ts";
 import { formatFunctions } from "../wgsl/formats.ts";
 import { offsetFunction } from "../wgsl/offsets.ts";
-import { type Halves, type HeadSource, headSource, times } from "./attention-parts.ts";
+import { type Halves, type HeadSource, headSource, pairFunctions, times } from "./attention-parts.ts";
+import { turnedPitch } from "./attention-plan.ts";
+import { recordTurned } from "./attention-turned.ts";
 import { bindView, bytesOfView, type KernelContext, scratchView } from "./context.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
 
 type Scratch = View & { readonly buffer: GpuBuffer };
 const names = ["q", "k", "v"] as const;
-
-/** Functions over eight values as f16. */
-export const pairFunctions = `fn low_part(v: vec4<f32>) -> vec4<f32> { return v - high_part(v); }
-fn bits(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> { return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b))); }
-`;
 
 /** q, k and v as the kernel reads them. */
 export interface HalfOperands {
@@ -25,13 +22,18 @@ export interface HalfOperands {
   release(): void;
 }
 
-/** Measures and converts what is not f16 in groups of eight already; the caller releases it once the kernel is recorded. */
+/** Measures and converts what is not f16 in groups of eight already, or is to be turned; the caller releases it once the kernel is recorded. */
 export function halfOperands(ctx: KernelContext, views: readonly View[], halves: Halves): HalfOperands {
   const { parts, scaled, measured } = halves;
-  const given = views.map((view, i) => ({ i, view, name: names[i]!, parts: parts[i]!, scaled: scaled[i]! }));
+  const given = views.map((view, i) => {
+    const turned = halves.turned && names[i] === "v";
+    return { i, view, name: names[i]!, parts: parts[i]!, scaled: scaled[i]!, turned };
+  });
   const largest = measured ? largestHeads(ctx, given) : undefined;
-  const made = given.filter((x) => !isRaw(x.view)).map((x) => ({ ...x, rows: rowsOfParts(ctx, x) }));
-  if (made.length > 0) recordHalves(ctx, made, largest);
+  const made = given.filter((x) => x.turned || !isRaw(x.view)).map((x) => ({ ...x, rows: rowsOfParts(ctx, x) }));
+  const [turned, rest] = [made.filter((x) => x.turned), made.filter((x) => !x.turned)];
+  if (rest.length > 0) recordHalves(ctx, rest, largest);
+  for (const values of turned) recordTurned(ctx, values, largest);
   const sources = given.map(({ i, view, name }) => halfSource(ctx, name, made.find((x) => x.i === i)?.rows ?? view));
   return {
     sources,
@@ -53,12 +55,15 @@ interface Operand {
   readonly name: "q" | "k" | "v";
   readonly parts: number;
   readonly scaled: boolean;
+  /** Rows become columns. */
+  readonly turned: boolean;
 }
 
 /** Memory for the rows of an operand, its parts side by side in each row. */
-function rowsOfParts(ctx: KernelContext, { view, name, parts }: Operand): Scratch {
+function rowsOfParts(ctx: KernelContext, { view, name, parts, turned }: Operand): Scratch {
   const [batch, heads, rows, width] = view.layout.shape as [number, number, number, number];
-  return scratchView(ctx, "f16", [batch, heads, rows, parts * width], `${name} as f16`);
+  const shape = turned ? [batch, heads, parts * width, turnedPitch(rows)] : [batch, heads, rows, parts * width];
+  return scratchView(ctx, "f16", shape, `${name} as f16`);
 }
 
 /** `NAME_item(base, i, c)`: eight values of row i of a head, as they lie in memory. */

@@ -5,23 +5,23 @@
 
 import type { ProgramSpec } from "../pipelines.ts";
 import type { DeviceTraits } from "../traits.ts";
-import { pairFunctions } from "./attention-halves.ts";
-import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, times } from "./attention-parts.ts";
+import { type AttentionSize, type AttentionText, attentionSpec, type Flash, locate, pairFunctions, times } from "./attention-parts.ts";
 import {
   isMeasured,
   isSplitPlan,
   itemOf,
   type Plan,
-  pitchOf,
   planOf,
   queryPitch,
   queryRows,
+  type Staged,
   scorePitch,
   stagedElements,
+  stagedOf,
   weightColumn,
 } from "./attention-plan.ts";
 import { scoreFunctions, shareOf, softmaxStart, softmaxStep } from "./attention-softmax.ts";
-import { fetch, itemType, put, registers, stageKeys, stageRows } from "./attention-staging.ts";
+import { fetch, itemType, put, registers, stageQueries, stageStep } from "./attention-staging.ts";
 import type { AttentionVariantName } from "./attention-variants.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
 
@@ -29,14 +29,14 @@ import { stagingFunctions } from "./gemm-staging.ts";
 export function matrixAttention(traits: DeviceTraits, name: AttentionVariantName, size: AttentionSize): Flash | undefined {
   const plan = planOf(traits, name, size);
   if (!plan) return undefined;
-  const { m, n, k, input, lanes, width, valueWidth, keys, both, loops, parts, scaled } = plan;
+  const { m, n, k, input, lanes, width, valueWidth, keys, both, loops, turned, parts, scaled } = plan;
   const numbers = [m, n, k, input, lanes, width, valueWidth, keys, both, loops, parts.q, parts.k, parts.v];
   const ordered = <T>({ q, k: keyed, v }: Readonly<Record<"q" | "k" | "v", T>>): readonly T[] => [q, keyed, v];
   return {
     key: `${name}|${[...numbers, ...ordered(scaled)].join()}`,
     rows: plan.rows,
     chunk: valueWidth,
-    ...(input === "f16" ? { halves: { parts: ordered(parts), scaled: ordered(scaled), measured: isMeasured(plan) } } : {}),
+    ...(input === "f16" ? { halves: { parts: ordered(parts), scaled: ordered(scaled), measured: isMeasured(plan), turned } } : {}),
     spec: (text) => matrixSpec(plan, traits, text),
   };
 }
@@ -107,7 +107,6 @@ function matrixBody(p: Plan, text: AttentionText): string {
 
 /** The loop over the keys. */
 function walkKeys(p: Plan, text: AttentionText): string {
-  const at = p.both ? p.keys : 0;
   const weigh = `${softmaxStep(p, text, rescale(p))}
     ${valueStep(p)}`;
   const score = `if (lid == 0u) { atomicStore(&grown, 0u); }
@@ -119,38 +118,40 @@ function walkKeys(p: Plan, text: AttentionText): string {
     ${weigh}
   }`;
   if (!p.ahead) {
-    return loop(`${stageKeys(p, "k", 0)}
-    ${p.both ? stageKeys(p, "v", at) : ""}
+    return loop(`${stageStep(p, "k")}
+    ${p.both ? stageStep(p, "v") : ""}
     workgroupBarrier();
     ${score}
-    ${p.both ? "" : stageKeys(p, "v", at)}`);
+    ${p.both ? "" : stageStep(p, "v")}`);
   }
   const start = `${registers(p, "k")} ${registers(p, "v")}
   ${fetch(p, "k", "0u")}`;
   // Where k and v share memory, each is put there when the other has been used.
   if (!p.both) {
     return `${start}
-  ${loop(`${put(p, "k", 0)}
+  ${loop(`${put(p, "k")}
     workgroupBarrier();
     ${fetch(p, "v", "j0")}
     ${score}
-    ${put(p, "v", 0)}
+    ${put(p, "v")}
     ${fetch(p, "k", `j0 + ${p.keys}u`)}`)}`;
   }
   return `${start}
   ${fetch(p, "v", "0u")}
   workgroupBarrier();
-  ${put(p, "k", 0)}
-  ${loop(`${put(p, "v", at)}
+  ${put(p, "k")}
+  ${loop(`${put(p, "v")}
     ${fetch(p, "k", `j0 + ${p.keys}u`)}
     ${score}
-    ${put(p, "k", 0)}
+    ${put(p, "k")}
     ${fetch(p, "v", `j0 + ${p.keys}u`)}`)}`;
 }
 
 /** A fragment of staged memory at an element of a row. */
-const fragment = (p: Plan, type: string, order: string, row: string, column: string, pitch: number): string =>
-  `subgroupMatrixLoad<${type}, ${order}>(&staged, (${row}) * ${pitch / itemOf(p)}u + (${column}) / ${itemOf(p)}u, ${pitch / itemOf(p)}u)`;
+function fragment(p: Plan, type: string, order: string, row: string, column: string, { pitch, at }: Pick<Staged, "pitch" | "at">): string {
+  const item = itemOf(p);
+  return `subgroupMatrixLoad<${type}, ${order}>(&staged, ${at / item}u + (${row}) * ${pitch / item}u + (${column}) / ${item}u, ${pitch / item}u)`;
+}
 
 /** q goes through staging memory, as many rows at a time as it holds. */
 function loadQueries(p: Plan): string {
@@ -161,7 +162,7 @@ function loadQueries(p: Plan): string {
       repeat(p, "t", depths, (t) => {
         const column = `${half * p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`;
         const row = `group + ${i * p.m}u - ${pass * rows}u`;
-        return `q_part[${(half * p.down + i) * depths}u + ${t}] = ${fragment(p, left(p), "row_major", row, column, queryPitch(p))};`;
+        return `q_part[${(half * p.down + i) * depths}u + ${t}] = ${fragment(p, left(p), "row_major", row, column, { pitch: queryPitch(p), at: 0 })};`;
       }),
     ).join("\n    ");
   const passes = Math.ceil(p.rows / rows);
@@ -171,7 +172,7 @@ function loadQueries(p: Plan): string {
       passes > 1 ? `if ((group + ${i * p.m}u) / ${rows}u == ${pass}u) { ${load(i, pass)} }` : load(i, pass),
     );
     return `${pass > 0 ? "workgroupBarrier();" : ""}
-  ${stageRows(p, "q", rows, `i0 + ${pass * rows}u`, "p.l", queryPitch(p), 0)}
+  ${stageQueries(p, rows, `i0 + ${pass * rows}u`, queryPitch(p))}
   workgroupBarrier();
   ${loads.join("\n    ")}`;
   }).join("\n  ")}`;
@@ -228,7 +229,7 @@ function scoresOf(p: Plan, across: readonly string[]): string {
       "col_major",
       `${j} * ${p.n}u`,
       `${half} * ${p.width}u + part * ${p.width / p.split}u + ${t} * ${p.k}u`,
-      pitchOf(p),
+      stagedOf(p, "k"),
     );
   const add = (i: number, x: number, t: string, half: string): string =>
     `${at(i, x)} = subgroupMatrixMultiplyAccumulate(q_part[(${half} * ${p.down}u + ${i}u) * ${depths}u + ${t}], x, ${at(i, x)});`;
@@ -286,13 +287,13 @@ const rescale = (p: Plan): string =>
 
 function valueStep(p: Plan): string {
   const { columns } = fragmentsOf(p);
-  const first = p.both ? p.keys : 0;
   const pitch = scorePitch(p) / 4;
   const weight = (i: number, half: string, t: string): string =>
     `subgroupMatrixLoad<${left(p)}, row_major>(&scores, (group + ${i * p.m}u) * ${pitch}u + ${weightColumn(p)}u + ${half} * ${p.keys / 8}u + (${t} * ${p.k}u) / ${itemOf(p)}u, ${pitch}u)`;
   const value = (n: string, t: string, half: string): string => {
     const column = `${half} * ${p.valueWidth}u + part * ${p.valueWidth / p.split}u + ${n} * ${p.n}u`;
-    return fragment(p, right(p), "row_major", `${first}u + ${t} * ${p.k}u`, column, pitchOf(p));
+    const [row, at, order] = p.turned ? [column, `${t} * ${p.k}u`, "col_major"] : [`${t} * ${p.k}u`, column, "row_major"];
+    return fragment(p, right(p), order, row, at, stagedOf(p, "v"));
   };
   const step = (highOnly: boolean): string => {
     const parts = highOnly ? ([1, 1] as const) : ([p.parts.weights, p.parts.v] as const);

@@ -183,6 +183,8 @@ export interface Halves {
   readonly parts: readonly number[];
   readonly scaled: readonly boolean[];
   readonly measured: boolean;
+  /** Values are given column by column: [batch, heads, parts x width, keys], zeros beyond the last key. */
+  readonly turned: boolean;
 }
 
 /** One kernel: queries and value columns per workgroup, and its text. */
@@ -194,6 +196,11 @@ export interface Flash {
   readonly halves?: Halves;
   spec(text: AttentionText): ProgramSpec;
 }
+
+/** Functions over eight values as f16. */
+export const pairFunctions = `fn low_part(v: vec4<f32>) -> vec4<f32> { return v - high_part(v); }
+fn bits(a: vec4<f32>, b: vec4<f32>) -> vec4<u32> { return vec4<u32>(bitcast<vec2<u32>>(vec4<f16>(a)), bitcast<vec2<u32>>(vec4<f16>(b))); }
+`;
 
 export const times = <T>(n: number, f: (i: number) => T): T[] => Array.from({ length: n }, (_, i) => f(i));
 
