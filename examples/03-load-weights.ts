@@ -24,9 +24,9 @@ const config = {
 using device = cpu();
 using original = new ZImage(config);
 initParameters(original, device, torchCpu(0), (site, generator) => generator.randn(site.parameter.size));
-const file = memorySink(); // writeFileAtomically(path, …) for a real file
+const file = memorySink(); // or a path: save(original, "small.safetensors")
 await save(original, file);
-const checkpoint = await openSafetensors([memorySource(file.bytes(), "small.safetensors")]); // fileSource(path) for a real file
+const checkpoint = await openSafetensors([memorySource(file.bytes(), "small.safetensors")]); // openWeights("small.safetensors") for a real file
 
 // As ComfyUI writes it, with q, k and v in one tensor. Whichever dialect a file is in, the model sees its own names.
 const comfy = remap(checkpoint, invert(zImageFromFused));

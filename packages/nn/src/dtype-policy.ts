@@ -1,5 +1,5 @@
 // Which dtype each weight gets on the device. A policy is a function, so that one line can except a layer.
-import { type DType, dtypeInfo, isFloat, isInt, isQuantized, type PlainDType, type QuantDType } from "@wick/tensor";
+import { checkDType, type DType, dtypeInfo, isFloat, isInt, isQuantized, type PlainDType, type QuantDType } from "@wick/tensor";
 import { Embedding } from "./embedding.ts";
 import { Linear } from "./linear.ts";
 import { type Module, namedModules, type ParameterSite } from "./module.ts";
@@ -50,6 +50,7 @@ export const quantizeTo = (dtype: QuantDType | "f8e4m3" | "f8e5m2", keep: (path:
 export function policyFor(model: Module, dtype: DType | DTypePolicy | undefined): DTypePolicy {
   if (typeof dtype === "function") return dtype;
   if (dtype === undefined) return asStored;
+  checkDType("load", dtype);
   if (isQuantized(dtype) || dtype === "f8e4m3" || dtype === "f8e5m2") return quantizeTo(dtype, anyGlob(highPrecisionPaths(model)));
   return castTo(dtype);
 }

@@ -1,7 +1,7 @@
 // A checkpoint for a model that has more parts than it: a variant whose new weights begin as initialization makes them.
 import { streamSlice, type TorchCpuGenerator, type WeightEntry, type WeightSource, WeightsError } from "@wick/tensor";
 import { defaultValues, type ParameterInit } from "./init.ts";
-import { type Module, type ParameterSite, parameterSites } from "./module.ts";
+import { classOf, type Module, type ParameterSite, parameterSites } from "./module.ts";
 import { anyGlob } from "./path-glob.ts";
 
 /** Which weights are new, and what they begin as. */
@@ -32,12 +32,19 @@ export function withInitial(base: WeightSource, model: Module, { paths, generato
   const isNew = anyGlob(paths);
   const made = new Map<string, Uint8Array>();
   const entries = new Map<string, WeightEntry>(base.entries);
+  const without: string[] = [];
   for (const site of sites) {
     if (base.entries.has(site.path) || !isNew(site.path)) continue;
     const data = initialValues(site, generator, values);
+    if (!data) {
+      without.push(`${site.path} ${site.parameter}`);
+      continue;
+    }
     made.set(site.path, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     entries.set(site.path, initialEntry(site, data.byteLength));
   }
+  if (without.length > 0)
+    throw new WeightsError("withInitial", `no rule of initialization for ${without.join(", ")}; give their values in the option values`);
   return {
     entries,
     metadata: base.metadata,
@@ -55,7 +62,7 @@ const pieceOf = (bytes: Uint8Array | undefined): AsyncIterable<Uint8Array> | und
     yield bytes;
   })();
 
-const noParameter = (model: Module, glob: string): string => `no parameter of ${model.constructor.name} matches ${glob}`;
+const noParameter = (model: Module, glob: string): string => `no parameter of ${classOf(model)} matches ${glob}`;
 
 const initialEntry = ({ path, parameter }: ParameterSite, byteLength: number): WeightEntry => ({
   name: path,
@@ -66,10 +73,10 @@ const initialEntry = ({ path, parameter }: ParameterSite, byteLength: number): W
   file: "initial values",
 });
 
-function initialValues(site: ParameterSite, generator: TorchCpuGenerator, values: ParameterInit | undefined): Float32Array {
+/** Undefined where neither `values` nor PyTorch's defaults say anything. */
+function initialValues(site: ParameterSite, generator: TorchCpuGenerator, values: ParameterInit | undefined): Float32Array | undefined {
   const data = values?.(site, generator) ?? defaultValues(site, generator);
-  if (!data) throw new WeightsError("withInitial", `no rule for ${site.path} ${site.parameter}; give its values`);
-  if (data.length !== site.parameter.size)
+  if (data && data.length !== site.parameter.size)
     throw new WeightsError("withInitial", `${site.path} ${site.parameter} takes ${site.parameter.size} values, got ${data.length}`);
   return data;
 }

@@ -16,7 +16,7 @@ import {
 } from "@wick/tensor";
 import { type DTypePolicy, policyFor } from "./dtype-policy.ts";
 import { foreignLayout } from "./foreign-formats.ts";
-import { type Module, type ParameterSite, parameterSites } from "./module.ts";
+import { classOf, type Module, type ParameterSite, parameterSites } from "./module.ts";
 import { anyGlob } from "./path-glob.ts";
 
 /** How far a load has come; bytes are those of the checkpoint. */
@@ -218,7 +218,7 @@ function unusedFilter(allow: LoadOptions["allowUnused"]): (name: string) => bool
 export function planLoad(model: Module, source: WeightSource, options: LoadOptions = {}): PlannedWeight[] {
   const report = compareWeights(model, source, options.allowUnused);
   if (report.missing.length + report.unused.length + report.misshapen.length > 0) {
-    throw new CheckpointMismatchError(describeReport(model.constructor.name, report), report);
+    throw new CheckpointMismatchError(describeReport(classOf(model), report), report);
   }
   const policy = policyFor(model, options.dtype);
   const planned = new Map<unknown, PlannedWeight>();
@@ -227,11 +227,11 @@ export function planLoad(model: Module, source: WeightSource, options: LoadOptio
     if (!entry || planned.has(site.parameter)) continue;
     planned.set(site.parameter, { site, entry, dtype: policy({ ...site, stored: entry.dtype }) });
   }
-  for (const { site, entry, dtype } of planned.values()) checkDType(site, entry, dtype);
+  for (const { site, entry, dtype } of planned.values()) checkConversion(site, entry, dtype);
   return [...planned.values()];
 }
 
-function checkDType({ path, parameter }: ParameterSite, entry: WeightEntry, dtype: DType): void {
+function checkConversion({ path, parameter }: ParameterSite, entry: WeightEntry, dtype: DType): void {
   const detail = `${path} ${entry.dtype} [${parameter.shape.join(", ")}] as ${dtype}`;
   if (!canConvert(entry.dtype, dtype)) throw new DTypeError("load", `integers and floats do not convert on load: ${detail}`);
   const { blockSize } = dtypeInfo[dtype];
@@ -256,7 +256,11 @@ function describeReport(model: string, report: LoadReport): string {
 function remedy({ missing, unused, misshapen }: LoadReport): string[] {
   const layout = foreignLayout(unused);
   if (layout) return [`  the file is quantized as ${layout}, which is not read; take a bf16, fp8 or GGUF file of the model`];
-  if (missing.length > 0 && unused.length > 0) return ["  if the names follow another layout, rename them: remap(source, rules)"];
+  if (missing.length > 0 && unused.length > 0)
+    return [
+      "  if the names follow another layout, rename them: remap(source, rules)",
+      "  what is new in the model gets initial values, what it does without is allowed: withInitial(source, model, …), allowUnused",
+    ];
   // Where shapes differ too, the model is of another size: initial values would not help.
   if (missing.length > 0 && misshapen.length === 0)
     return ["  if the model has these and its checkpoint has not, give them initial values: withInitial(source, model, …)"];

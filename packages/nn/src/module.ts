@@ -29,6 +29,9 @@ export abstract class Module {
   }
 }
 
+/** The class of a module as its author wrote it: bundlers call a class that names itself `_RmsNorm`. */
+export const classOf = (module: Module): string => module.constructor.name.replace(/^_(?=[A-Z])/, "");
+
 function parts(part: unknown): Iterable<readonly [string, unknown]> {
   if (part instanceof Module) return part.children();
   if (Array.isArray(part)) return Object.entries(part);

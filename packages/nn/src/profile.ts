@@ -1,7 +1,7 @@
 // Where the time of a run goes: by module of the models it runs, and by kernel. `forward` is wrapped on the classes, not on the instances, so that
 // code which asks whether a module's `forward` is its own, and then calls a fused kernel, does what it does unprofiled.
 import { type Device, type OpSummary, type OpTiming, summarizeProfile } from "@wick/tensor";
-import { type Module, namedModules } from "./module.ts";
+import { classOf, type Module, namedModules } from "./module.ts";
 
 /** Time of the kernels that one module recorded. */
 export interface ModuleTiming {
@@ -83,7 +83,7 @@ function placesOf(models: Module | Readonly<Record<string, Module>>): Map<Module
   const one = "forward" in models || typeof (models as Module).unload === "function";
   for (const [name, model] of one ? [["", models as Module] as const] : Object.entries(models as Record<string, Module>))
     for (const [path, module] of namedModules(model, name)) {
-      if (!places.has(module)) places.set(module, { path, type: module.constructor.name, calls: 0 });
+      if (!places.has(module)) places.set(module, { path, type: classOf(module), calls: 0 });
     }
   return places;
 }

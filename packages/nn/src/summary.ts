@@ -1,7 +1,7 @@
 // What a model consists of, without or with weights: a tree of modules with shapes, parameter counts and bytes per dtype.
 import { bytesOf, type DType, dtypeInfo, type Shape } from "@wick/tensor";
 import { type DTypePolicy, policyFor } from "./dtype-policy.ts";
-import { Module, type ParameterSite, parameterSites } from "./module.ts";
+import { classOf, Module, type ParameterSite, parameterSites } from "./module.ts";
 import { Parameter } from "./parameter.ts";
 
 /** One module, container or parameter of the tree. */
@@ -45,7 +45,7 @@ export interface Summary extends SummaryNode {
 export function summary(model: Module, options: SummaryOptions = {}): Summary {
   const { depth = 3 } = options;
   const dtypes = plannedDTypes(model, options);
-  const root = node(model, model.constructor.name, "", dtypes, new Set());
+  const root = node(model, classOf(model), "", dtypes, new Set());
   return { ...root, toString: () => draw(root, depth).join("\n") };
 }
 
@@ -79,7 +79,7 @@ function node(part: unknown, name: string, path: string, dtypes: ReadonlyMap<Par
   for (const c of children)
     for (const [d, n] of Object.entries(c.bytesByDtype)) bytesByDtype[d as DType] = (bytesByDtype[d as DType] ?? 0) + n;
   const total = (of: (c: SummaryNode) => number): number => children.reduce((sum, c) => sum + of(c), 0);
-  const type = part instanceof Module ? part.constructor.name : "";
+  const type = part instanceof Module ? classOf(part) : "";
   return { name, path, type, parameters: total((c) => c.parameters), bytesByDtype, bytes: total((c) => c.bytes), children };
 }
 

@@ -1,7 +1,7 @@
 // Looking into and changing a forward pass from outside: outputs of modules by path. A tap shadows `forward` on the matched instances for as
 // long as it is on; a model without taps runs as if this file did not exist.
 import { hold, scope, type Tensor, TensorError, tensorsIn } from "@wick/tensor";
-import { type Module, namedModules } from "./module.ts";
+import { classOf, type Module, namedModules } from "./module.ts";
 import { anyGlob } from "./path-glob.ts";
 
 /** One call of a tapped module. */
@@ -60,7 +60,7 @@ function tapped(op: string, model: Module, globs: readonly string[]): [path: str
   const found = [...namedModules(model)].filter(([path, m]) => matches(path) && typeof (m as { forward?: unknown }).forward === "function");
   if (found.length > 0) return found;
   const known = [...namedModules(model)].slice(1, 6).map(([path]) => path);
-  throw new TensorError(op, `no module of ${model.constructor.name} matches ${globs.join(", ")}; it has ${known.join(", ")}, …`);
+  throw new TensorError(op, `no module of ${classOf(model)} matches ${globs.join(", ")}; it has ${known.join(", ")}, …`);
 }
 
 function tapAll(modules: readonly [string, Module][], tap: (output: unknown, site: TapSite) => unknown): () => void {

@@ -72,7 +72,7 @@ test("globs that name nothing, and values that are none, are errors", async () =
     `[WeightsError: withInitial: no parameter of Variant matches **.gates.**]`,
   );
   expect(() => withInitial(base, model, { paths, generator })).toThrowErrorMatchingInlineSnapshot(
-    `[WeightsError: withInitial: no rule for scale f32 [3]; give its values]`,
+    `[WeightsError: withInitial: no rule of initialization for scale f32 [3]; give their values in the option values]`,
   );
   const short = () => new Float32Array(2);
   expect(() => withInitial(base, model, { paths, generator, values: short })).toThrow(WeightsError);

@@ -73,7 +73,8 @@ test("all differences are reported together, before any byte is read", async () 
         extra.beta
       1 of another shape:
         conv.weight: the model has [64, 4, 3, 3], the checkpoint [64, 4, 3, 1]
-      if the names follow another layout, rename them: remap(source, rules)"
+      if the names follow another layout, rename them: remap(source, rules)
+      what is new in the model gets initial values, what it does without is allowed: withInitial(source, model, …), allowUnused"
   `);
   expect(device.liveBytes).toBe(0);
 });

@@ -1,4 +1,7 @@
-import { cpu, memorySink, memorySource, openGguf, openSafetensors, readTensorBytes, torchCpu } from "@wick/tensor";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { cpu, memorySink, memorySource, openGguf, openSafetensors, openWeights, readTensorBytes, torchCpu } from "@wick/tensor";
 import { expect, test } from "vitest";
 import {
   Embedding,
@@ -86,4 +89,30 @@ test("saving and loading again gives the same bytes, also quantized", async () =
   await load(model, again, device);
   expect(model.blocks[2]!.mlp.up.weight.dtype).toBe("q8_0");
   expect(await readTensorBytes(weightsOf(model), "blocks.2.mlp.up.weight", { chunkBytes: 34 })).toEqual(before);
+});
+
+test("a model is saved to a path in the format of its ending", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "wick-save-"));
+  try {
+    using device = cpu();
+    using model = new Toy();
+    initParameters(model, device, torchCpu(5));
+    for (const name of ["toy.safetensors", "toy.gguf"]) {
+      await save(model, join(folder, name));
+      const source = await openWeights(join(folder, name));
+      expect(await readTensorBytes(source, "embed.weight")).toEqual(await readTensorBytes(weightsOf(model), "embed.weight"));
+      await source.close();
+    }
+    await expect(save(model, join(folder, "toy.bin"))).rejects.toThrow(
+      /toy\.bin ends in neither \.safetensors nor \.gguf; name the format$/,
+    );
+    expect((await readdir(folder)).sort()).toEqual(["toy.gguf", "toy.safetensors"]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("a class that a bundler renamed keeps its author's name", () => {
+  const _Toy = class _Toy extends Toy {};
+  expect(summary(new _Toy()).name).toBe("Toy");
 });

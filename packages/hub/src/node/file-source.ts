@@ -14,6 +14,9 @@ export async function openFileSource(path: string, name = path): Promise<ByteSou
   });
 }
 
+/** Closes files that the collector found open: a source opened in passing has nobody who closes it. */
+const forgotten = new FinalizationRegistry<FileHandle>((handle) => void handle.close().catch(() => {}));
+
 class FileSource implements ByteSource {
   readonly name: string;
   readonly sizeBytes: number;
@@ -26,6 +29,7 @@ class FileSource implements ByteSource {
     this.sizeBytes = sizeBytes;
     this.localPath = localPath;
     this.#handle = handle;
+    forgotten.register(this, handle, this);
   }
 
   async read(offsetBytes: number, lengthBytes: number, signal?: AbortSignal): Promise<Uint8Array> {
@@ -46,6 +50,7 @@ class FileSource implements ByteSource {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    forgotten.unregister(this);
     await this.#handle.close();
   }
 }

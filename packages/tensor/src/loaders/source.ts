@@ -59,6 +59,9 @@ export function blobSource(blob: Blob, name = (blob as { name?: string }).name ?
   };
 }
 
+/** Closes files that the collector found open: a checkpoint opened in passing has nobody who closes it. */
+const forgotten = new FinalizationRegistry<{ close(): Promise<void> }>((handle) => void handle.close().catch(() => {}));
+
 /** A source over a local file (Node only); rejects with SourceError when it cannot be opened. */
 export async function fileSource(path: string): Promise<ByteSource> {
   const { open } = nodeModule("openFile", "node:fs/promises");
@@ -70,10 +73,10 @@ export async function fileSource(path: string): Promise<ByteSource> {
     await handle.close();
     throw new SourceError("openFile", `not a file: ${path}; give the file inside of it`);
   }
-  const source = { name: path, sizeBytes: size };
   const readInto = async (offset: number, into: Uint8Array, signal?: AbortSignal): Promise<void> => {
     signal?.throwIfAborted();
-    checkRange(source, offset, into.length);
+    // By this name a read holds the source, and so the file open.
+    checkRange(opened, offset, into.length);
     for (let done = 0; done < into.length; ) {
       const { bytesRead } = await handle.read(into, done, into.length - done, offset + done);
       if (bytesRead === 0) throw new SourceError("read", `${path} was cut short: ${done} of ${into.length} bytes at ${offset}`);
@@ -81,17 +84,23 @@ export async function fileSource(path: string): Promise<ByteSource> {
       signal?.throwIfAborted();
     }
   };
-  return {
-    ...source,
+  const opened: ByteSource = {
+    name: path,
+    sizeBytes: size,
     readInto,
     async read(offset, length, signal) {
-      checkRange(source, offset, length);
+      checkRange(opened, offset, length);
       const bytes = new Uint8Array(length);
       await readInto(offset, bytes, signal);
       return bytes;
     },
-    close: () => handle.close(),
+    close: () => {
+      forgotten.unregister(opened);
+      return handle.close();
+    },
   };
+  forgotten.register(opened, handle, opened);
+  return opened;
 }
 
 /** Bytes of one piece when a tensor is streamed from far away. */
