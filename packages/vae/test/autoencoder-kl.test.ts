@@ -127,7 +127,8 @@ test("a checkpoint of another network is reported in full and leaves nothing beh
         quant_conv.weight
       1 of another shape:
         decoder.conv_out.bias: the model has [3], the checkpoint [4]
-      if the names follow another layout, rename them: remap(source, rules)]
+      if the names follow another layout, rename them: remap(source, rules)
+      what is new in the model gets initial values, what it does without is allowed: withInitial(source, model, …), allowUnused]
   `);
   expect(device.liveBytes).toBe(0);
 });
