@@ -157,7 +157,10 @@ function addReproduce(program: Command, { signal, setExitCode }: Surroundings): 
   const command = program.command("reproduce").argument("<picture.png>", "a picture that wick generate wrote");
   command
     .description("make a picture again from what its file remembers, and compare")
-    .option("-m, --model <model>", "use this model instead");
+    .option("-m, --model <model>", "use this model instead")
+    .option("--transformer <file>", "FLUX: use this file of the model's place instead")
+    .option("--companions <model>", "FLUX: take text encoders and VAE from here instead")
+    .option("--redux-model <model>", "FLUX: use this Redux instead");
   hubOptions(command).option("-o, --out <file.png>", "write the new picture too");
   command
     .addOption(new Option("--device <name>", "where to compute (default: as then)").choices(deviceNames))

@@ -427,6 +427,12 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     1,
     /^wick: the record in later\.png is damaged or of another version; make the picture again/,
   ],
+  [
+    "reproduce with a Redux what had none",
+    ["reproduce", "fox-2.png", "--redux-model", "x"],
+    2,
+    /^wick: --redux-model: fox-2\.png was made without --redux; leave it out\n/,
+  ],
   ["reproduce what is no picture", ["reproduce", "a.safetensors"], 1, /^wick: readPngText: .*\n$/],
   ["complete for an unknown shell", ["completion", "tcsh"], 2, /Allowed choices are bash, zsh, fish; see wick completion --help\n$/],
   ["bench without a run", ["bench", "--runs", "0"], 2, /a whole number in 1…1000 is needed; see wick bench --help\n$/],

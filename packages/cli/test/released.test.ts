@@ -1,6 +1,6 @@
 // The path of the released models, against a hub on this machine that serves their file lists: download, interruption, resume, offline.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { decodePng, encodePng } from "@wick/image";
 import { type MockHub, startMockHub } from "@wick/testing/mock-hub";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -129,6 +129,25 @@ describe("pictures to vary", () => {
     });
     const again = await wickHere(["reproduce", file, "--offline"]);
     expect(again.stdout, again.stderr).toMatch(/^picture-seed-0\.png: identical, byte for byte/);
+  });
+
+  test("are read by a Redux, and the model by parts, that lie elsewhere by now", async () => {
+    const write = (files: RepositoryFiles, folderOf: (path: string) => string) => {
+      for (const [path, contents] of Object.entries(files)) {
+        const to = join(cwd, folderOf(path), path);
+        mkdirSync(dirname(to), { recursive: true });
+        writeFileSync(to, contents);
+      }
+    };
+    write(await fluxRedux(), () => "redux-here");
+    write(await fluxSchnellOnce(), (path) => (/^(vae\/|ae\.)/.test(path) ? "vae-here" : "model-here"));
+    rmSync(join(cwd, "cache", "hub"), { recursive: true });
+    const moved = ["--model", "./model-here", "--companions", "./vae-here", "--redux-model", "./redux-here"];
+    const reproduced = (options: readonly string[]) => wickHere(["reproduce", "picture-seed-0.png", "--offline", ...options]);
+    expect((await reproduced(moved.slice(0, 4))).stderr).toMatch(/FLUX\.1-Redux-dev/);
+    expect((await reproduced([...moved.slice(0, 2), ...moved.slice(4)])).stderr).toMatch(/has neither vae\/ nor ae\.safetensors/);
+    const { stdout, stderr } = await reproduced(moved);
+    expect(stdout, stderr).toMatch(/^picture-seed-0\.png: the same pixels; changed since: vae\//);
   });
 
   test("are mixed beside a prompt by their strengths", async () => {

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { decodePng, type Image } from "@wick/image";
 import type { DType } from "@wick/tensor";
-import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
+import { CliError, type ExitCode, exitCodes, UsageError } from "../cli-error.ts";
 import { embeddedName } from "../models/embedded.ts";
 import { openModel, type PaintRequest } from "../models/registry.ts";
 import { type FileStamp, stampFile } from "../models/used-files.ts";
@@ -16,7 +16,11 @@ import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
 export interface ReproduceOptions extends CommonOptions, DeviceOptions {
+  /** Where the model's parts are now; default where they were. */
   readonly model?: string;
+  readonly transformer?: string;
+  readonly companions?: string;
+  readonly reduxModel?: string;
   readonly offline?: boolean;
   readonly cacheDir?: string;
   readonly retries?: number;
@@ -36,6 +40,7 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
   const reporter = new Reporter(options);
   const bytes = await readFile(path);
   const old = readRecord(path, bytes);
+  if (options.reduxModel !== undefined && !old.redux) throw new UsageError(`--redux-model: ${path} was made without --redux; leave it out`);
   if (options.out !== undefined) await checkWritable(options.out);
   for (const file of [...(old.loras ?? []), ...(old.redux ?? []), ...(old.init ? [old.init] : []), ...(old.mask ? [old.mask] : [])])
     await checkSame(file, signal);
@@ -52,10 +57,10 @@ export async function reproduce(path: string, options: ReproduceOptions, signal:
     dtype: old.dtype as DType | undefined,
     textEncoderDType: old.textEncoderDType as DType | undefined,
     maxGpuBytes: old.maxGpuBytes,
-    transformer: old.transformer,
-    companions: old.companions,
+    transformer: options.transformer ?? old.transformer,
+    companions: options.companions ?? old.companions,
     loras: old.loras,
-    redux: old.redux && old.reduxModel,
+    redux: old.redux && (options.reduxModel ?? old.reduxModel),
     text: old.prompt !== "" || (old.trueCfg ?? 1) > 1,
     signal,
     onDownload: progress.download,
