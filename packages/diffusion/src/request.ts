@@ -1,4 +1,5 @@
 // What every text-to-image pipeline takes and reports, and the checks they share.
+import type { Image } from "@wick/image";
 import type { LoadProgress } from "@wick/nn";
 import { ShapeError, type Tensor, TensorError } from "@wick/tensor";
 import type { HostLatents } from "./latents.ts";
@@ -80,6 +81,58 @@ export interface BaseRequest {
   /** Called as the run goes on. */
   readonly onProgress?: ((progress: PipelineProgress) => void) | undefined;
 }
+
+/** The keys of what every pipeline can be asked for, but the prompt, which some take in other forms. */
+export const baseRequestKeys: readonly (keyof Omit<BaseRequest, "prompt">)[] = [
+  ...(["width", "height", "steps", "seed", "rng", "count", "latents", "latentsOut", "sigmas", "solver"] as const),
+  ...(["signal", "onProgress"] as const),
+];
+
+/** What a request that starts from a picture can say beside it. */
+export interface PictureRequest {
+  /** What to start from; the result has its size, in multiples of 16, unless width and height say otherwise. */
+  readonly image?: Image | undefined;
+  /** How much of a start picture is made anew, in 0…1; the schedule runs that part of its steps. */
+  readonly strength?: number | undefined;
+  /** White is made anew, black is kept. Of any size. */
+  readonly mask?: Image | undefined;
+  /** Encode pictures to the mean of their latent distribution (default, as the authors), or draw a sample first, as diffusers does. */
+  readonly posterior?: "mean" | "sample" | undefined;
+}
+
+/** Throws RequestError unless mask and strength come with a picture, the strength lies in 0…1 and the posterior is known. */
+export function checkPictureRequest({ image, mask, strength, posterior }: PictureRequest): void {
+  const refuse = (what: string): never => {
+    throw new RequestError("generate", what);
+  };
+  if (mask && !image) refuse("mask needs image");
+  if (strength !== undefined && !image) refuse("strength needs image");
+  if (strength !== undefined && !(strength > 0 && strength <= 1)) refuse(`strength lies in 0…1 (0 excluded), got ${strength}`);
+  checkChoice("posterior", posterior, ["mean", "sample"]);
+}
+
+/** Throws RequestError unless the seed is a whole number and the stream and dtype of the noise are known. */
+export function checkNoise({
+  seed = 0,
+  rng,
+  noiseDType,
+}: Pick<BaseRequest, "seed" | "rng"> & { readonly noiseDType?: string | undefined }): void {
+  if (typeof seed !== "bigint" && !Number.isSafeInteger(seed))
+    throw new RequestError("generate", `seed is a whole number, got ${seed}; beyond 2^53 pass a bigint`);
+  checkChoice("rng", rng, ["torch-cpu", "torch-cpu-legacy"] satisfies RngKind[]);
+  checkChoice("noiseDType", noiseDType, ["bf16", "f16", "f32"]);
+}
+
+function checkChoice(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value === undefined || known.includes(value)) return;
+  throw new RequestError("generate", `${name} is ${known.map((k) => `"${k}"`).join(" or ")}, got ${value}`);
+}
+
+/** The largest size in pixels, not above the picture's, whose sides are multiples of `multiple`. */
+export const flooredSize = ({ width, height }: Image, multiple: number): { readonly width: number; readonly height: number } => ({
+  width: Math.floor(width / multiple) * multiple,
+  height: Math.floor(height / multiple) * multiple,
+});
 
 /** Throws RequestError unless `value` is a whole number in min…max. */
 export function checkWhole(name: string, value: number, min: number, max: number): number {

@@ -43,6 +43,10 @@ async function withVelocity<T>(v: Promise<Tensor>, use: (v: Tensor) => T): Promi
   return scope((() => use(velocity.value) as object) as () => object) as T;
 }
 
+/** The same with the data that the velocity at x predicts, x - sigma v. */
+const withData = <T>(x: Tensor, sigma: number, velocity: Velocity, use: (data: Tensor) => T): Promise<T> =>
+  withVelocity(velocity(x, sigma), (v) => use(x.sub(v.mul(sigma))));
+
 /** x + (next - sigma) v: the flow-matching default of FLUX and Z-Image. */
 export const euler: Solver = {
   name: "euler",
@@ -79,8 +83,7 @@ function dpmPlusPlus2m(name: string, lambda: (sigma: number) => number, alpha: (
     stochastic: false,
     async step({ x, previous }, { index, sigmas, velocity }) {
       const [sigma, next] = [sigmas[index]!, sigmas[index + 1]!];
-      return withVelocity(velocity(x, sigma), (v) => {
-        const data = x.sub(v.mul(sigma));
+      return withData(x, sigma, velocity, (data) => {
         if (next === 0) return { x: data, previous: data };
         const h = lambda(next) - lambda(sigma);
         const before = index > 0 ? lambda(sigma) - lambda(sigmas[index - 1]!) : Number.NaN;
@@ -115,8 +118,7 @@ export const eulerAncestral = (eta = 1): Solver => ({
   stochastic: true,
   async step({ x }, { index, sigmas, velocity, noise }) {
     const [sigma, next] = [sigmas[index]!, sigmas[index + 1]!];
-    return withVelocity(velocity(x, sigma), (v) => {
-      const data = x.sub(v.mul(sigma));
+    return withData(x, sigma, velocity, (data) => {
       if (next === 0) return { x: data };
       const down = next * (1 + (next / sigma - 1) * eta);
       const alpha = (1 - next) / (1 - down);
@@ -140,10 +142,7 @@ export const eulerStochastic: Solver = {
   stochastic: true,
   async step({ x }, { index, sigmas, velocity, noise }) {
     const [sigma, next] = [sigmas[index]!, sigmas[index + 1]!];
-    return withVelocity(velocity(x, sigma), (v) => {
-      const data = x.sub(v.mul(sigma));
-      return { x: next === 0 ? data : data.mul(1 - next).add(noise().mul(next)) };
-    });
+    return withData(x, sigma, velocity, (data) => ({ x: next === 0 ? data : data.mul(1 - next).add(noise().mul(next)) }));
   },
 };
 

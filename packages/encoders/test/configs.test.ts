@@ -1,39 +1,10 @@
 // What config.json files are read as, and which are refused.
-import { fluxSchnellConfigs } from "@wick/testing/released-configs";
+import { fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
 import { expect, test } from "vitest";
 import { clipConfigFromJson, clipL, qwen3_4b, qwen3ConfigFromJson, t5ConfigFromJson, t5Xxl } from "../src/index.ts";
 
 const { text_encoder: clipJson, text_encoder_2: t5Json } = fluxSchnellConfigs;
-
-/** The values of Z-Image's text_encoder/config.json. */
-const qwenJson = {
-  architectures: ["Qwen3ForCausalLM"],
-  attention_bias: false,
-  attention_dropout: 0,
-  bos_token_id: 151_643,
-  eos_token_id: 151_645,
-  head_dim: 128,
-  hidden_act: "silu",
-  hidden_size: 2560,
-  initializer_range: 0.02,
-  intermediate_size: 9728,
-  max_position_embeddings: 40_960,
-  max_window_layers: 36,
-  model_type: "qwen3",
-  num_attention_heads: 32,
-  num_hidden_layers: 36,
-  num_key_value_heads: 8,
-  rms_norm_eps: 1e-6,
-  rope_scaling: null,
-  rope_theta: 1_000_000,
-  sliding_window: null,
-  tie_word_embeddings: true,
-  torch_dtype: "bfloat16",
-  transformers_version: "4.51.0",
-  use_cache: true,
-  use_sliding_window: false,
-  vocab_size: 151_936,
-};
+const { text_encoder: qwenJson } = zImageTurboConfigs;
 
 /** Without one key. */
 const without = (json: object, key: string): Record<string, unknown> => Object.fromEntries(Object.entries(json).filter(([k]) => k !== key));

@@ -79,7 +79,7 @@ describe("wrong requests are refused before anything is computed", () => {
 
   test("options", async () => {
     await expect(refused({ cfg: 3 } as FluxRequest)).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, redux, imageTokens, guidance, trueCfg, guidanceRule, negativePrompt, negativeEmbeddings, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress]`,
+      `[RequestError: generate: unknown option "cfg"; known are prompt, embeddings, redux, imageTokens, negativePrompt, negativeEmbeddings, guidance, trueCfg, guidanceRule, image, strength, mask, fitReference, posterior, noiseDType, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress]`,
     );
     await expect(refused({ guidance: Number.NaN })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: guidance is a number of at least 0, got NaN]`,
@@ -101,12 +101,27 @@ describe("wrong requests are refused before anything is computed", () => {
     );
   });
 
+  test("noise", async () => {
+    await expect(refused({ seed: 1.5 })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[RequestError: generate: seed is a whole number, got 1.5; beyond 2^53 pass a bigint]`,
+    );
+    await expect(refused({ rng: "cuda" as never })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[RequestError: generate: rng is "torch-cpu" or "torch-cpu-legacy", got cuda]`,
+    );
+    await expect(refused({ noiseDType: "f61" as never })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[RequestError: generate: noiseDType is "bf16" or "f16" or "f32", got f61]`,
+    );
+  });
+
   test("pictures", async () => {
     const map = image(80, 48);
     await expect(refused({ mask: map })).rejects.toThrowErrorMatchingInlineSnapshot(`[RequestError: generate: mask needs image]`);
     await expect(refused({ strength: 0.5 })).rejects.toThrowErrorMatchingInlineSnapshot(`[RequestError: generate: strength needs image]`);
     await expect(refused({ image: map, strength: 0 })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: strength lies in 0…1 (0 excluded), got 0]`,
+    );
+    await expect(refused({ image: map, posterior: "median" as never })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[RequestError: generate: posterior is "mean" or "sample", got median]`,
     );
     await expect(refused({ image: map }, { network: "fill" })).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RequestError: generate: fill-dev needs image and mask]`,

@@ -97,7 +97,7 @@ describe("requests", () => {
       `"RequestError: generate: unknown solver "ddim"; known are euler, heun, dpmpp-2m, dpmpp-2m-k, euler-a, euler-stochastic"`,
     );
     expect(await message({ cfg: 3 })).toMatchInlineSnapshot(
-      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, promptEmbeds, negativePromptEmbeds, width, height, steps, guidance, guidanceTruncation, guidanceNormalization, guidanceRule, image, strength, mask, posterior, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress"`,
+      `"RequestError: generate: unknown option "cfg"; known are prompt, negativePrompt, promptEmbeds, negativePromptEmbeds, guidance, guidanceTruncation, guidanceNormalization, guidanceRule, image, strength, mask, posterior, width, height, steps, seed, rng, count, latents, latentsOut, sigmas, solver, signal, onProgress"`,
     );
     expect(await message({ sigmas: [0.2, 0.9] })).toMatchInlineSnapshot(
       `"RequestError: generate: sigmas decrease within 1…0, got [0.2, 0.9]"`,

@@ -3,7 +3,7 @@
 // pytorch: aten/src/ATen/native/cuda/DistributionTemplates.h; J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
 import { bf16FromF32, f16FromF32 } from "./dtype-convert.ts";
 import { TensorError } from "./errors.ts";
-import { checkSeed } from "./random.ts";
+import { checkDrawn, checkSeed } from "./random.ts";
 
 const f = Math.fround;
 const BLOCK_THREADS = 256;
@@ -18,6 +18,7 @@ export interface CudaCard {
 
 /** Formats that PyTorch draws on CUDA. */
 export type CudaRandomDType = "f32" | "bf16" | "f16";
+const dtypes: readonly string[] = ["f32", "bf16", "f16"] satisfies CudaRandomDType[];
 type CudaArray<D extends CudaRandomDType> = D extends "f32" ? Float32Array : Uint16Array;
 
 /** High and low word of the product of two unsigned 32-bit numbers; the high word by halves, all in exact doubles. */
@@ -80,6 +81,7 @@ export class TorchCudaGenerator {
   randn(n: number): Float32Array;
   randn<D extends CudaRandomDType>(n: number, dtype: D): CudaArray<D>;
   randn(n: number, dtype: CudaRandomDType = "f32"): Float32Array | Uint16Array {
+    checkDrawn("randn", dtype, dtypes);
     return encode(this.draw(n, normals), dtype);
   }
 
@@ -87,6 +89,7 @@ export class TorchCudaGenerator {
   rand(n: number): Float32Array;
   rand<D extends CudaRandomDType>(n: number, dtype: D): CudaArray<D>;
   rand(n: number, dtype: CudaRandomDType = "f32"): Float32Array | Uint16Array {
+    checkDrawn("rand", dtype, dtypes);
     const one = dtype === "bf16" ? 0x3f80 : 0x3c00;
     const out = encode(this.draw(n, uniforms), dtype);
     // The kernel turns (0, 1] into [0, 1) after rounding to the dtype.

@@ -2,7 +2,7 @@
 // pytorch: aten/src/ATen/native/cpu/DistributionTemplates.h, core/DistributionsHelper.h, core/TransformationHelper.h, CPUGeneratorImpl.cpp.
 
 import { bf16FromF32, f16FromF32 } from "./dtype-convert.ts";
-import { TensorError } from "./errors.ts";
+import { DTypeError, TensorError } from "./errors.ts";
 import { legacyBoxMuller16, legacyUniform } from "./random-legacy.ts";
 import { Mt19937 } from "./random-mt19937.ts";
 import { boxMuller16 } from "./random-normal-f32.ts";
@@ -18,6 +18,8 @@ export type RandomArray<D extends RandomDType> = D extends "f32" ? Float32Array 
  * "torch-cpu-legacy" computes in the low precision from 8- or 11-bit uniforms (1.13). f32, f64 and integers are the same in both.
  */
 export type TorchCpuStream = "torch-cpu" | "torch-cpu-legacy";
+const streams: readonly string[] = ["torch-cpu", "torch-cpu-legacy"] satisfies TorchCpuStream[];
+const dtypes: readonly string[] = ["f32", "f64", "bf16", "f16"] satisfies RandomDType[];
 
 /** Bytes of `torch.Generator.get_state()` on the CPU. */
 const STATE_BYTES = 5056;
@@ -34,6 +36,7 @@ export class TorchCpuGenerator {
 
   constructor(seed: number | bigint, stream: TorchCpuStream = "torch-cpu") {
     this.seed = checkSeed("torchCpu", seed);
+    if (!streams.includes(stream)) throw new TensorError("torchCpu", `unknown stream "${stream}"; known are ${streams.join(" and ")}`);
     this.stream = stream;
     this.engine = Mt19937.seeded(this.seed);
     this.spare = undefined;
@@ -47,6 +50,7 @@ export class TorchCpuGenerator {
   randn<D extends RandomDType>(n: number, dtype: D): RandomArray<D>;
   randn(n: number, dtype: RandomDType = "f32"): Float32Array | Float64Array | Uint16Array {
     checkCount("randn", n);
+    checkDrawn("randn", dtype, dtypes);
     if (n < 16) return fill(n, dtype, () => this.scalarNormal());
     if (dtype === "f64") return this.grouped(new Float64Array(n), () => this.uniform53(), boxMuller16Double);
     if (dtype === "f32") return this.grouped(new Float32Array(n), () => this.uniform24(), boxMuller16);
@@ -58,6 +62,7 @@ export class TorchCpuGenerator {
   rand<D extends RandomDType>(n: number, dtype: D): RandomArray<D>;
   rand(n: number, dtype: RandomDType = "f32"): Float32Array | Float64Array | Uint16Array {
     checkCount("rand", n);
+    checkDrawn("rand", dtype, dtypes);
     if (dtype === "f64") return fill(n, dtype, () => this.uniform53());
     if (dtype === "f32") return fill(n, dtype, () => this.uniform24());
     if (this.stream === "torch-cpu-legacy") return fill(n, dtype, () => legacyUniform(this.engine.word(), dtype));
@@ -201,6 +206,11 @@ function fill(n: number, dtype: RandomDType, draw: () => number): Float32Array |
 
 function checkCount(op: string, n: number): void {
   if (!Number.isSafeInteger(n) || n < 0) throw new TensorError(op, `the number of values must be a whole number of at least 0: ${n}`);
+}
+
+/** Throws DTypeError unless PyTorch's generator draws in `dtype`. */
+export function checkDrawn(op: string, dtype: string, known: readonly string[]): void {
+  if (!known.includes(dtype)) throw new DTypeError(op, `no random numbers are drawn in ${dtype}; draw in ${known.join(", ")}`);
 }
 
 /** A seed modulo 2^64, as PyTorch keeps it. */

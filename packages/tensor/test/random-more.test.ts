@@ -64,6 +64,11 @@ describe("torchCpu", () => {
     expect(() => torchCpu(2 ** 60)).toThrowErrorMatchingInlineSnapshot(
       `[TensorError: torchCpu: a seed must be a whole number: 1152921504606847000; pass a bigint beyond 2^53]`,
     );
+    expect(() => torchCpu(0, "cuda" as never)).toThrowErrorMatchingInlineSnapshot(
+      `[TensorError: torchCpu: unknown stream "cuda"; known are torch-cpu and torch-cpu-legacy]`,
+    );
+    for (const draw of [() => torchCpu(0).randn(2, "i32" as never), () => torchCuda(0).rand(2, "i32" as never)])
+      expect(draw).toThrow(/^randn?: no random numbers are drawn in i32; draw in f32, (f64, )?bf16, f16$/);
     expect(() => torchCpu(1).randn(-1)).toThrowErrorMatchingInlineSnapshot(
       `[TensorError: randn: the number of values must be a whole number of at least 0: -1]`,
     );

@@ -1,12 +1,17 @@
 // What a FLUX.1 pipeline is asked for, and the plan that a valid request becomes. Nothing is computed before a request is valid.
 import {
   type BaseRequest,
+  baseRequestKeys,
   checkKeys,
   checkLatents,
+  checkNoise,
+  checkPictureRequest,
   checkSide,
   checkWhole,
+  flooredSize,
   flowSigmas,
   type GuidanceRule,
+  type PictureRequest,
   RequestError,
   type Sides,
   type Solver,
@@ -14,7 +19,6 @@ import {
   truncatedSigmas,
   userSigmas,
 } from "@wick/diffusion";
-import type { Image } from "@wick/image";
 import { ShapeError, type Tensor } from "@wick/tensor";
 import type { FluxConfig } from "../flux1.ts";
 import { tokenSide } from "../tokens.ts";
@@ -31,7 +35,7 @@ export interface FluxEmbeddings {
 }
 
 /** What a FLUX.1 pipeline is asked for. */
-export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
+export interface FluxRequest extends Omit<BaseRequest, "prompt">, PictureRequest {
   /** What to draw; required unless there are embeddings, or pictures of `redux`, which go without text then. */
   readonly prompt?: string | undefined;
   /** Instead of a prompt. */
@@ -54,47 +58,17 @@ export interface FluxRequest extends Omit<BaseRequest, "prompt"> {
    * dev, schnell, Krea: what to start from. Kontext: what to edit. Fill: what to fill. Depth, Canny: the map to follow.
    * Without width and height, the result has its size in multiples of 16.
    */
-  readonly image?: Image | undefined;
-  /** How much of a start picture is made anew, in 0…1; the schedule runs that part of its steps. */
-  readonly strength?: number | undefined;
-  /** White is made anew, black is kept. Of any size. */
-  readonly mask?: Image | undefined;
+  readonly image?: PictureRequest["image"];
   /** Kontext: scale the picture to the nearest of the sizes the model was trained with (default), or only to multiples of 16. */
   readonly fitReference?: boolean | undefined;
-  /** Encode pictures to the mean of their latent distribution (default, as the authors), or draw a sample first, as diffusers does. */
-  readonly posterior?: "mean" | "sample" | undefined;
   /** What PyTorch would draw the noise in; default "bf16", as the authors' and diffusers' pipelines do. */
   readonly noiseDType?: "bf16" | "f16" | "f32" | undefined;
 }
 
 const requestKeys: readonly (keyof FluxRequest)[] = [
-  "prompt",
-  "embeddings",
-  "redux",
-  "imageTokens",
-  "guidance",
-  "trueCfg",
-  "guidanceRule",
-  "negativePrompt",
-  "negativeEmbeddings",
-  "image",
-  "strength",
-  "mask",
-  "fitReference",
-  "posterior",
-  "noiseDType",
-  "width",
-  "height",
-  "steps",
-  "seed",
-  "rng",
-  "count",
-  "latents",
-  "latentsOut",
-  "sigmas",
-  "solver",
-  "signal",
-  "onProgress",
+  ...(["prompt", "embeddings", "redux", "imageTokens", "negativePrompt", "negativeEmbeddings"] as const),
+  ...(["guidance", "trueCfg", "guidanceRule", "image", "strength", "mask", "fitReference", "posterior", "noiseDType"] as const),
+  ...baseRequestKeys,
 ];
 
 /** A valid request, in numbers. */
@@ -158,9 +132,10 @@ export function planJob(request: FluxRequest, context: FluxJobContext): FluxJob 
   checkKeys(request, requestKeys);
   checkText(request, context);
   checkPictures(request, context.variant);
+  checkNoise(request);
   const { variant, factor, latentChannels } = context;
   const reference = variant.picture === "reference" && request.image ? kontextSize(request.image, request.fitReference ?? true) : undefined;
-  const own = reference ?? flooredSize(request.image, factor * tokenSide);
+  const own = reference ?? (request.image && flooredSize(request.image, factor * tokenSide));
   const side = (name: "width" | "height") =>
     checkSide(name, request[name] ?? own?.[name] ?? variant.defaults[name], factor * tokenSide, maxSidePixels);
   const [width, height] = [side("width"), side("height")];
@@ -186,16 +161,10 @@ export function planJob(request: FluxRequest, context: FluxJobContext): FluxJob 
   };
 }
 
-/** The largest size not above the picture's whose sides are multiples. */
-const flooredSize = (image: Image | undefined, multiple: number) =>
-  image && { width: Math.floor(image.width / multiple) * multiple, height: Math.floor(image.height / multiple) * multiple };
-
 function sigmasOf({ sigmas, steps, strength }: FluxRequest, { shift, defaults }: FluxVariant, tokens: number): number[] {
   const count = checkWhole("steps", steps ?? defaults.steps, 1, 1000);
   const all = sigmas ? userSigmas(sigmas) : flowSigmas({ steps: count, shift, tokens });
-  if (strength === undefined) return all;
-  if (!(strength > 0 && strength <= 1)) refuse(`strength lies in 0…1 (0 excluded), got ${strength}`);
-  return truncatedSigmas(all, strength);
+  return strength === undefined ? all : truncatedSigmas(all, strength);
 }
 
 function guidanceOf({ guidance }: FluxRequest, { variant, config }: FluxJobContext): readonly [number] | undefined {
@@ -242,12 +211,12 @@ function checkTokens(name: string, tokens: Tensor, { textWidth }: Pick<FluxConfi
     throw new ShapeError("generate", `${name} is [1, l, ${textWidth}]: ${tokens}`);
 }
 
-function checkPictures({ image, mask, strength, fitReference }: FluxRequest, { picture, name }: FluxVariant): void {
+function checkPictures(request: FluxRequest, { picture, name }: FluxVariant): void {
+  const { image, mask, strength, fitReference } = request;
   if (picture === "hole" && !(image && mask)) refuse(`${name} needs image and mask`);
   if (picture === "control" && !image) refuse(`${name} needs image: the map to follow`);
-  if (mask && !image) refuse("mask needs image");
   if (mask && (picture === "reference" || picture === "control")) refuse(`${name} takes no mask`);
   if (strength !== undefined && (picture === "reference" || picture === "control")) refuse(`${name} takes no strength`);
-  if (strength !== undefined && !image) refuse("strength needs image");
   if (fitReference !== undefined && picture !== "reference") refuse(`${name} takes no fitReference`);
+  checkPictureRequest(request);
 }

@@ -1,13 +1,18 @@
 // What a Z-Image pipeline is asked for, and the plan that a valid request becomes. Nothing is computed or loaded before a request is valid.
 import {
   type BaseRequest,
+  baseRequestKeys,
   checkKeys,
   checkLatents,
+  checkNoise,
+  checkPictureRequest,
   checkSide,
   checkWhole,
+  flooredSize,
   flowSigmas,
   type Guidance,
   type GuidanceRule,
+  type PictureRequest,
   RequestError,
   type Shift,
   type Solver,
@@ -16,12 +21,11 @@ import {
   userSigmas,
 } from "@wick/diffusion";
 import type { QwenTokenizer } from "@wick/encoders";
-import type { Image } from "@wick/image";
 import { ShapeError, type Tensor } from "@wick/tensor";
 import { checkZImagePositions, type ZImageConfig } from "../z-image.ts";
 
 /** What a Z-Image pipeline is asked for. */
-export interface ZImageRequest extends Omit<BaseRequest, "prompt"> {
+export interface ZImageRequest extends Omit<BaseRequest, "prompt">, PictureRequest {
   /** One prompt, or a batch of them: the pictures of the first come first. */
   readonly prompt?: string | readonly string[] | undefined;
   /** What to steer away from; used when guidance is above 0. One for all prompts, or one each. Default "". */
@@ -38,41 +42,14 @@ export interface ZImageRequest extends Omit<BaseRequest, "prompt"> {
   readonly guidanceNormalization?: number | undefined;
   /** Another way to combine both predictions than `positive + guidance · (positive - negative)`. */
   readonly guidanceRule?: GuidanceRule | undefined;
-  /** What to start from; the result has its size, in multiples of 16, unless width and height say otherwise. */
-  readonly image?: Image | undefined;
   /** How much of the start picture is made anew, in 0…1: the last int(steps · strength) steps run. Default 1 with a mask, else 0.6. */
   readonly strength?: number | undefined;
-  /** White is made anew, black is kept. Of any size. */
-  readonly mask?: Image | undefined;
-  /** Encode the start picture to the mean of its latent distribution (default), or draw a sample before the noise, as diffusers does. */
-  readonly posterior?: "mean" | "sample" | undefined;
 }
 
 const requestKeys: readonly (keyof ZImageRequest)[] = [
-  "prompt",
-  "negativePrompt",
-  "promptEmbeds",
-  "negativePromptEmbeds",
-  "width",
-  "height",
-  "steps",
-  "guidance",
-  "guidanceTruncation",
-  "guidanceNormalization",
-  "guidanceRule",
-  "image",
-  "strength",
-  "mask",
-  "posterior",
-  "seed",
-  "rng",
-  "count",
-  "latents",
-  "latentsOut",
-  "sigmas",
-  "solver",
-  "signal",
-  "onProgress",
+  ...(["prompt", "negativePrompt", "promptEmbeds", "negativePromptEmbeds"] as const),
+  ...(["guidance", "guidanceTruncation", "guidanceNormalization", "guidanceRule", "image", "strength", "mask", "posterior"] as const),
+  ...baseRequestKeys,
 ];
 
 /** Defaults of a released model. */
@@ -150,7 +127,8 @@ const refuse = (what: string): never => {
 /** Checks everything that can be checked before computing; throws RequestError or ShapeError naming the limit. */
 export function planJob(request: ZImageRequest, context: ZImageJobContext): ZImageJob {
   checkKeys(request, requestKeys);
-  checkPictures(request);
+  checkPictureRequest(request);
+  checkNoise(request);
   const { config, factor, defaults } = context;
   const multiple = factor * config.patch;
   const own = request.image && flooredSize(request.image, multiple);
@@ -192,20 +170,6 @@ function guidanceOf({ guidanceTruncation, guidanceNormalization, guidanceRule }:
     ...(guidanceNormalization === undefined ? {} : { normalization: guidanceNormalization }),
     ...(guidanceRule === undefined ? {} : { rule: guidanceRule }),
   };
-}
-
-/** The largest size not above the picture's whose sides are multiples. */
-const flooredSize = ({ width, height }: Image, multiple: number) => ({
-  width: Math.floor(width / multiple) * multiple,
-  height: Math.floor(height / multiple) * multiple,
-});
-
-function checkPictures({ image, mask, strength, posterior }: ZImageRequest): void {
-  if (mask && !image) refuse("mask needs image");
-  if (strength !== undefined && !image) refuse("strength needs image");
-  if (strength !== undefined && !(strength > 0 && strength <= 1)) refuse(`strength lies in 0…1 (0 excluded), got ${strength}`);
-  if (posterior !== undefined && posterior !== "mean" && posterior !== "sample")
-    refuse(`posterior is "mean" or "sample", got ${posterior}`);
 }
 
 /** The default strengths of diffusers' ZImageImg2ImgPipeline and ZImageInpaintPipeline. */
