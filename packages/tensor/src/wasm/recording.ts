@@ -4,14 +4,22 @@ import { Code, i32, type Local, type ValueType, v128 } from "./encoder.ts";
 import type { MemoryOp, PlainOp } from "./opcodes.ts";
 
 /** One instruction: pushes nothing by itself; `args` are pushed before it. */
-interface Step {
+export interface Step {
   readonly emit: (c: Code) => unknown;
   readonly args: readonly Operand[];
   /** Type of its result; undefined for stores. */
   readonly type: ValueType | undefined;
+  /** Cycles until its result is there, about; 0 for loads, which do not wait for anything. */
+  readonly cycles: number;
 }
 /** What an instruction takes: another one's result, or what is pushed where it is needed (constants, locals of the function). */
-type Operand = Step | ((c: Code) => unknown);
+export type Operand = Step | ((c: Code) => unknown);
+
+/** Straight-line code: its instructions, and what locals hold at its end. */
+export interface Track {
+  readonly steps: readonly Step[];
+  value(local: Local): Operand;
+}
 
 const unary: ReadonlySet<string> = new Set([
   ...["v128.not", "v128.any_true", "i32x4.splat", "f32x4.splat", "f64x2.splat", "f32x4.ceil", "f32x4.floor", "f32x4.trunc"],
@@ -31,30 +39,22 @@ const unary: ReadonlySet<string> = new Set([
   ...["i32x4.extend_low_i16x8_s", "i32x4.extend_high_i16x8_s", "i32x4.extend_low_i16x8_u", "i32x4.extend_high_i16x8_u"],
   ...["i16x8.extend_low_i8x16_u", "i16x8.extend_high_i8x16_u"],
 ]);
+/** Cycles of instructions on floats that take more than one, about. */
+const floatCycles: Readonly<Record<string, number>> = { div: 11, sqrt: 14, mul: 3, add: 3, sub: 3, relaxed_madd: 4 };
+const cyclesOf = (name: string): number => (name.startsWith("f") ? floatCycles[name.split(".")[1]!] : undefined) ?? 1;
 const ternary: ReadonlySet<string> = new Set(["v128.bitselect", "f32x4.relaxed_madd"]);
 /** Locals that exist in a recording only. */
 const firstOwn = 2 ** 30;
 
 /** Takes the place of a function body while straight-line code is emitted; its locals live in the recording only. */
-export class Recording extends Code {
+export class Recording extends Code implements Track {
   readonly steps: Step[] = [];
   readonly #stack: Operand[] = [];
   readonly #values = new Map<Local, Operand>();
-  readonly #marks: number[] = [];
   #own = firstOwn;
 
   constructor() {
     super(0, [], []);
-  }
-
-  /** Ends a part. */
-  mark(): void {
-    this.#marks.push(this.steps.length);
-  }
-
-  /** The steps between mark `index` - 1 (or the start) and mark `index` (or the end). */
-  part(index: number): readonly Step[] {
-    return this.steps.slice(this.#marks[index - 1] ?? 0, this.#marks[index]);
   }
 
   /** What a local holds at the end. */
@@ -66,8 +66,8 @@ export class Recording extends Code {
     return this.#stack.splice(this.#stack.length - count, count);
   }
 
-  #step(type: ValueType | undefined, count: number, emit: (c: Code) => unknown): this {
-    const step: Step = { emit, args: this.#take(count), type };
+  #step(type: ValueType | undefined, count: number, emit: (c: Code) => unknown, cycles = 1): this {
+    const step: Step = { emit, args: this.#take(count), type, cycles };
     this.steps.push(step);
     if (type !== undefined) this.#stack.push(step);
     return this;
@@ -118,12 +118,12 @@ export class Recording extends Code {
 
   override op(name: PlainOp): this {
     const type = name.startsWith("i32.") || name === "v128.any_true" ? i32 : v128;
-    return this.#step(type, unary.has(name) ? 1 : ternary.has(name) ? 3 : 2, (c) => c.op(name));
+    return this.#step(type, unary.has(name) ? 1 : ternary.has(name) ? 3 : 2, (c) => c.op(name), cyclesOf(name));
   }
 
   override memory(name: MemoryOp, offset = 0): this {
     if (name.includes("store")) return this.#step(undefined, 2, (c) => c.memory(name, offset));
-    return this.#step(name.startsWith("i32.") ? i32 : v128, 1, (c) => c.memory(name, offset));
+    return this.#step(name.startsWith("i32.") ? i32 : v128, 1, (c) => c.memory(name, offset), 0);
   }
 
   override storeLane(
@@ -139,36 +139,35 @@ export class Recording extends Code {
   }
 }
 
-/** Writes recordings of the same code into `c`, instruction by instruction in turn, with as few locals as values live at a time. */
+/** Writes tracks of the same code into `c`, instruction by instruction in turn, with as few locals as values live at a time. */
 export class Lockstep {
   readonly #c: Code;
-  readonly #recordings: readonly Recording[];
+  readonly #tracks: readonly Track[];
   /** Uses of a result that are still to be written. */
   readonly #uses = new Map<Operand, number>();
   readonly #places = new Map<Operand, Local>();
   readonly #free: Record<number, Local[]> = { [v128]: [], [i32]: [] };
 
   /** Everything must be recorded before. */
-  constructor(c: Code, recordings: readonly Recording[]) {
+  constructor(c: Code, tracks: readonly Track[]) {
     this.#c = c;
-    this.#recordings = recordings;
-    for (const { steps } of recordings) {
+    this.#tracks = tracks;
+    for (const { steps } of tracks) {
       for (const { args } of steps) for (const arg of args) this.#uses.set(arg, (this.#uses.get(arg) ?? 0) + 1);
     }
   }
 
-  /** Pushes the present value of a local of recording `index`. */
+  /** Pushes what a local of track `index` holds at its end. */
   push(index: number, local: Local): void {
-    const value = this.#recordings[index]!.value(local);
+    const value = this.#tracks[index]!.value(local);
     if (typeof value === "function") value(this.#c);
     else this.#c.get(this.#places.get(value)!);
   }
 
-  /** Writes part `part` of each recording: what lies between two marks. */
-  write(part: number): void {
-    const steps = this.#recordings.map((r) => r.part(part));
-    const longest = Math.max(...steps.map((s) => s.length));
-    for (let i = 0; i < longest; i++) for (const list of steps) if (list[i]) this.#write(list[i]!);
+  /** Writes the tracks. */
+  write(): void {
+    const longest = Math.max(...this.#tracks.map(({ steps }) => steps.length));
+    for (let i = 0; i < longest; i++) for (const { steps } of this.#tracks) if (steps[i]) this.#write(steps[i]!);
   }
 
   #write(step: Step): void {

@@ -210,6 +210,29 @@ describe("functions", () => {
     }
   });
 
+  it("functions of functions, in place, and tanh at its end", async () => {
+    const mixed = Array.from({ length: 1600 }, (_, i) => (i % 97 === 60 && i > 700 ? 90 : (i % 61) / 9));
+    const limited = binaryNode("min", unaryNode("exp", first), constNode(5, "f32"));
+    const expr = unaryNode("sin", binaryNode("add", limited, unaryNode("gelu", first)));
+    await compare(
+      [1600],
+      "f32",
+      (lab, { map }, out) => {
+        lab.backend.write(out.buffer, 0, new Uint8Array(Float32Array.from(mixed).buffer));
+        map(out, { inputs: [out] }, { expr });
+      },
+      1e-5,
+    );
+    const ends = Array.from({ length: 1600 }, (_, i) => (i % 2 === 0 ? 1 : -1) * (7.9 + i / 100));
+    for (const lab of labs) {
+      const out = lab.out([1600]);
+      lab.backend.kernels.map(out, { inputs: [lab.view([1600], ends)] }, { expr: unaryNode("tanh", first) });
+      const results = await lab.numbers(out);
+      expect(results.slice(-40).map(Math.abs)).toEqual(Array(40).fill(1));
+      expect(Math.max(...results.map(Math.abs))).toBe(1);
+    }
+  });
+
   it("angles beyond the generated reduction are left to the plain loops", async () => {
     const numbers = [1, 2, 3e9, -4e20, Infinity, Number.NaN, 5];
     const [plain, fast] = labs;

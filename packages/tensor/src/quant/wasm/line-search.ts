@@ -216,7 +216,7 @@ class LineEmitter {
       return recording;
     });
     const block = new Lockstep(c, recordings);
-    block.write(0);
+    block.write();
     for (const [pair, state] of this.#states.entries()) {
       for (const name of results) {
         block.push(pair, state[name]);

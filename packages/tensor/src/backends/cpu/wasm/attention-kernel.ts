@@ -264,7 +264,12 @@ function emitFinishPanel(module: Module, { tileVectors }: Flavour): Code {
         .memory("f32.store");
       c.advance(to, 4).advance(from, 16 * tileVectors);
     });
-    c.get(row).int(0).get(first).get(q).op("i32.add").int(0).get(width).get(row).int(16).op("i32.add").get(slot).callIndirect(finish);
+    c.get(row).int(0).get(first).get(q).op("i32.add").int(0).get(width).get(row).int(16).op("i32.add");
+    c.get(row)
+      .int(scratch.staged - areas.row)
+      .op("i32.add")
+      .get(slot)
+      .callIndirect(finish);
   });
   return c;
 }

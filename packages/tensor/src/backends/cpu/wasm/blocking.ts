@@ -27,7 +27,11 @@ const staged = { rows: 3 * rowBlock, columns: 512 } as const;
 export const queuedJobs = 8;
 /** What a job has in thread 0's scratch: its arguments, and the operand tables of row functions. */
 export const jobArea = { args: 0, tables: 512, bytes: 4096 } as const;
+/** Bytes between the stages of a row function. */
+const stagedBytes = 8192;
 const jobsEnd = 4096 + queuedJobs * jobArea.bytes;
+
+const resultsEnd = jobsEnd + keptBytes + 8 * depthBlock * columnBlock + 4 * staged.rows * staged.columns;
 
 /** Where things lie in a thread's scratch. */
 export const scratch = {
@@ -45,7 +49,10 @@ export const scratch = {
   wide: jobsEnd + keptBytes + 4 * depthBlock * columnBlock,
   /** f32 results before their epilogue, and what attention works on. */
   result: jobsEnd + keptBytes + 8 * depthBlock * columnBlock,
-  bytes: jobsEnd + keptBytes + 8 * depthBlock * columnBlock + 4 * staged.rows * staged.columns,
+  /** What the stages of a row function hand on: it stays in the first-level cache, beside the row. */
+  staged: resultsEnd,
+  stagedBytes,
+  bytes: resultsEnd + stagedBytes,
 } as const;
 
 /** How the operand of a matrix product is stored; `across` is added when neighbours in k are not neighbours in memory. */

@@ -135,7 +135,8 @@ function emitRowBlocks({ c, w, at, area, parts }: Task, finish: number): void {
   c.get(w.slot).int(0).op("i32.ne").get(at.pc).get(at.kc).op("i32.add").get(w.k).op("i32.ge_s").op("i32.and").if();
   c.forLess(row, mc, 1, () => {
     c.get(w.table).get(at.batch).get(at.i0).get(ic).op("i32.add").get(row).op("i32.add");
-    c.get(at.j0).get(at.columns).get(to).get(w.slot).callIndirect(finish);
+    c.get(at.j0).get(at.columns).get(to);
+    area(scratch.staged).get(w.slot).callIndirect(finish);
     c.get(to).get(at.step).op("i32.add").set(to);
   });
   c.end();

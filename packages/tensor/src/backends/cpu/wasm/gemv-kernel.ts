@@ -51,7 +51,20 @@ export function emitGemv(module: Module, { fma }: Flavour): void {
       "here",
     );
     c.get(2).int(scratch.result).op("i32.add").set(results);
-    c.get(w.slot).if().get(w.table).int(0).get(row).get(j0).get(count).get(results).get(w.slot).callIndirect(finish).else();
+    c.get(w.slot)
+      .if()
+      .get(w.table)
+      .int(0)
+      .get(row)
+      .get(j0)
+      .get(count)
+      .get(results)
+      .get(2)
+      .int(scratch.staged)
+      .op("i32.add")
+      .get(w.slot)
+      .callIndirect(finish)
+      .else();
     c.get(w.c).get(row).get(w.cStep).op("i32.mul").op("i32.add").get(j0).int(2).op("i32.shl").op("i32.add").set(from);
     c.get(from).get(results).get(count).int(2).op("i32.shl").copyBytes().end();
   });

@@ -130,7 +130,19 @@ class GroupNorm {
           this.#math.madd();
           this.#math.store("f32", lanes, at);
         });
-        c.get(slot).if().get(table).get(batch).get(channel).get(this.#done).get(this.#count).get(to).get(slot).callIndirect(this.#finish);
+        c.get(slot)
+          .if()
+          .get(table)
+          .get(batch)
+          .get(channel)
+          .get(this.#done)
+          .get(this.#count)
+          .get(to)
+          .get(2)
+          .int(scratch.staged)
+          .op("i32.add")
+          .get(slot)
+          .callIndirect(this.#finish);
         c.end();
       });
       c.get(this.#first).get(area).op("i32.add").set(this.#first);

@@ -177,15 +177,17 @@ export class Expression {
   /** tanh-GELU as x · sigmoid(2u), u = √(2/π) (x + 0.044715 x³): the same function without the cancellation of 1 + tanh. */
   #gelu(x: Local): void {
     const c = this.#c;
+    const cubic = 0.044715;
     const scale = -2 * Math.LOG2E * this.#math.octave * Math.sqrt(2 / Math.PI);
     c.get(x)
       .get(x)
+      .floats(1 / cubic);
+    this.#math.madd();
+    c.get(x)
+      .floats(cubic * scale)
       .op("f32x4.mul")
-      .floats(0.044715 * scale)
       .op("f32x4.mul")
-      .floats(scale)
-      .op("f32x4.add");
-    c.get(x).op("f32x4.mul").get(x);
+      .get(x);
     this.#math.gate();
   }
 }

@@ -6,6 +6,8 @@ import { exprKey } from "../../../ops/expr.ts";
 import { type Code, i32, type Local, Module, v128 } from "../../../wasm/encoder.ts";
 import { Lockstep, Recording } from "../../../wasm/recording.ts";
 import { type ElementKind, type FloatKind, kindBytes } from "../../../wasm/simd-formats.ts";
+import { Stages } from "../../../wasm/stages.ts";
+import { scratch } from "./blocking.ts";
 import { whileLeft } from "./loops.ts";
 import { boolBinary, Expression } from "./row-expression.ts";
 import { SimdMath } from "./simd-math.ts";
@@ -25,10 +27,12 @@ export interface RowSpec {
 }
 
 /**
- * Parameters of a row function: operand table, batch, row, first column, count, source.
+ * Parameters of a row function: operand table, batch, row, first column, count, source, and memory of the thread's own (`scratch.staged`).
  * The table holds three words for out and for each operand: address, bytes per batch, bytes per row.
  */
-export const rowParams = [i32, i32, i32, i32, i32, i32] as const;
+export const rowParams = [i32, i32, i32, i32, i32, i32, i32] as const;
+/** The parameters by their numbers. */
+const param = { table: 0, batch: 1, row: 2, column: 3, count: 4, source: 5, near: 6 } as const;
 
 const unaryOps: ReadonlySet<UnaryOp> = new Set<UnaryOp>([
   ...(["neg", "abs", "sign", "exp", "sqrt", "rsqrt", "square", "recip", "tanh", "sigmoid", "silu", "relu", "gelu", "geluErf"] as const),
@@ -117,10 +121,10 @@ export function rowModule(spec: RowSpec, fma: boolean, shared: boolean): Uint8Ar
   return module.build();
 }
 
-/** Vectors of a row that are worked on in lockstep. */
-const blockVectors = 4;
-/** Values that are computed with care, one vector at a time, where the fast functions do not cover a block. */
-const carefulValues = 64;
+/** Vectors of a row that are worked on in lockstep: more than a few need more registers than there are. */
+const blockVectorsOf = (fma: boolean): number => (fma ? 2 : 3);
+/** Most values of a row that run through one stage before the next: whole blocks. */
+const mostPartValues = 504;
 
 class RowEmitter {
   readonly #c: Code;
@@ -143,18 +147,18 @@ class RowEmitter {
   /** Address of a table entry at (batch, row), moved to the first column when it runs along the row. */
   #address(entry: number, columnBytes: number): void {
     const c = this.#c;
-    c.get(0).memory("i32.load", 12 * entry);
-    c.get(1)
-      .get(0)
+    c.get(param.table).memory("i32.load", 12 * entry);
+    c.get(param.batch)
+      .get(param.table)
       .memory("i32.load", 12 * entry + 4)
       .op("i32.mul")
       .op("i32.add");
-    c.get(2)
-      .get(0)
+    c.get(param.row)
+      .get(param.table)
       .memory("i32.load", 12 * entry + 8)
       .op("i32.mul")
       .op("i32.add");
-    if (columnBytes > 0) c.get(3).int(columnBytes).op("i32.mul").op("i32.add");
+    if (columnBytes > 0) c.get(param.column).int(columnBytes).op("i32.mul").op("i32.add");
   }
 
   emit(): void {
@@ -172,59 +176,91 @@ class RowEmitter {
       const v = this.#values[i]!;
       c.set(v).get(v).get(v).shuffle(0, 0, 0, 0).set(v);
     });
-    const left = 4;
-    if (!hasAny(expr, doubtfulOps)) {
-      if (hasAny(expr, longOps)) this.#emitBlocks(false);
+    const left = param.count;
+    if (!hasAny(expr, longOps)) {
       this.#emitLoops(math, left);
       return;
     }
     const some = c.local(i32);
+    if (!hasAny(expr, doubtfulOps)) {
+      this.#emitParts(false, some);
+      this.#emitLoops(math, left);
+      return;
+    }
     c.loop();
-    this.#emitBlocks(true);
-    c.get(left).int(carefulValues).get(left).int(carefulValues).op("i32.lt_s").op("select").set(some);
+    this.#emitParts(true, some);
     c.get(left).get(some).op("i32.sub").set(left);
     this.#emitLoops(math, some);
     c.get(left).branchIf(0).end();
   }
 
-  /** Blocks of vectors in lockstep; with `doubts`, ends at a block that the fast functions do not cover. */
-  #emitBlocks(doubts: boolean): void {
+  /**
+   * Parts of the row, in stages, while a block is left; with `doubts`, until a part that the fast functions do not cover. Leaves in `count`
+   * how many values are to be computed with care then.
+   */
+  #emitParts(doubts: boolean, count: Local): void {
     const c = this.#c;
-    const count = 4 * blockVectors;
-    whileLeft(c, 4, count, () => {
-      const recordings = [...Array(blockVectors).keys()].map(() => new Recording());
-      const maths = recordings.map((r) => new SimdMath(r, this.#fma, doubts));
-      recordings.forEach((r, at) => void this.#record(r, maths[at]!, at));
-      const block = new Lockstep(c, recordings);
-      block.write(0);
-      if (doubts) {
-        this.#pushDoubts(block, maths);
-        c.op("v128.any_true").branchIf(1);
-      }
-      block.write(1);
-      this.#advance(count);
-    });
+    const blockVectors = blockVectorsOf(this.#fma);
+    const blockValues = 4 * blockVectors;
+    const recordings = [...Array(blockVectors).keys()].map(() => new Recording());
+    const maths = recordings.map((r) => new SimdMath(r, this.#fma, doubts));
+    recordings.forEach((r, at) => void this.#record(r, maths[at]!, at));
+    const [rest, near] = c.locals(i32, 2) as [Local, Local];
+    const stages = new Stages(recordings, { near, kept: doubts ? maths.map(({ doubtful }) => [...doubtful.values()]) : [] });
+    const values = Math.min(mostPartValues, Math.floor(scratch.stagedBytes / Math.max(1, blockVectors * stages.bytes)) * blockValues);
+    const left = param.count;
+    const worst = [...maths[0]!.doubtful.keys()].map(() => c.local(v128));
+    c.get(left).set(count);
+    if (values === 0) return;
+    c.block().loop().get(left).tee(count).int(blockValues).op("i32.lt_s").branchIf(1);
+    c.get(left).get(left).int(blockValues).op("i32.rem_u").op("i32.sub").tee(count).int(values);
+    c.get(count).int(values).op("i32.lt_s").op("select").set(count);
+    for (let stage = 0; stage < stages.count; stage++) {
+      if (stage > 0) this.#rewind(count);
+      else for (const w of worst) c.ints(0).set(w);
+      c.get(count).set(rest).get(param.near).set(near);
+      whileLeft(c, rest, blockValues, () => {
+        const block = new Lockstep(c, stages.tracks(stage));
+        block.write();
+        if (stage === 0) this.#watch(block, maths, worst);
+        this.#advance(blockValues);
+        c.advance(near, blockVectors * stages.bytes);
+      });
+      if (stage === 0 && doubts) this.#leaveDoubts(maths[0]!, worst, count);
+    }
+    c.get(left).get(count).op("i32.sub").set(left).branch(0).end().end();
   }
 
-  /** Pushes lanes that are not 0 where a fast function does not cover one of the vectors. */
-  #pushDoubts(block: Lockstep, maths: readonly SimdMath[]): void {
+  /** Keeps the largest of the integers that may make results wrong. */
+  #watch(block: Lockstep, maths: readonly SimdMath[], worst: readonly Local[]): void {
     const c = this.#c;
     [...maths[0]!.doubtful.keys()].forEach((limit, n) => {
+      c.get(worst[n]!);
       maths.forEach(({ doubtful }, i) => {
         block.push(i, doubtful.get(limit)!);
-        if (i > 0) c.op("i32x4.max_s");
+        c.op("i32x4.max_s");
       });
-      c.ints(limit).op("i32x4.gt_s");
-      if (n > 0) c.op("v128.or");
+      c.set(worst[n]!);
     });
   }
 
-  /** Records a vector's work, then its store. */
+  /** Ends the parts, back at the start of this one, where a fast function does not cover a value. */
+  #leaveDoubts({ doubtful }: SimdMath, worst: readonly Local[], count: Local): void {
+    const c = this.#c;
+    [...doubtful.keys()].forEach((limit, n) => {
+      c.get(worst[n]!).ints(limit).op("i32x4.gt_s");
+      if (n > 0) c.op("v128.or");
+    });
+    c.op("v128.any_true").if();
+    this.#rewind(count);
+    c.branch(2).end();
+  }
+
+  /** Records a vector's work and its store. */
   #record(r: Recording, math: SimdMath, at: number): void {
     const result = r.local(v128);
     this.#compute(r, math, 4, at);
     r.set(result);
-    r.mark();
     r.get(this.#to).get(result);
     math.store(this.#spec.out, 4, 4 * at * kindBytes[this.#spec.out]);
   }
@@ -242,6 +278,18 @@ class RowEmitter {
     }
   }
 
+  /** Goes back by `count` values. */
+  #rewind(count: Local): void {
+    const c = this.#c;
+    const { operands, out, fromResult } = this.#spec;
+    const back = (pointer: Local, bytes: number) => c.get(pointer).get(count).int(bytes).op("i32.mul").op("i32.sub").set(pointer);
+    back(this.#to, kindBytes[out]);
+    operands.forEach(({ kind, along }, i) => {
+      if (along) back(this.#pointers[i]!, kindBytes[kind]);
+    });
+    if (fromResult) back(param.source, 4);
+  }
+
   #advance(count: number): void {
     const c = this.#c;
     const { operands, out, fromResult } = this.#spec;
@@ -249,7 +297,7 @@ class RowEmitter {
     operands.forEach(({ kind, along }, i) => {
       if (along) c.advance(this.#pointers[i]!, count * kindBytes[kind]);
     });
-    if (fromResult) c.advance(5, 4 * count);
+    if (fromResult) c.advance(param.source, 4 * count);
   }
 
   /** Leaves the expression's value for the vector (or value) number `at` from the present place. */
@@ -257,7 +305,7 @@ class RowEmitter {
     const { operands, fromResult, expr } = this.#spec;
     const inputs: Local[] = [];
     if (fromResult) {
-      c.get(5);
+      c.get(param.source);
       math.load("f32", lanes, 4 * lanes * at);
       c.set((inputs[0] = c.local(v128)));
     }

@@ -52,12 +52,26 @@ export function emitMap(module: Module): void {
   c.get(w.rows).int(1).op("i32.eq").if();
   c.get(0).get(w.columnsPerTask).op("i32.mul").set(row);
   setEnd(c, row, w.columnsPerTask, w.columns, end);
-  c.get(w.table).int(0).int(0).get(row).get(end).get(row).op("i32.sub").int(0).get(w.slot).callIndirect(finish).op("return").end();
+  c.get(w.table)
+    .int(0)
+    .int(0)
+    .get(row)
+    .get(end)
+    .get(row)
+    .op("i32.sub")
+    .int(0)
+    .get(2)
+    .int(scratch.staged)
+    .op("i32.add")
+    .get(w.slot)
+    .callIndirect(finish)
+    .op("return")
+    .end();
   c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
   setEnd(c, row, w.rowsPerTask, w.rows, end);
   const each = () => {
     c.get(w.table).get(row).get(w.rowsPerBatch).op("i32.div_u").get(row).get(w.rowsPerBatch).op("i32.rem_u");
-    c.int(0).get(w.columns).int(0).get(w.slot).callIndirect(finish);
+    c.int(0).get(w.columns).int(0).get(2).int(scratch.staged).op("i32.add").get(w.slot).callIndirect(finish);
   };
   c.forLess(row, end, 1, each, "here");
 }
@@ -118,7 +132,18 @@ function emitRows(c: Code, { finish, expand, vectors }: RowFrame, body: RowBody)
     rowAddress(c, out, outBatch, outRow, batch, inner).set(to).end();
     body(from, to, w, { batch, inner });
     c.get(w.slot).if();
-    c.get(w.table).get(batch).get(inner).int(0).get(w.columns).get(to).get(w.slot).callIndirect(finish).end();
+    c.get(w.table)
+      .get(batch)
+      .get(inner)
+      .int(0)
+      .get(w.columns)
+      .get(to)
+      .get(2)
+      .int(scratch.staged)
+      .op("i32.add")
+      .get(w.slot)
+      .callIndirect(finish)
+      .end();
   };
   c.forLess(row, end, 1, each, "here");
 }

@@ -17,10 +17,10 @@ const halfTurnTail = (fma: boolean) => [
   fma ? 0.008333065547049046 : 0.00833306647837162,
   -0.16666659712791443,
 ];
-/** π in parts of 8, 11 and 12 bits and a rest: whole numbers of half turns up to the limit multiply all but the rest exactly. */
-const halfTurn = [3.140625, 9.675025939941406e-4, 1.5099067240953445e-7, 5.126688303189038e-12] as const;
-/** Largest argument that is reduced so, as float and by its bits. */
-const fastAngleLimit = 0x46480000;
+/** π in two parts of 16 bits, which numbers of half turns and halves of them up to the limit multiply exactly, and a rest. */
+const halfTurn = [3.14154052734375, 5.212612450122833e-5, 1.215420125655342e-10] as const;
+/** Largest argument that is reduced so, 400, by its bits. */
+const fastAngleLimit = 0x43c80000;
 const cosTail = [2.4432413002432322e-5, -0.0013887309866807002, 0.04166664555447341];
 
 /** Emits the functions into one body. */

@@ -35,11 +35,22 @@ const logTail = [
   0.2000211865617533, -0.2500000959924491, 0.33333312604108045,
 ];
 
-const tanhTop = [
-  -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8, 1.48572235717979e-5, 6.37261928875436e-4,
-  4.89352455891786e-3,
-];
-const tanhBottom = [1.19825839466702e-6, 1.18534705686654e-4, 2.268434632439e-3, 4.89352518554385e-3];
+/**
+ * tanh x = lead · x · (s² + a₀ s + b₀) (s² + a₁ s + b₁) / ((s² + c₀ s + d₀) (s² + c₁ s + d₁)), s = x², up to the limit, where the
+ * rounded result is 1 with and without fused multiply-add and no result before is greater.
+ */
+const tanhFactors = {
+  lead: 0.01765891,
+  top: [
+    [1417.8564, 170325.56],
+    [50.475254, 400.8062],
+  ],
+  bottom: [
+    [381.9968, 21933.43],
+    [24.743078, 54.96315],
+  ],
+  limit: 7.9370894,
+} as const;
 const erfTop = [
   -2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5, -7.34990630326855e-4, -2.95459980854025e-3,
   -1.60960333262415e-2,
@@ -400,7 +411,20 @@ export class SimdMath extends SimdFormats {
 
   /** x → tanh x. */
   tanh(): void {
-    this.#rational(tanhTop, tanhBottom, 7.905311107635498);
+    const c = this.c;
+    const [x, square] = this.temps as [Local, Local];
+    const { lead, top, bottom, limit } = tanhFactors;
+    c.floats(limit).op("f32x4.pmin").floats(-limit).op("f32x4.pmax").tee(x).get(x).op("f32x4.mul").set(square);
+    const factor = ([a, b]: readonly [number, number]) => {
+      c.get(square).floats(a).op("f32x4.add").get(square).floats(b);
+      this.madd();
+    };
+    factor(top[0]);
+    c.get(x).floats(lead).op("f32x4.mul").op("f32x4.mul");
+    factor(top[1]);
+    c.op("f32x4.mul");
+    for (const pair of bottom) factor(pair);
+    c.op("f32x4.mul").op("f32x4.div");
   }
 
   /** x → erf x. */

@@ -62,7 +62,7 @@ export function emitWeights(module: Module, { fma, tileVectors }: Flavour): Code
       r.set(weight);
     }
     const block = new Lockstep(c, vectors);
-    block.write(0);
+    block.write();
     for (const i of vectors.keys()) {
       const sum = sums[i % tileVectors]!;
       block.push(i, weight);
