@@ -86,8 +86,12 @@ fn ${name}_raw(z: u32, row: u32, k: u32) -> vec4<f32> {
   };
 }
 
-/** Runs of an operand in blocks. q8_0 is kept as its bytes and scale; others are decoded as they come. */
-export function blockRuns(dtype: QuantDType, name: string, values: 4 | 8): Runs {
+/**
+ * Runs of an operand in blocks, whose rows begin at multiples of 16 bytes where `aligned`. q8_0 and q4_K are kept as their bytes and scales; others are
+ * decoded as they come.
+ */
+export function blockRuns(dtype: QuantDType, name: string, values: 4 | 8, aligned: boolean): Runs {
+  if (dtype === "q4_K" && values === 8 && aligned) return superblockRuns(name);
   const row = `fn ${name}_row(z: u32, r: u32) -> u32 { return p.${name}_o + r * p.${name}_step; }\n`;
   if (dtype === "q8_0" && values === 8) {
     return {
@@ -110,5 +114,33 @@ export function blockRuns(dtype: QuantDType, name: string, values: 4 | 8): Runs 
       return `${quantFunctions(dtype, name)}${row}fn ${name}_raw(z: u32, row: u32, k: u32) -> vec4<f32> { return ${name}_quant4(row, k); }\n`;
     },
     value: (register) => register,
+  };
+}
+
+/**
+ * Runs of q4_K, whose blocks of 144 bytes are nine vectors: scales and minima in the first, each other 16 bytes of two sub-blocks' halves. A register is
+ * eight values as bytes, their scale and their minimum.
+ */
+function superblockRuns(name: string): Runs {
+  return {
+    ...{ type: "array<vec4<u32>>", raw: "vec4<u32>", unit: 8, along: "k", guards: false },
+    get text() {
+      return `fn ${name}_row(z: u32, r: u32) -> u32 { return (p.${name}_o + r * p.${name}_step) >> 4u; }
+fn ${name}_raw(z: u32, row: u32, k: u32) -> vec4<u32> {
+  let block = row + (k >> 8u) * 9u;
+  let head = ${name}[block];
+  let w = ${name}[block + 1u + ((k >> 5u) & 6u) + ((k >> 4u) & 1u)];
+  let q = (select(w.xy, w.zw, (k & 8u) != 0u) >> vec2<u32>((k >> 3u) & 4u)) & vec2<u32>(0x0f0f0f0fu);
+  // 6-bit scale and minimum of sub-block j: those of the last four have their high bits above the low ones of the first four.
+  let j = (k >> 5u) & 7u;
+  let s = head.yzw >> vec3<u32>((j & 3u) * 8u);
+  let low = s.xy & vec2<u32>(63u);
+  let high = ((s.zz >> vec2<u32>(0u, 4u)) & vec2<u32>(15u)) | ((s.xy >> vec2<u32>(2u)) & vec2<u32>(48u));
+  let m = vec2<f32>(f16_from(head.x & 0xffffu), f16_from(head.x >> 16u)) * vec2<f32>(select(high, low, j < 4u));
+  return vec4<u32>(q, bitcast<vec2<u32>>(m));
+}\n`;
+    },
+    value: (register, half) =>
+      `(bitcast<f32>(${register}.z) * vec4<f32>(unpack4xU8(${register}.${"xy"[half]})) - vec4<f32>(bitcast<f32>(${register}.w)))`,
   };
 }

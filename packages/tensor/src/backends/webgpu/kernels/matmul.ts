@@ -95,16 +95,17 @@ export function matrixSource(ctx: KernelContext, name: string, view: View, rows:
     const rowBytes = bytesOf(view.dtype, step || shape[rank - 1]!);
     const text = (): string =>
       `${quantFunctions(view.dtype as QuantDType, name)}fn ${name}_k4(z: u32, r: u32, k: u32) -> vec4<f32> { return ${name}_quant4(p.${name}_o + r * p.${name}_step, k); }\n`;
+    const aligned = bound.offset % 16 === 0 && rowBytes % 16 === 0;
     return {
       ...common,
       type: "array<u32>",
       get text() {
         return text();
       },
-      runs: (values) => blockRuns(view.dtype as QuantDType, name, values),
+      runs: (values) => blockRuns(view.dtype as QuantDType, name, values, aligned),
       values: [bound.offset, rowBytes],
       params: [`${name}_o`, `${name}_step`],
-      key: view.dtype,
+      key: `${view.dtype}${aligned ? "o" : ""}`,
       quad: true,
     };
   }
