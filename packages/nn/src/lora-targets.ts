@@ -145,7 +145,7 @@ const unitRows = (r: RowRange | undefined): { parts: number; of: number } =>
   r ? { parts: r.end - r.start, of: r.total } : { parts: 1, of: 1 };
 
 /** Rows that `up` must have for a weight of `rows` rows. */
-export function upRowsFor(rows: number, { theirRows, ourRows }: Trace): number {
+function upRowsFor(rows: number, { theirRows, ourRows }: Trace): number {
   const [ours, theirs] = [unitRows(ourRows), unitRows(theirRows)];
   return (rows * ours.parts * theirs.of) / (ours.of * theirs.parts);
 }

@@ -11,7 +11,7 @@ export async function readFloats(lora: WeightSource, entry: WeightEntry, signal?
 }
 
 /** Alpha / rank of a part: 1 without an alpha, unless the file's PEFT settings give one. */
-export async function partFactor(lora: WeightSource, part: LoraPart, signal?: AbortSignal): Promise<number> {
+async function partFactor(lora: WeightSource, part: LoraPart, signal?: AbortSignal): Promise<number> {
   if (part.kind !== "lowRank") return 1;
   const settings = peftSettings(lora);
   const rank = part.down?.shape[0] ?? settings.rank;

@@ -1,6 +1,6 @@
 // A device: a backend plus the tensors made on it. Devices are values; there is no global one.
 import type { Backend, Capabilities, MemoryReport, OpTiming } from "./backends/backend.ts";
-import { checkDType, type DType, dtypeInfo, isFloat, isQuantized, type PlainDType } from "./dtype.ts";
+import { checkDType, type DType, dtypeInfo, type PlainDType } from "./dtype.ts";
 import { encodeValues, type NumberData } from "./encode.ts";
 import { DeviceError, DTypeError, ShapeError, TensorError } from "./errors.ts";
 import { contiguousLayout, expandLayout, type Layout } from "./layout.ts";
@@ -291,10 +291,6 @@ function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
 }
 
 const expanded = (layout: Layout, shape: Shape): Layout => expandLayout("map", layout, shape);
-
-/** True if ops can compute with tensors of this dtype directly. */
-export const isComputable = (dtype: DType): boolean =>
-  !isQuantized(dtype) && dtype !== "i64" && !(isFloat(dtype) && dtype.startsWith("f8"));
 
 const drawnDType = (dtype: PlainDType): "f32" | "bf16" | "f16" => (dtype === "bf16" || dtype === "f16" ? dtype : "f32");
 

@@ -7,8 +7,6 @@ export type PlainDType = "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" | "i64" | 
 export type QuantDType = "q4_0" | "q4_1" | "q5_0" | "q5_1" | "q8_0" | "q2_K" | "q3_K" | "q4_K" | "q5_K" | "q6_K" | "iq4_nl" | "iq4_xs";
 /** All formats a tensor may be stored in. */
 export type DType = PlainDType | QuantDType;
-/** Formats that ops compute with; f8 and quantized formats are storage only, i64 lives at the edges. */
-export type ComputeDType = "f32" | "f16" | "bf16" | "i32" | "u32" | "u8";
 
 interface DTypeInfo {
   /** Values per block (1 for plain formats). */

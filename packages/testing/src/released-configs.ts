@@ -5,7 +5,7 @@
 export type ConfigJson = Readonly<Record<string, unknown>>;
 
 /** What model_index.json says of the parts. */
-export const modelIndex = (pipeline: string, parts: ConfigJson): ConfigJson => ({
+const modelIndex = (pipeline: string, parts: ConfigJson): ConfigJson => ({
   _class_name: pipeline,
   _diffusers_version: "0.36.0.dev0",
   ...parts,

@@ -119,7 +119,7 @@ async function checkSame({ path, ...was }: StampedFile, signal: AbortSignal): Pr
 }
 
 /** Undefined when the sizes differ. */
-export function comparePixels(a: Image, b: Image): PixelDifference | undefined {
+function comparePixels(a: Image, b: Image): PixelDifference | undefined {
   if (a.width !== b.width || a.height !== b.height) return undefined;
   let [pixels, maxDifference, squares] = [0, 0, 0];
   for (let at = 0; at < a.rgb.length; at += 3) {

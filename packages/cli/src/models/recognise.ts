@@ -20,7 +20,7 @@ export interface Recognised {
 }
 
 /** The families whose checkpoints translate between layouts. */
-export const knownFamilies: readonly KnownFamily[] = [
+const knownFamilies: readonly KnownFamily[] = [
   { names: zImageNames, loraNames: zImageLoraNames },
   { names: flux1Names, loraNames: flux1LoraNames },
   { names: autoencoderKlNames, loraNames: [] },

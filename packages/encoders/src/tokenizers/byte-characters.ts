@@ -10,7 +10,7 @@ function buildCharacters(): string[] {
 }
 
 /** The character that stands for each byte value. */
-export const byteCharacters: readonly string[] = buildCharacters();
+const byteCharacters: readonly string[] = buildCharacters();
 
 const byteOfCharacter = new Map(byteCharacters.map((character, byte) => [character, byte]));
 const encoder = new TextEncoder();

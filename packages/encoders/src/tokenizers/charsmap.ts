@@ -90,7 +90,7 @@ export class Charsmap {
 }
 
 /** Parses a precompiled character map from its bytes; throws TokenizerError when sizes do not fit. */
-export function parseCharsmap(bytes: Uint8Array): Charsmap {
+function parseCharsmap(bytes: Uint8Array): Charsmap {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const trieBytes = bytes.length >= 4 ? view.getUint32(0, true) : 0;
   if (trieBytes < 4 || trieBytes % 4 !== 0 || 4 + trieBytes > bytes.length) {

@@ -13,7 +13,7 @@ const leadingSpace = new RegExp(`^${whiteSpace}+`, "u");
 const trailingSpace = new RegExp(`(?<!${whiteSpace})${whiteSpace}+$`, "u");
 
 /** Lower-cases code point by code point: without the final-sigma rule, the only context rule JavaScript applies. */
-export function lowerCase(text: string): string {
+function lowerCase(text: string): string {
   return text.split("\u03a3").map(toLower).join("\u03c3");
 }
 

@@ -1,4 +1,4 @@
-// Where a range source keeps the pieces it fetched: the browser's Cache Storage (on disk, survives a reload), or memory.
+// Where a range source keeps the pieces it fetched: the browser's Cache Storage (on disk, survives a reload).
 
 /** Keeps pieces of files by key; a key always means the same bytes. */
 export interface ChunkStore {
@@ -38,26 +38,6 @@ export function browserChunkStore(onNotice: (text: string) => void): ChunkStore 
       } catch (error) {
         full = true;
         onNotice(`the browser keeps no more downloaded data: ${(error as Error).message}`);
-      }
-    },
-  };
-}
-
-/** A store in memory that drops the oldest pieces beyond `limitBytes`. */
-export function memoryChunkStore(limitBytes: number): ChunkStore {
-  const kept = new Map<string, Uint8Array>();
-  let keptBytes = 0;
-  return {
-    async get(key) {
-      return kept.get(key);
-    },
-    async put(key, bytes) {
-      keptBytes += bytes.byteLength - (kept.get(key)?.byteLength ?? 0);
-      kept.set(key, bytes.slice());
-      for (const [oldest, dropped] of kept) {
-        if (keptBytes <= limitBytes) break;
-        kept.delete(oldest);
-        keptBytes -= dropped.byteLength;
       }
     },
   };

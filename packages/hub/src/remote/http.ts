@@ -139,7 +139,7 @@ export function subject(context: RequestContext): string {
 }
 
 /** A `NetworkError` for a request that never got an answer. */
-export function unreachable(http: HttpSettings, context: RequestContext, cause: unknown): NetworkError {
+function unreachable(http: HttpSettings, context: RequestContext, cause: unknown): NetworkError {
   const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
   const why = inner instanceof Error ? inner.message || inner.name : String(inner);
   const detail = `${subject(context)}: no answer from ${http.endpoint}: ${why}`;

@@ -2,7 +2,7 @@
 import { ImageFormatError } from "../errors.ts";
 
 /** The eight bytes every PNG starts with. */
-export const pngSignature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
+const pngSignature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
 
 /** One chunk; `data` is a view of the file. */
 export interface PngChunk {

@@ -22,7 +22,7 @@ const f32Bytes = 4;
 const latentBytes = ({ shape: [b, c, h, w] }: FluxJob): number => b * c * h * w * f32Bytes;
 
 /** Of the text and pooled vectors of both sides. */
-export function conditionBytes({ positive, negative }: FluxJob["textTokens"], { config }: Flux): number {
+function conditionBytes({ positive, negative }: FluxJob["textTokens"], { config }: Flux): number {
   const tokens = negative === undefined ? [positive] : [positive, negative];
   return tokens.reduce((sum, l) => sum + (l * config.textWidth + config.vectorWidth) * f32Bytes, 0);
 }

@@ -18,7 +18,7 @@ const block = (id: number, dtype: DType): GgmlType => ({
 });
 
 /** Element types that tensors can have. */
-export const ggmlTypes: readonly GgmlType[] = [
+const ggmlTypes: readonly GgmlType[] = [
   { id: 0, name: "F32", format: storedFormats.f32 },
   { id: 1, name: "F16", format: storedFormats.f16 },
   block(2, "q4_0"),

@@ -63,7 +63,7 @@ export const uniformSlotBytes = 512;
 const splitParam = (p: string): [string, string] => [p.split(":")[0]!, p.split(":")[1] ?? "u32"];
 
 /** The complete WGSL module of a kernel. */
-export function moduleText(spec: ProgramSpec, immediates: boolean): string {
+function moduleText(spec: ProgramSpec, immediates: boolean): string {
   const pinned = spec.subgroupSize !== undefined;
   const lines = [...(spec.enable ?? []), ...(pinned ? ["subgroup_size_control"] : [])].map((e) =>
     e.includes("(") ? `${e};` : `enable ${e};`,
@@ -91,7 +91,7 @@ export function moduleText(spec: ProgramSpec, immediates: boolean): string {
 }
 
 /** Whether a kernel's parameters go into immediates. */
-export const usesImmediates = (spec: ProgramSpec, supported: boolean): boolean => supported && spec.params.length <= immediateWords;
+const usesImmediates = (spec: ProgramSpec, supported: boolean): boolean => supported && spec.params.length <= immediateWords;
 
 interface CachedGroup {
   readonly group: GPUBindGroup;

@@ -5,7 +5,7 @@ import type { MatrixConfig } from "./matrix-config.ts";
 import type { Tier } from "./tier.ts";
 
 /** Values of `float32MatmulPrecision`, most exact first. */
-export const float32MatmulPrecisions = ["highest", "high"] as const satisfies readonly Float32MatmulPrecision[];
+const float32MatmulPrecisions = ["highest", "high"] as const satisfies readonly Float32MatmulPrecision[];
 
 /** Checks what a program without types may pass; throws DeviceError naming the values there are. */
 export function checkPrecision(asked: Float32MatmulPrecision | undefined): void {

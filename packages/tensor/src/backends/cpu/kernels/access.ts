@@ -25,7 +25,7 @@ export const bytesOfView = (view: View): Uint8Array => (view.buffer as CpuBuffer
 export const floatsOf = (view: View): Float32Array => (view.buffer as CpuBuffer).array("f32");
 
 /** The storage of an i32 or u32 view, as i32. */
-export const intsOf = (view: View): Int32Array => (view.buffer as CpuBuffer).array("i32");
+const intsOf = (view: View): Int32Array => (view.buffer as CpuBuffer).array("i32");
 
 /** An array of raw elements of a given size, for moves that do not look at the values. */
 export function rawOf(view: View, elementBytes: number): Uint8Array | Uint16Array | Uint32Array | BigUint64Array {

@@ -2,7 +2,7 @@
 import type { BinaryOp, UnaryOp } from "../../../ops/expr.ts";
 
 /** Nearest whole number, ties to even. */
-export function roundHalfEven(x: number): number {
+function roundHalfEven(x: number): number {
   const r = Math.round(x);
   return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
 }

@@ -21,22 +21,6 @@ export function exprKey(e: ExprNode): string {
   }
 }
 
-/** Highest input index + 1. */
-export function inputCount(e: ExprNode): number {
-  switch (e.kind) {
-    case "input":
-      return e.index + 1;
-    case "const":
-      return 0;
-    case "binary":
-      return Math.max(inputCount(e.x), inputCount(e.y));
-    case "where":
-      return Math.max(inputCount(e.c), inputCount(e.x), inputCount(e.y));
-    default:
-      return inputCount(e.x);
-  }
-}
-
 /** The WGSL expression; `input(index)` names an input and its WGSL type. */
 export function exprText(e: ExprNode, input: (index: number) => { text: string; type: ExprType }): string {
   const sub = (x: ExprNode): string => exprText(x, input);
