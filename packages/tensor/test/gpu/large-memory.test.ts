@@ -1,5 +1,5 @@
 // Kernels of every vendor that need more workgroup memory than Dawn's null adapter has compile: attention of heads of 512, and the deepest and
-// buffered tiles of products.
+// buffered tiles of products and convolutions.
 import { expect, it } from "vitest";
 import { createWebGpuBackend, type WebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { WebGpuOptions } from "../../src/backends/webgpu/options.ts";
@@ -37,7 +37,17 @@ it.each(vendorNames)("%s", { timeout: 120_000 }, async (name) => {
         { a: view(backend, [256, 256], da), b: view(backend, [256, 256], db, swap) },
         {},
       );
+    for (const [dtype, stride] of [
+      ["f16", 1],
+      ["f32", 2],
+    ] as const)
+      backend.kernels.conv(
+        view(backend, [1, 64, 32 / stride, 32 / stride], dtype),
+        { x: view(backend, [1, 32, 32, 32], dtype), weight: view(backend, [64, 32, 3, 3], dtype) },
+        { stride: [stride, stride], padding: [1, 1], dilation: [1, 1], groups: 1 },
+      );
     expect(labelsOf(backend).filter((l) => l.startsWith(`matmul ${variant}`)).length, variant).toBeGreaterThan(0);
+    expect(labelsOf(backend).filter((l) => l.startsWith(`conv ${variant}`)).length, variant).toBeGreaterThan(0);
   }
   expect(await problems()).toEqual([]);
 });

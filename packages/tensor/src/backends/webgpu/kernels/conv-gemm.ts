@@ -4,8 +4,9 @@ import type { ConvAttrs } from "../../../ops/table.ts";
 import type { View } from "../../../view.ts";
 import { loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { bindView, type KernelContext } from "./context.ts";
+import { convPlan, recordConvMatrix } from "./conv-matrix.ts";
 import type { Finish } from "./finish.ts";
-import { chooseVariant } from "./gemm.ts";
+import { chooseVariant, variantsFor } from "./gemm.ts";
 import type { Runs } from "./gemm-runs.ts";
 import { matrixSource, recordGemm } from "./matmul.ts";
 import type { MatrixSource } from "./matrix-source.ts";
@@ -39,6 +40,14 @@ export function recordConvGemm(
   const size = { m: o, n, k, batch: 1 };
   const { traits } = ctx;
   if (traits.software && chooseVariant(traits, size, a.source, b.source, finish).kind === "registers") return false;
+  for (const variant of variantsFor(traits, size, a.source, b.source, finish)) {
+    if (variant.kind !== "matrix") break;
+    const operands = { weight: a, image: b };
+    const plan = convPlan(traits, variant, out, weight, operands, attrs);
+    if (!plan) continue;
+    recordConvMatrix(ctx, plan, out, weight, operands, padTop, finish);
+    return true;
+  }
   recordGemm(ctx, "conv", a, b, size, finish, 0, n);
   return true;
 }

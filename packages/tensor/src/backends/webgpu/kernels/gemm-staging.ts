@@ -103,7 +103,7 @@ function quads(tile: Tile, side: Side, turn: number, row: number): string[] {
 }
 
 /** Statements that store one item from the text of its values; `careful` where some may be infinite or NaN. */
-function putItem(tile: Tile, side: Side, to: (part: number) => string, values: readonly string[], careful: boolean): string {
+export function putItem(tile: Tile, side: Side, to: (part: number) => string, values: readonly string[], careful: boolean): string {
   if (tile.config.input === "f32") return `${to(0)} = ${values[0]};`;
   const finite = (v: string): string => (careful ? `finite_in(${v}, round)` : v);
   if (side.parts === 1) return `${to(0)} = pack8(${values.map(finite).join(", ")});`;
@@ -112,12 +112,11 @@ function putItem(tile: Tile, side: Side, to: (part: number) => string, values: r
       ${to(0)} = pack8(h0, h1); ${to(1)} = pack8(v0 - h0, v1 - h1); }`;
 }
 
-/** Statements that convert the fetched slice and put it into the staging memory of a slot. */
-export function put(tile: Tile, side: Side, slot: number, careful: boolean): string {
-  const { runs, name, rows } = side;
+/** Statements that convert the fetched slice and put it into staging memory from item `from` on. */
+export function put(tile: Tile, side: Side, from: string, careful: boolean): string {
+  const { runs, name } = side;
   return times(turnsOf(tile, side), (turn) => {
-    const to = (row: number) => (part: number) =>
-      `s${name}${part}[${named(side, "put", turn)} + ${slot * rows * tile.pitch + row * tile.pitch}u]`;
+    const to = (row: number) => (part: number) => `s${name}${part}[${named(side, "put", turn)} + ${row * tile.pitch}u + ${from}]`;
     const decoded =
       runs.along === "k" ? "" : times(tile.item, (j) => `let ${name}_v${j} = ${runs.value(register(side, turn, j), 0)};`).join(" ");
     const store =

@@ -63,36 +63,31 @@ export const splitsAny = (traits: DeviceTraits, dtypes: readonly DType[]): boole
 export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixSource): boolean => splitsAny(traits, [a.dtype, b.dtype]);
 
 /** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
-export function tileOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined {
+export const tileOf = (traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined =>
+  tilesOf(traits, variant, a, b).find((tile) => tileBytes(tile, Math.max(1, tile.slots) * tile.columns) <= traits.workgroupBytes);
+
+/** Workgroup memory of a tile that stages `rowsOfB` rows of b. */
+export const tileBytes = ({ slots, rows, parts, pitch, grid, config }: Tile, rowsOfB: number): number =>
+  (Math.max(1, slots) * rows * parts.a + rowsOfB * parts.b) * pitch * 16 + grid.down * grid.across * config.m * config.n * 4;
+
+/** Tiles of a variant, the most wanted first, whatever memory they need. */
+export function tilesOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile[] {
   const config = traits.matrix;
   const { down, across, ahead, grid } = variant;
   const threads = grid.down * grid.across * traits.subgroupSize;
-  if (!config || threads === 0 || threads > traits.maxInvocations) return undefined;
+  if (!config || threads === 0 || threads > traits.maxInvocations) return [];
   const { m, n, k, input } = config;
-  const [rows, columns] = [grid.down * down * m, grid.across * across * n];
-  const parts = { a: partsOf(traits, config, a.dtype), b: partsOf(traits, config, b.dtype) };
-  const scaled = { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) };
-  const name = variantLabel(variant);
-  const item = input === "f16" ? 8 : 4;
+  const item = (input === "f16" ? 8 : 4) as 4 | 8;
+  const common = {
+    ...{ name: variantLabel(variant), config, down, across, grid, threads, item },
+    ...{ rows: grid.down * down * m, columns: grid.across * across * n },
+    parts: { a: partsOf(traits, config, a.dtype), b: partsOf(traits, config, b.dtype) },
+    scaled: { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) },
+  } as const;
   // Two slices of half the depth need half the barriers of one of the whole.
-  for (const [depth, slots] of ahead
-    ? ([
-        [32, 2],
-        [16, 2],
-        [32, 1],
-        [16, 1],
-      ] as const)
-    : ([
-        [32, 0],
-        [16, 0],
-      ] as const)) {
-    const pitch = (depth + 8) / item;
-    const staged = Math.max(1, slots) * (rows * parts.a + columns * parts.b) * pitch * 16;
-    const fits = staged + grid.down * grid.across * m * n * 4 <= traits.workgroupBytes;
-    if (depth % k === 0 && fits)
-      return { name, config, down, across, grid, threads, rows, columns, depth, item, pitch, slots, parts, scaled };
-  }
-  return undefined;
+  return (ahead ? ([2, 1] as const) : ([0] as const))
+    .flatMap((slots) => [32, 16].map((depth) => ({ ...common, depth, slots, pitch: (depth + 8) / item })))
+    .filter(({ depth }) => depth % k === 0);
 }
 
 /** The variant in words, without its family. */

@@ -18,7 +18,17 @@ export function chooseGemm(traits: DeviceTraits, size: GemmSize, a: MatrixSource
 }
 
 /** The first variant of the adapter's preferences that can run the product. */
-export function chooseVariant(traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): GemmVariant {
+export const chooseVariant = (traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): GemmVariant =>
+  variantsFor(traits, size, a, b, finish).next().value ?? gemmVariants["registers 4x4"];
+
+/** The adapter's preferences that can run the product, in order. */
+export function* variantsFor(
+  traits: DeviceTraits,
+  size: GemmSize,
+  a: MatrixSource,
+  b: MatrixSource,
+  finish: Finish,
+): Generator<GemmVariant, undefined> {
   const isSplit = isSplitProduct(traits, a, b);
   const tuned = traits.tuned[productClass(size, b.dtype, isSplit)];
   const names: readonly GemmVariantName[] = tuned ? [tuned, ...defaultVariants(traits, size)] : defaultVariants(traits, size);
@@ -26,9 +36,9 @@ export function chooseVariant(traits: DeviceTraits, size: GemmSize, a: MatrixSou
     const variant: GemmVariant = gemmVariants[name];
     // Unless measured to be faster: operands in two parts, fetched ahead, need more registers than there are.
     if (name !== tuned && variant.kind === "matrix" && variant.ahead && isSplit) continue;
-    if (canRun(variant, traits, size, a, b, finish)) return variant;
+    if (canRun(variant, traits, size, a, b, finish)) yield variant;
   }
-  return gemmVariants["registers 4x4"];
+  return undefined;
 }
 
 function canRun(variant: GemmVariant, traits: DeviceTraits, size: GemmSize, a: MatrixSource, b: MatrixSource, finish: Finish): boolean {

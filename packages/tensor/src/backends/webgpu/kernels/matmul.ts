@@ -15,7 +15,7 @@ import { runMap } from "./elementwise.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { chooseGemm } from "./gemm.ts";
 import { largestMagnitude } from "./gemm-magnitude.ts";
-import { gemmBindings } from "./gemm-parts.ts";
+import { type Gemm, gemmBindings } from "./gemm-parts.ts";
 import { blockRuns, plainRuns } from "./gemm-runs.ts";
 import type { GemmOperand, MatrixSource } from "./matrix-source.ts";
 import { forEachRowPiece } from "./rows.ts";
@@ -292,9 +292,23 @@ export function recordGemm(
   n0: number,
   n: number,
 ): void {
+  recordKernel(ctx, op, chooseGemm(ctx.traits, { ...piece, n }, a.source, b.source, finish), a, b, piece, finish, n0, n);
+}
+
+/** As `recordGemm`, with a kernel that was chosen. */
+export function recordKernel(
+  ctx: KernelContext,
+  op: string,
+  gemm: Gemm,
+  a: GemmOperand,
+  b: GemmOperand,
+  piece: Piece,
+  finish: Finish,
+  n0: number,
+  n: number,
+): void {
   const { source: sa } = a;
   const { source: sb } = b;
-  const gemm = chooseGemm(ctx.traits, { ...piece, n }, sa, sb, finish);
   const program = ctx.program(`matmul|${gemm.key}|${sa.key}|${sb.key}|${finish.key}`, () => gemm.spec());
   const largest = (gemm.measured ?? []).map((side) => largestMagnitude(ctx, op, side, side === "a" ? a : b, { ...piece, n }));
   ctx.record({
