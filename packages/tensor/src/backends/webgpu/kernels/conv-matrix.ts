@@ -289,7 +289,7 @@ function stageHalo(plan: Plan, side: Side, careful: boolean): string {
   const first = `let first = block * ${tile.depth}u * p.b_plane;`;
   if (tile.short)
     return `${first} for (var t = lid; t < ${count}u; t += ${tile.threads}u) {
-        ${placeItem(plan, "", "t")} ${loadItem(plan, "")} ${storeItem(plan, side, "", careful)} }`;
+        ${placeItem(plan, "_", "t")} ${loadItem(plan, "_")} ${storeItem(plan, side, "_", careful)} }`;
   const turns = haloTurns(plan);
   const store = (turn: number): string => {
     const text = storeItem(plan, side, turn, careful);
