@@ -3,9 +3,9 @@
 import { isQuantized } from "../../../dtype.ts";
 import { contiguousLayout } from "../../../layout.ts";
 import type { ConvAttrs } from "../../../ops/table.ts";
-import type { View } from "../../backend.ts";
-import type { DeviceTraits } from "../limits.ts";
+import type { View } from "../../../view.ts";
 import type { ProgramSpec } from "../pipelines.ts";
+import type { DeviceTraits } from "../traits.ts";
 import { loadElement, type StoredDType } from "../wgsl/formats.ts";
 import { bindView, type KernelContext, scratchView } from "./context.ts";
 import type { Finish } from "./finish.ts";
@@ -30,7 +30,8 @@ import { type Gemm, gemmSpec, times, withBatch } from "./gemm-parts.ts";
 import { fetch, put, putItem, registers } from "./gemm-staging.ts";
 import { isSplit, type Side, sideOf, type Tile, tileBytes, tilesOf } from "./gemm-tile.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
-import { type GemmOperand, type MatrixSource, matrixSource, recordKernel } from "./matmul.ts";
+import { matrixSource, recordKernel } from "./matmul.ts";
+import type { GemmOperand, MatrixSource } from "./matrix-source.ts";
 
 type Four = readonly [number, number, number, number];
 
