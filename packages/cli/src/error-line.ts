@@ -69,7 +69,9 @@ function findCause(error: unknown, test: (error: Error) => boolean): Error | und
 
 function diskText({ code, path, message }: NodeJS.ErrnoException): string {
   const known = diskErrors[code!];
-  return known ? `${path === undefined ? "" : `${path}: `}${known}` : oneLine(`${message}; run again with --debug for details`);
+  // A file is written beside its place, under a name of its own.
+  const asked = path?.replace(/\.[a-z0-9]+\.part$/, "");
+  return known ? `${asked === undefined ? "" : `${asked}: `}${known}` : oneLine(`${message}; run again with --debug for details`);
 }
 
 /** Line breaks and indentation as single spaces. */

@@ -3,17 +3,17 @@ import { access, constants, open, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { CliError } from "./cli-error.ts";
 
-/** Throws unless a file can be made (or replaced) at `path`; asked before minutes of work are spent. */
-export async function checkWritable(path: string): Promise<void> {
+/** Throws unless a file can be made (or replaced) at `path`, which the user gave as `option`; asked before minutes of work are spent. */
+export async function checkWritable(path: string, option = "--out"): Promise<void> {
   const folder = dirname(resolve(path));
   const place = await stat(folder).catch(() => undefined);
-  if (!place) throw new CliError(`cannot write ${path}: there is no folder ${folder}; create it, or choose another --out`);
-  if (!place.isDirectory()) throw new CliError(`cannot write ${path}: ${folder} is not a folder; choose another --out`);
+  if (!place) throw new CliError(`cannot write ${path}: there is no folder ${folder}; create it, or choose another ${option}`);
+  if (!place.isDirectory()) throw new CliError(`cannot write ${path}: ${folder} is not a folder; choose another ${option}`);
   if ((await stat(path).catch(() => undefined))?.isDirectory()) {
     throw new CliError(`cannot write ${path}: it is a folder; give the name of a file in it`);
   }
   await access(folder, constants.W_OK).catch((cause: unknown) => {
-    throw new CliError(`cannot write ${path}: ${folder} is not writable for you; choose another --out`, 1, { cause });
+    throw new CliError(`cannot write ${path}: ${folder} is not writable for you; choose another ${option}`, 1, { cause });
   });
 }
 

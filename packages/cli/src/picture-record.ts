@@ -74,14 +74,32 @@ export function recordTexts(record: PictureRecord): Record<string, string> {
   };
 }
 
-/** The record in a PNG file. Throws CliError when there is none, or one of a later version. */
+/** The record in a PNG file. Throws CliError when this is no PNG, when there is none in it, or one of a later version. */
 export function readRecord(path: string, png: Uint8Array): PictureRecord {
-  const text = readPngText(png)[keyword];
+  const text = textsOf(path, png)[keyword];
   if (text === undefined) throw new CliError(`${path} has no record of how it was made; only pictures that wick generate wrote have one`);
   const record = parseRecord(text);
-  if (record?.format === 1 && typeof record.prompt === "string" && typeof record.model?.name === "string") return record;
+  if (record?.format === 1 && isComplete(record)) return record;
   throw new CliError(`the record in ${path} is damaged or of another version; make the picture again with this version of wick`);
 }
+
+function textsOf(path: string, png: Uint8Array): Readonly<Record<string, string>> {
+  try {
+    return readPngText(png);
+  } catch (error) {
+    throw new CliError(`${path}: ${(error as Error).message.replace(/^\w+: /, "")}`, 1, { cause: error });
+  }
+}
+
+/** Whether what a program must have to run the record is there: anyone can write a text into a PNG. Pipelines check the values. */
+const isComplete = ({ prompt, model, device, seed, count, index }: PictureRecord): boolean =>
+  typeof prompt === "string" &&
+  typeof model?.name === "string" &&
+  (device?.kind === "cpu" || device?.kind === "webgpu") &&
+  /^\d{1,20}$/.test(seed) &&
+  Number.isInteger(index) &&
+  index >= 0 &&
+  index < count;
 
 function parseRecord(text: string): PictureRecord | undefined {
   try {

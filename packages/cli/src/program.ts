@@ -108,8 +108,8 @@ function modelOptions(command: Command): Command {
 
 function sizeOptions(command: Command): Command {
   return command
-    .option("-W, --width <pixels>", "multiple of 16 (default: the model's)", wholeNumber(8, 8192))
-    .option("-H, --height <pixels>", "multiple of 16 (default: the model's)", wholeNumber(8, 8192))
+    .option("-W, --width <pixels>", "multiple of 16 (default: the model's)", wholeNumber(16, 8192))
+    .option("-H, --height <pixels>", "multiple of 16 (default: the model's)", wholeNumber(16, 8192))
     .option("-s, --steps <count>", "denoising steps (default: the model's)", wholeNumber(1, 1000))
     .option("-g, --guidance <scale>", "how strongly to follow the prompt; 0 is off (default: the model's)", decimalNumber(0));
 }

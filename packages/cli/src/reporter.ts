@@ -1,5 +1,6 @@
 // Where a command's words go: results to stdout (text, or one JSON document), everything else to stderr, nothing but errors with --quiet.
 import type { WriteStream } from "node:tty";
+import { printable } from "./units.ts";
 
 /** Options every command has. */
 export interface CommonOptions {
@@ -45,12 +46,12 @@ export class Reporter {
   /** A remark that also belongs into the JSON document. */
   warn(text: string): void {
     this.#warnings.push(text);
-    this.note(`warning: ${text}`);
+    this.note(`warning: ${printable(text)}`);
   }
   /** The one line of a failure, also as a JSON document. */
   fail(text: string, code: number): void {
     this.clearLive();
-    process.stderr.write(`wick: ${text}\n`);
+    process.stderr.write(`wick: ${printable(text)}\n`);
     if (this.json) process.stdout.write(`${JSON.stringify(this.#withWarnings({ error: { message: text, exitCode: code } }))}\n`);
   }
 

@@ -11,7 +11,7 @@ export async function run(args: readonly string[]): Promise<ExitCode> {
   // The options of a command that could not be parsed are not known yet, but how to report that is wanted all the same.
   const early = new Reporter({ json: args.includes("--json"), quiet: args.includes("--quiet"), debug: args.includes("--debug") });
   using interrupt = new InterruptSignal();
-  ignoreClosedPipes();
+  endWithOutput();
   let code: ExitCode = exitCodes.ok;
   try {
     const program = buildProgram({ signal: interrupt.signal, setExitCode: (value) => (code = value) });
@@ -43,12 +43,12 @@ const parserText = ({ message }: CommanderError): string =>
 /** The command's name and a space, when the arguments begin with a known one. */
 const commandOf = ([first = ""]: readonly string[]): string => (commandNames.includes(first) ? `${first} ` : "");
 
-/** `wick … | head` ends quietly when the reader is gone. */
-function ignoreClosedPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(exitCodes.ok);
-      throw error;
-    });
-  }
+/** `wick … | head` ends quietly when the reader is gone; output that cannot be written otherwise is a failure. */
+function endWithOutput(): void {
+  const failed = (error: NodeJS.ErrnoException): never => process.exit(error.code === "EPIPE" ? exitCodes.ok : exitCodes.failure);
+  process.stderr.on("error", failed);
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") process.stderr.write(`wick: standard output: ${describeFailure(error).text}\n`);
+    failed(error);
+  });
 }

@@ -34,8 +34,13 @@ export function formatCount(count: number): string {
   return String(count);
 }
 
+/** Text out of a file on one line of a terminal, which would obey the control characters in it. */
+export const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (c) => (c === "\n" ? "\\n" : `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`));
+
 /** Rows as aligned columns, two spaces apart. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
+export function formatTable(cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(printable));
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
   return rows
     .map((row) =>

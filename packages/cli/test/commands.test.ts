@@ -46,7 +46,16 @@ beforeAll(async () => {
   writeFileSync(join(cwd, "page.safetensors"), "<!doctype html><html>please log in</html>");
   writeFileSync(join(cwd, "plain.png"), encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }));
   writeFileSync(join(cwd, "later.png"), encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }, { text: { wick: '{"format":2}' } }));
+  const record = { format: 1, prompt: "a fox", seed: "x", count: 1, index: 0, model: { name: "embedded" }, device: { kind: "cpu" } };
+  writeFileSync(
+    join(cwd, "seedless.png"),
+    encodePng({ width: 1, height: 1, rgb: new Uint8Array(3) }, { text: { wick: JSON.stringify(record) } }),
+  );
+  writeFileSync(join(cwd, "cut.png"), readFileSync(join(cwd, "plain.png")).subarray(0, 40));
   mkdirSync(join(cwd, "empty"));
+  mkdirSync(join(cwd, "shards"));
+  for (const i of [1, 3])
+    writeFileSync(join(cwd, `shards/m-0000${i}-of-00003.safetensors`), readFileSync(join(cwd, `${i === 1 ? "a" : "c"}.safetensors`)));
 });
 
 describe("wick", () => {
@@ -211,6 +220,12 @@ describe("inspect", () => {
     expect(facts.tensorList.map((t: { name: string }) => t.name)).toEqual(
       ["k", "out.0", "q", "v"].map((n) => `layers.0.attention.to_${n}.weight`),
     );
+  });
+
+  test("names with control characters, which a terminal would obey, are shown", async () => {
+    await writeTensors("evil.safetensors", { "a\x1b[31m\nb": [1] });
+    const { stdout } = await wick(["inspect", "evil.safetensors", "--tensors"], { cwd });
+    expect(stdout).toContain("a\\x1b[31m\\nb  F32  [1]\n");
   });
 
   test("a folder in diffusers layout, part by part", async () => {
@@ -433,7 +448,40 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     2,
     /^wick: --redux-model: fox-2\.png was made without --redux; leave it out\n/,
   ],
-  ["reproduce what is no picture", ["reproduce", "a.safetensors"], 1, /^wick: readPngText: .*\n$/],
+  ["reproduce what is no picture", ["reproduce", "a.safetensors"], 1, /^wick: a\.safetensors: not a PNG file: it starts with .*\n$/],
+  [
+    "reproduce a record whose seed is none",
+    ["reproduce", "seedless.png"],
+    1,
+    /^wick: the record in seedless\.png is damaged or of another version; make the picture again/,
+  ],
+  [
+    "convert a file onto itself",
+    ["convert", "a.safetensors", "./a.safetensors"],
+    2,
+    /^wick: the output is the input: \.\/a\.safetensors; choose another output\n$/,
+  ],
+  ["bench with a trace in no folder", ["bench", "--profile", "no/trace.json"], 1, /create it, or choose another --profile\n$/],
+  ["start from a folder", ["generate", "a fox", "--init", "empty"], 1, /^wick: empty: this is a folder; give the name of a file in it\n$/],
+  ["start from a cut picture", ["generate", "a fox", "--init", "cut.png"], 1, /^wick: cut\.png: the file is cut: .*\n$/],
+  [
+    "a revision of the embedded model",
+    ["generate", "a fox", "--revision", "v1"],
+    2,
+    /^wick: --revision is for repositories, which embedded is not; leave it out\n$/,
+  ],
+  [
+    "a revision of a folder",
+    ["generate", "a fox", "-m", model, "--revision", "v1"],
+    2,
+    /^wick: --revision is for repositories, which .* is not; leave it out\n$/,
+  ],
+  [
+    "convert a folder that lacks a shard",
+    ["convert", "shards", "x.safetensors"],
+    1,
+    /^wick: openSafetensors: a shard is missing: .*m-00002-of-00003\.safetensors, beside .*m-00001-of-00003\.safetensors; download the rest of the checkpoint\n$/,
+  ],
   ["complete for an unknown shell", ["completion", "tcsh"], 2, /Allowed choices are bash, zsh, fish; see wick completion --help\n$/],
   ["bench without a run", ["bench", "--runs", "0"], 2, /a whole number in 1…1000 is needed; see wick bench --help\n$/],
 ];

@@ -1,7 +1,7 @@
 // wick generate and convert where something is short: memory, disk, patience; and adapters, which must fit.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { decodePng } from "@wick/image";
@@ -13,6 +13,7 @@ const session = openSession();
 const { wick } = session;
 const folder = temporaryFolder();
 const cwd = folder.path;
+const binary = fileURLToPath(new URL("../bin/wick.mjs", import.meta.url));
 const transformer = fileURLToPath(new URL("../../tiny-zimage/model/transformer/diffusion_pytorch_model.safetensors", import.meta.url));
 const quick = ["--device", "cpu", "--steps", "1"];
 afterAll(() => {
@@ -107,6 +108,20 @@ test("a full disk: one line, and nothing is left of the file", async () => {
   } finally {
     full.close();
   }
+});
+
+// Only Unix has a device that is always full.
+test.runIf(existsSync("/dev/full"))("results that cannot be written: one line, not a stack", () => {
+  const full = openSync("/dev/full", "w");
+  const { status, stderr } = spawnSync(process.execPath, [binary, "inspect", transformer], {
+    stdio: ["ignore", full, "pipe"],
+    encoding: "utf8",
+  });
+  closeSync(full);
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: "wick: standard output: no space is left on the disk; free some, or choose another disk\n",
+  });
 });
 
 test.skipIf(process.platform === "win32")("a second Ctrl-C ends a command that does not stop (Windows has no such signals)", async () => {

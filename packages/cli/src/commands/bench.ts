@@ -34,7 +34,7 @@ export interface BenchOptions extends CommonOptions, DeviceOptions {
 export async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> {
   const reporter = new Reporter(options);
   const progress = new Progress(reporter);
-  if (typeof options.profile === "string") await checkWritable(options.profile);
+  if (typeof options.profile === "string") await checkWritable(options.profile, "--profile");
   using opened = new CommandDevice(await openDevice(options, (text) => reporter.note(text)), signal);
   const { device } = opened;
   const opening = performance.now();

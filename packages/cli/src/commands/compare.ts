@@ -4,7 +4,7 @@ import { CliError, type ExitCode, exitCodes } from "../cli-error.ts";
 import { withCheckpoints } from "../models/open-checkpoint.ts";
 import { recognise } from "../models/recognise.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
-import { formatTable } from "../units.ts";
+import { formatTable, printable } from "../units.ts";
 
 export interface CompareOptions extends CommonOptions {
   readonly tolerance: number;
@@ -117,7 +117,7 @@ function describe(
   const verdict =
     off.length === 0
       ? `${differences.length} tensors agree within ${tolerance} (relative L2)`
-      : `${off.length} of ${differences.length} tensors differ by more than ${tolerance} (relative L2); the first is ${off[0]!.name}`;
+      : `${off.length} of ${differences.length} tensors differ by more than ${tolerance} (relative L2); the first is ${printable(off[0]!.name)}`;
   return [...table, ...missing, verdict].join("\n");
 }
 

@@ -1,4 +1,5 @@
 // wick convert: a checkpoint in another layout, format or number format, with adapters merged in. Tensors stream: nothing is held whole.
+import { stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { withLora } from "@wick/nn";
 import {
@@ -42,7 +43,8 @@ export async function convert(input: string, output: string, options: ConvertOpt
   if (!writers.includes(ending)) throw new UsageError(`${output}: the ending names the format; use one of ${writers.join(", ")}`);
   if (options.dtype && isQuantized(options.dtype) && ending !== ".gguf")
     throw new UsageError(`${ending} cannot hold ${options.dtype} blocks; write a .gguf`);
-  await checkWritable(output);
+  await checkWritable(output, "output");
+  if (await isSameFile(input, output)) throw new UsageError(`the output is the input: ${output}; choose another output`);
   const started = performance.now();
   await withCheckpoints(signal, async (open) => {
     const adapted = await withAdapters((await open(input)).source, options.lora ?? [], open);
@@ -57,6 +59,12 @@ export async function convert(input: string, output: string, options: ConvertOpt
     const document = { file: output, tensors: source.entries.size, bytes: written, elapsedMillis };
     reporter.result(`${output}\n${source.entries.size} tensors, ${formatBytes(written)}, ${formatDuration(elapsedMillis)}`, document);
   });
+}
+
+/** By whatever names the two go. */
+async function isSameFile(a: string, b: string): Promise<boolean> {
+  const [one, other] = await Promise.all([a, b].map((path) => stat(path, { bigint: true }).catch(() => undefined)));
+  return one !== undefined && other !== undefined && one.ino === other.ino && one.dev === other.dev;
 }
 
 /** Adapters are merged under the model's own names, or under the checkpoint's when it is not recognised. */

@@ -198,6 +198,8 @@ export async function openModel(device: Device, options: OpenModelOptions): Prom
   const { model = embeddedName, signal } = options;
   const isEmbedded = model === embeddedName;
   const files = new UsedFiles(isEmbedded ? await embeddedFiles() : await findFiles(model, options));
+  if (options.revision !== undefined && (isEmbedded || (await files.revision({ signal })) === undefined))
+    throw new UsageError(`--revision is for repositories, which ${model} is not; leave it out`);
   const pipeline = await pipelineClass(files, model, options);
   const family = families[pipeline];
   if (pipeline === "FluxPriorReduxPipeline")

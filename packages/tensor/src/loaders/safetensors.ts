@@ -49,7 +49,8 @@ export function looksLikeSafetensors(first: Uint8Array): boolean {
 
 /**
  * Opens one safetensors file, or several that together are one checkpoint (shards): headers only, tensors stream later.
- * Throws FormatError naming the file for anything malformed, and for a name that two files hold. Takes over the sources: `close` closes them.
+ * Throws FormatError naming the file for anything malformed, for a name that two files hold, and for a list that lacks one of the shards its names
+ * count ("…-00001-of-00003.safetensors"). Takes over the sources: `close` closes them.
  */
 export async function openSafetensors(
   files: ByteSource | readonly ByteSource[],
@@ -59,6 +60,7 @@ export async function openSafetensors(
   const tensors = new Map<string, StoredTensor>();
   const metadata = new Map<string, string>();
   try {
+    if (sources === files) checkShards(sources);
     for (const source of sources) {
       const header = await readHeader(source, options.signal);
       for (const [name, tensor] of header.tensors) addOnce(tensors, name, tensor);
@@ -69,6 +71,20 @@ export async function openSafetensors(
     throw error;
   }
   return storedWeights(tensors, metadata, sources);
+}
+
+/** A download that stopped leaves some shards: without this, their weights would be missing one by one. */
+function checkShards(sources: readonly ByteSource[]): void {
+  const names = new Set(sources.map((source) => source.name));
+  for (const { name } of sources) {
+    const [, stem, , total] = /^(.*-)(\d{5})-of-(\d{5})\.safetensors$/.exec(name) ?? [];
+    if (total === undefined) continue;
+    const shard = (i: number): string => `${stem}${String(i + 1).padStart(5, "0")}-of-${total}.safetensors`;
+    // A hostile name may count to 99,999; the first that is missing says enough.
+    for (let i = 0; i < Number(total); i++)
+      if (!names.has(shard(i)))
+        throw new FormatError(OP, `a shard is missing: ${shard(i)}, beside ${name}; download the rest of the checkpoint`);
+  }
 }
 
 function addOnce(tensors: Map<string, StoredTensor>, name: string, tensor: StoredTensor): void {
