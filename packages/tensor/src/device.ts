@@ -204,8 +204,9 @@ export class Device {
     await (signal ? orAborted(idle, signal) : idle);
   }
   /**
-   * Waits as `idle` does, but only where more than 1 GiB (a quarter of that on software adapters) of released memory is still held by work that has not run:
-   * whoever records far ahead of the GPU would need memory that is in no report.
+   * Waits as `idle` does, but only where more than 1 GiB (a quarter of that on software adapters) of released memory is still held by work that
+   * has not run: whoever records far ahead of the GPU would need memory that is in no report. On software adapters it waits for
+   * whatever was submitted or comes to 1e9 operations, because their drivers compile no kernel while others run.
    */
   async catchUp(signal?: AbortSignal): Promise<void> {
     if (this.backend.isBehind) await this.idle(signal);

@@ -83,7 +83,10 @@ export interface Backend {
   flush(): void;
   /** Submits and resolves when everything recorded has run and staging memory of writes is released. */
   idle(): Promise<void>;
-  /** Whether much memory that was given back is still held by recorded work that has not run. Never, where kernels run when they are recorded. */
+  /**
+   * Whether recording should wait for what was recorded: because much memory that was given back is still held by it, or because the driver
+   * compiles no kernel while others run. Never, where kernels run when they are recorded.
+   */
   readonly isBehind?: boolean;
   /** What is allocated now, and the most there was. */
   memory(): MemoryReport;

@@ -39,6 +39,7 @@ export class BufferPool {
   private readonly live = new Map<string, { bytes: number; count: number }>();
   /** Destroyed after the next submission: destroying a buffer that recorded commands use would fail the submission. */
   private readonly doomed: Store[] = [];
+  private doomedBytes = 0;
   private readonly failures: Promise<readonly string[]>[] = [];
   private nextId = 1;
   private liveBytes = 0;
@@ -78,7 +79,7 @@ export class BufferPool {
     buffer.store = undefined;
     this.count(buffer.label, -store.sizeBytes, -1);
     if (store.failed || this.pooledBytes + store.sizeBytes > this.limits.maxPooledBytes) {
-      this.doomed.push(store);
+      this.doom(store);
       return;
     }
     this.pooledBytes += store.sizeBytes;
@@ -94,7 +95,18 @@ export class BufferPool {
       this.destroyedBytes += sizeBytes;
       for (const { buffer } of derived?.byKey.values() ?? []) buffer.store?.gpu.destroy();
     }
+    this.doomedBytes = 0;
     return this.doomed.splice(0).length > 0;
+  }
+
+  private doom(store: Store): void {
+    this.doomed.push(store);
+    this.doomedBytes += store.sizeBytes;
+  }
+
+  /** Whether so much waits for a submission to be destroyed that one should not be put off. */
+  get isDooming(): boolean {
+    return this.doomedBytes > this.limits.maxPooledBytes / 8;
   }
 
   /** Whether the queue holds so much of what was destroyed that recording should wait for it. */
@@ -118,7 +130,7 @@ export class BufferPool {
 
   /** Moves every pooled buffer to the doomed ones. */
   drain(): void {
-    for (const list of this.free.values()) this.doomed.push(...list);
+    for (const list of this.free.values()) for (const store of list) this.doom(store);
     this.free.clear();
     this.pooledBytes = 0;
   }
@@ -131,7 +143,7 @@ export class BufferPool {
       const stores = this.free.get(bytes)!;
       while (stores.length > 0) {
         if (excess() <= 0) return;
-        this.doomed.push(stores.pop()!);
+        this.doom(stores.pop()!);
         this.pooledBytes -= bytes;
       }
       this.free.delete(bytes);

@@ -1,4 +1,5 @@
-// The recorded stream: ops append dispatches to one compute pass, which is submitted by estimated work, on read, or on request.
+// The recorded stream: ops append dispatches to one compute pass, which is submitted by estimated work, on read, or on request. On software
+// adapters it is cut by estimated work too, but held until somebody asks for it: there, compiling a kernel waits for what runs.
 import type { OpTiming } from "../backend.ts";
 import { type BindingWindows, type PipelineCache, type Program, paramWords, uniformSlotBytes } from "./pipelines.ts";
 import { Profiler } from "./profile.ts";
@@ -37,7 +38,17 @@ export interface Launch {
   readonly bytes: number;
 }
 
+/** What a recorder tells the backend, and asks it. */
+export interface RecorderHooks {
+  /** Runs after every submission. */
+  readonly onSubmit: () => void;
+  /** Whether memory allows to hold back what is recorded. */
+  readonly mayHold: () => boolean;
+}
+
 const uniformSlots = 1024;
+/** Finished command buffers that wait at most: minutes of a software adapter's work. */
+const maxHeld = 1024;
 const maxWorkgroups = 65535;
 
 /** Folds a linear number of workgroups into a grid that is legal on every device; kernels return early on the excess. */
@@ -62,18 +73,24 @@ export class Recorder {
   private bytes = 0;
   private ring: { buffer: GPUBuffer; group: GPUBindGroup; words: Uint32Array<ArrayBuffer>; used: number } | undefined;
   private profiler: Profiler | undefined;
-  private readonly onSubmit: () => void;
+  /** Finished, and not submitted. */
+  private readonly held: GPUCommandBuffer[] = [];
+  private readonly hooks: RecorderHooks;
 
-  /** `onSubmit` runs after every submission. */
-  constructor(device: GPUDevice, cache: PipelineCache, traits: DeviceTraits, onSubmit: () => void) {
+  constructor(device: GPUDevice, cache: PipelineCache, traits: DeviceTraits, hooks: RecorderHooks) {
     this.device = device;
     this.cache = cache;
     this.traits = traits;
-    this.onSubmit = onSubmit;
+    this.hooks = hooks;
   }
 
   get recording(): boolean {
-    return this.encoder !== undefined;
+    return this.encoder !== undefined || this.isHolding;
+  }
+
+  /** Whether at least one submission's work waits to be asked for. */
+  get isHolding(): boolean {
+    return this.held.length > 0;
   }
 
   /** Records a dispatch; the launch that would repeat it, or undefined if there was nothing to do. */
@@ -159,8 +176,26 @@ export class Recorder {
   private account(flops: number, bytes: number): void {
     this.flops += flops;
     this.bytes += bytes;
-    const { submitFlops, submitBytes } = this.traits;
-    if (this.flops > submitFlops || this.bytes > submitBytes || (this.profiler && !this.traits.timestamps)) this.submit();
+    const { submitFlops, submitBytes, timestamps } = this.traits;
+    if (this.profiler && !timestamps) this.submit();
+    else if (this.flops > submitFlops || this.bytes > submitBytes) this.cut();
+  }
+
+  /**
+   * Ends a submission's worth of work. Software adapters (Mesa's lavapipe) run submissions and compile kernels under one lock that is not fair: a
+   * program that records on while they run stands still in the driver, deaf to signals, until the queue is empty or luck has it.
+   */
+  private cut(): void {
+    const holds = this.traits.software && !this.profiler && !this.ring?.used && this.held.length < maxHeld && this.hooks.mayHold();
+    if (!holds) {
+      this.submit();
+      return;
+    }
+    this.closePass();
+    this.held.push(this.encoder!.finish());
+    this.encoder = undefined;
+    this.flops = 0;
+    this.bytes = 0;
   }
 
   /** Records a copy between buffers; both byte offsets and the length are multiples of 4. */
@@ -174,20 +209,22 @@ export class Recorder {
   /** Hands everything recorded to the GPU. */
   submit(): void {
     const { encoder } = this;
-    if (!encoder) return;
+    if (!this.recording) return;
+    // One by one: between submissions a software adapter lets others in.
+    for (const commands of this.held.splice(0)) this.device.queue.submit([commands]);
     this.closePass();
-    this.profiler?.resolve(encoder);
+    if (encoder) this.profiler?.resolve(encoder);
     this.encoder = undefined;
     if (this.ring && this.ring.used > 0) {
       this.device.queue.writeBuffer(this.ring.buffer, 0, this.ring.words, 0, (this.ring.used * uniformSlotBytes) / 4);
       this.ring.used = 0;
     }
-    this.device.queue.submit([encoder.finish()]);
+    if (encoder) this.device.queue.submit([encoder.finish()]);
     this.profiler?.submitted();
     this.epoch++;
     this.flops = 0;
     this.bytes = 0;
-    this.onSubmit();
+    this.hooks.onSubmit();
   }
 
   startProfile(region: (() => string | undefined) | undefined): void {
@@ -209,6 +246,7 @@ export class Recorder {
   destroy(): void {
     this.pass = undefined;
     this.encoder = undefined;
+    this.held.length = 0;
     this.ring?.buffer.destroy();
     this.ring = undefined;
   }

@@ -48,6 +48,8 @@ export class WebGpuBackend implements Backend {
   private readonly derived: DerivedWords;
   private lost: DeviceError | undefined;
   private failure: Error | undefined;
+  /** Submissions before this one have run, as far as somebody waited for them. */
+  private passedEpoch = 1;
 
   constructor(opened: OpenedDevice, traits: DeviceTraits, options: WebGpuOptions) {
     const { device, info, driver, software } = opened;
@@ -60,7 +62,7 @@ export class WebGpuBackend implements Backend {
       maxPooledBytes: software ? gibibyte / 2 : 2 * gibibyte,
     });
     this.cache = new PipelineCache(device, traits.immediates);
-    this.recorder = new Recorder(device, this.cache, traits, () => this.sweep());
+    this.recorder = new Recorder(device, this.cache, traits, { onSubmit: () => this.sweep(), mayHold: () => !this.pool.isDooming });
     this.readback = new Readback(device);
     this.derived = new DerivedWords(() => this.pool.createUncounted(derivedBytes, "derived"));
     this.plans = new LaunchPlans({
@@ -190,14 +192,16 @@ export class WebGpuBackend implements Backend {
     this.flush();
     this.device.queue.submit([]);
     const passed = this.pool.passing();
+    const { epoch } = this.recorder;
     await this.readback.guarded(this.device.queue.onSubmittedWorkDone());
     passed();
+    this.passedEpoch = Math.max(this.passedEpoch, epoch);
     const failure = await this.settle();
     if (failure) throw failure;
   }
 
   get isBehind(): boolean {
-    return this.pool.isBehind;
+    return this.pool.isBehind || (this.capabilities.software && (this.recorder.isHolding || this.recorder.epoch > this.passedEpoch));
   }
 
   memory(): MemoryReport {
