@@ -10,7 +10,8 @@ import { fluxTokenizerFiles, zImageTokenizerFiles } from "@wick/testing/released
 type Shapes = Readonly<Record<string, readonly number[]>>;
 /** A folder's weights: the stem of its files, their names and shapes. */
 type Part = readonly [folder: string, stem: string, shapes: Shapes];
-interface Repository {
+/** Files of a released model, weights by shape. */
+export interface Repository {
   readonly configs: Readonly<Record<string, object>>;
   readonly tokenizers: () => Record<string, Uint8Array | string>;
   readonly parts: () => readonly Part[];
@@ -116,6 +117,25 @@ async function writePart(folder: string, [part, stem, shapes]: Part, patterns: P
   }
   if (shards.length > 1)
     writeFileSync(join(folder, part, `${stem}.safetensors.index.json`), JSON.stringify({ metadata: { total_size: 0 }, weight_map: map }));
+}
+
+/** Keys of configurations that count blocks. */
+const countKeys = /^(num_layers|num_single_layers|num_hidden_layers|num_decoder_layers|n_layers|n_refiner_layers)$/;
+
+/** A repository with the first blocks of each kind only, as wide as ever; the autoencoder stays whole. */
+export function withFewerBlocks({ configs, tokenizers, parts }: Repository, blocks: number): Repository {
+  const fewer = (key: string, value: unknown) => (countKeys.test(key) ? Math.min(Number(value), blocks) : value);
+  const cut = (config: object) => Object.fromEntries(Object.entries(config).map(([key, value]) => [key, fewer(key, value)]));
+  const isKept = (name: string) => Number(/(?:block|blocks|layers)\.(\d+)\./.exec(name)?.[1] ?? 0) < blocks;
+  const cutPart = (part: Part): Part => {
+    const [folder, stem, shapes] = part;
+    return folder === "vae" ? part : [folder, stem, Object.fromEntries(Object.entries(shapes).filter(([name]) => isKept(name)))];
+  };
+  return {
+    configs: Object.fromEntries(Object.entries(configs).map(([name, config]) => [name, name === "vae" ? config : cut(config)])),
+    tokenizers,
+    parts: () => parts().map(cutPart),
+  };
 }
 
 /** Writes a repository in diffusers layout into `folder`. */

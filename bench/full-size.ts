@@ -1,7 +1,8 @@
 // A whole run of a released model at its full size with random weights: text encoder, transformer, autoencoder, from files in the released
 // layout to a picture. Time and memory of every stage; latents and picture for tools/reference/full_size_check.py, which repeats it in PyTorch.
-// Run: npx tsx --conditions=@wick/source bench/full-size.ts make FOLDER --model z-image|flux1-schnell
-//      npx tsx --conditions=@wick/source bench/full-size.ts run FOLDER [--size 256] [--steps 2] [--max-memory-gb n] [--dtype q8_0] [--device cpu|webgpu]
+// Run: npx tsx --conditions=@wick/source bench/full-size.ts make FOLDER --model z-image|flux1-schnell [--blocks n]
+//      npx tsx --conditions=@wick/source bench/full-size.ts run FOLDER [--size 256] [--steps 2] [--max-memory-gb n] [--dtype q8_0] [--transformer file.gguf]
+//        [--device cpu|webgpu]
 // "make" writes 20.5 GB (Z-Image) or 33.7 GB (FLUX.1 schnell); "run" writes FOLDER/run.safetensors and prints one line of JSON last.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,17 +12,19 @@ import { localFolder } from "@wick/hub";
 import { type FluxPipeline, flux } from "@wick/models-flux";
 import { type ZImagePipeline, zImage } from "@wick/models-zimage";
 import { cpu, type Device, type DType, type Shape, type WritableTensor, webgpu, writeFileAtomically, writeSafetensors } from "@wick/tensor";
-import { makeRepository, repositories } from "./full-size-repository.ts";
+import { makeRepository, repositories, withFewerBlocks } from "./full-size-repository.ts";
 import { commit, machine, resetPeakOfProcess, statusBytes } from "./machine.ts";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     model: { type: "string", default: "z-image" },
+    blocks: { type: "string" },
     size: { type: "string", default: "256" },
     steps: { type: "string", default: "2" },
     "max-memory-gb": { type: "string" },
     dtype: { type: "string" },
+    transformer: { type: "string" },
     device: { type: "string", default: "cpu" },
   },
 });
@@ -32,9 +35,11 @@ const write = (text: string): void => void process.stdout.write(`${text}\n`);
 async function openPipeline(device: Device, from: string): Promise<FluxPipeline | ZImagePipeline> {
   const { _class_name: kind } = JSON.parse(readFileSync(join(from, "model_index.json"), "utf8")) as { _class_name: string };
   const limit = flags["max-memory-gb"];
+  const { transformer } = flags;
   const options = {
     files: localFolder(from),
     ...(flags.dtype && { dtype: flags.dtype as DType, textEncoderDType: flags.dtype as DType }),
+    ...(transformer && { transformer }),
     ...(limit && { maxGpuBytes: Number(limit) * 1e9 }),
   };
   return kind === "FluxPipeline" ? flux(device, options) : zImage(device, options);
@@ -112,7 +117,11 @@ async function run(from: string): Promise<void> {
   }
   stages.enter(undefined);
   await writeFileAtomically(join(from, "run.safetensors"), (sink) =>
-    writeSafetensors(sink, tensors, { prompt, size: flags.size, steps: flags.steps }),
+    writeSafetensors(sink, tensors, {
+      ...{ prompt, size: flags.size, steps: flags.steps },
+      ...(flags.dtype && { dtype: flags.dtype }),
+      ...(flags.transformer && { transformer: flags.transformer }),
+    }),
   );
   const result = {
     benchmark: "full-size",
@@ -124,6 +133,7 @@ async function run(from: string): Promise<void> {
     model: pipe.constructor.name,
     size,
     dtype: flags.dtype ?? "as stored",
+    transformer: flags.transformer,
     stages: stages.use,
     totalSeconds: (performance.now() - started) / 1000,
     limitBytes: flags["max-memory-gb"] ? Number(flags["max-memory-gb"]) * 1e9 : undefined,
@@ -138,5 +148,5 @@ async function run(from: string): Promise<void> {
 const repository = repositories[flags.model];
 if (!folder || !repository || !["make", "run"].includes(verb ?? ""))
   throw new Error(`usage: full-size.ts make|run FOLDER [--model ${Object.keys(repositories).join("|")}]`);
-if (verb === "make") await makeRepository(folder, repository);
+if (verb === "make") await makeRepository(folder, flags.blocks ? withFewerBlocks(repository, Number(flags.blocks)) : repository);
 else await run(folder);

@@ -1,7 +1,8 @@
 // Decodes one image with the released autoencoder's sizes (84 million parameters, random weights): time, and the memory
 // that was estimated beside the memory that was measured.
-// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu|null] [--max-binding-mib n] [--tier plain|subgroups|matrix] [--out folder]
-// The device "null" is Dawn's null backend: it checks every binding against the limits and computes nothing.
+// Run: npx tsx --conditions=@wick/source bench/vae-decode.ts [--size 1024] [--device cpu|webgpu|null] [--tile n] [--max-binding-mib n]
+//   [--tier plain|subgroups|matrix] [--out folder]
+// --tile: squares of n pixels that overlap by a quarter, as diffusers' `enable_tiling()` cuts larger images. The device "null" is Dawn's null backend: it checks every binding against the limits and computes nothing.
 // --out writes weights, latents and image as safetensors, which tools/reference/vae_decode_check.py repeats with diffusers.
 import { mkdirSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -19,18 +20,20 @@ import {
   writeFileAtomically,
   writeSafetensors,
 } from "@wick/tensor";
-import { AutoencoderKl, estimateDecodeBytes, flux1Autoencoder } from "@wick/vae";
+import { AutoencoderKl, diffusersTiles, estimateDecodeBytes, flux1Autoencoder, type RunOptions } from "@wick/vae";
 
 const { values } = parseArgs({
   options: {
     size: { type: "string", default: "1024" },
     device: { type: "string", default: "cpu" },
     "max-binding-mib": { type: "string" },
+    tile: { type: "string" },
     tier: { type: "string" },
     out: { type: "string" },
   },
 });
 const size = { height: Number(values.size), width: Number(values.size) };
+const how: RunOptions = values.tile ? { tile: { ...diffusersTiles, size: Number(values.tile) } } : {};
 const mib = 2 ** 20;
 
 async function openDevice(): Promise<Device> {
@@ -54,24 +57,27 @@ async function writeRun(folder: string, latents: Tensor, pixels: Float32Array): 
     bytes: () => [new Uint8Array(values.buffer, values.byteOffset, values.byteLength)],
   });
   const tensors = [tensor("latents", latents.shape, drawn), tensor("image", [1, 3, size.height, size.width], pixels)];
-  await writeFileAtomically(join(folder, "run.safetensors"), (sink) => writeSafetensors(sink, tensors));
+  await writeFileAtomically(join(folder, "run.safetensors"), (sink) =>
+    writeSafetensors(sink, tensors, values.tile ? { tile: values.tile } : {}),
+  );
 }
 
 using device = await openDevice();
 using model = new AutoencoderKl(flux1Autoencoder);
 initParameters(model, device, torchCpu(0));
 const { maxBufferBytes, maxBindingBytes } = device.capabilities;
-const estimate = estimateDecodeBytes(flux1Autoencoder, size, { ...(maxBufferBytes && { maxTensorBytes: maxBufferBytes }) });
+const estimate = estimateDecodeBytes(flux1Autoencoder, size, { ...how, ...(maxBufferBytes && { maxTensorBytes: maxBufferBytes }) });
 using latents = device.randn([1, 16, size.height / 8, size.width / 8], torchCpu(1));
 device.resetPeak();
 const started = performance.now();
-using image = await runBlocksAsync(device, model.runDecode(latents));
+using image = await runBlocksAsync(device, model.runDecode(latents, how));
 const numbers = (await image.toArray()) as Float32Array;
 const seconds = (performance.now() - started) / 1000;
 const report = {
   machine: { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version, load: loadavg()[0] },
   device: device.description,
   pixels: size,
+  ...(values.tile && { tile: Number(values.tile) }),
   maxBindingMib: maxBindingBytes / mib,
   seconds,
   estimatedPeakMib: estimate.peakBytes / mib,

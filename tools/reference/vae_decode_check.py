@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 # black-forest-labs/FLUX.1-dev vae/config.json, which Tongyi-MAI/Z-Image-Turbo shares.
@@ -29,6 +30,12 @@ def main(folder: Path) -> None:
     model = AutoencoderKL(**CONFIG)
     model.load_state_dict(load_file(folder / "weights.safetensors"), strict=True)
     run = load_file(folder / "run.safetensors")
+    with safe_open(folder / "run.safetensors", "pt") as file:
+        asked = file.metadata() or {}
+    if "tile" in asked:
+        model.enable_tiling()
+        model.tile_sample_min_size = int(asked["tile"])
+        model.tile_latent_min_size = int(asked["tile"]) // 8
     with torch.inference_mode():
         latents = run["latents"] / model.config.scaling_factor + model.config.shift_factor
         expected = model.decode(latents).sample
