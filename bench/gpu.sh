@@ -2,28 +2,33 @@
 # Everything that a machine with a GPU can tell: correctness of each kernel tier, kernel rates, operators beside the peers, one step of
 # FLUX.1-dev and Z-Image at the real width, at both precisions of products, beside PyTorch's bf16. No network is needed when node_modules is there (or in a folder made by pack.sh).
 #
-#   bench/gpu.sh [--out FOLDER] [--quick] [stage ...]      stages: check conformance kernels operators steps torch load
+#   bench/gpu.sh [--out FOLDER] [--quick] [--seconds N] [stage ...]
+#   stages: check conformance kernels operators steps torch load summary
 #
-# --quick: the smallest setting of everything, to see on any driver that it works. Each stage is limited by LIMIT_SECONDS (default 540), and
-# a stage that fails does not stop the others. WICK_PYTHON names a python with torch (and diffusers). Results: FOLDER/results.jsonl, one JSON
-# a line, and FOLDER/<stage>.log; in a checkout, unless --quick, also bench/results/<date>-gpu-<name>.json.
+# What has a target comes first. --seconds: ends within N seconds; a step that needs more than what is left waits for the next call. Called again
+# with the same FOLDER, it goes on: steps that ended well (FOLDER/done) are not repeated. --quick: the smallest setting of everything, to see on
+# any driver that it works. A step may take LIMIT_SECONDS (default 540), and one that fails does not stop the others. WICK_PYTHON names a python
+# with torch (and diffusers). Results, as soon as they exist: FOLDER/results.jsonl, one JSON a line, and FOLDER/<stage>.log; at the end
+# FOLDER/summary.md, which is also printed last; in a checkout, unless --quick, also bench/results/<date>-gpu-<name>.json.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/.."
 
-out=bench-gpu quick=
+out=bench-gpu quick= seconds=
 stages=()
 while [ $# -gt 0 ]; do
   case $1 in
     --out) out=$2; shift 2 ;;
     --quick) quick=1; shift ;;
-    check | conformance | kernels | operators | steps | torch | load) stages+=("$1"); shift ;;
-    *) echo "gpu.sh: unknown argument $1" >&2; sed -n 2,11p "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    --seconds) seconds=$2; shift 2 ;;
+    check | conformance | kernels | operators | steps | torch | load | summary) stages+=("$1"); shift ;;
+    *) echo "gpu.sh: unknown argument $1" >&2; sed -n 2,14p "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
 done
-[ ${#stages[@]} -gt 0 ] || stages=(check conformance kernels operators steps torch load)
+[ ${#stages[@]} -gt 0 ] || stages=(check conformance kernels operators steps torch load summary)
 mkdir -p "$out"
 limit=${LIMIT_SECONDS:-540}
+touch "$out/done" "$out/results.jsonl"
 python=${WICK_PYTHON:-python3}
 
 # A packed folder brings its own Node, bundled scripts and the Vulkan loader.
@@ -62,74 +67,100 @@ if [ -z "${VK_DRIVER_FILES:-}" ] && nvidia-smi -L > /dev/null 2>&1; then
   fi
 fi
 
-failed=0
-stage() { # stage NAME COMMAND...: lines of JSON go to the results, everything to the log
-  local name=$1 status=0
-  shift
-  echo "== $name: $*"
-  "$@" > >(tee -a "$out/$name.log" | tee >(grep --line-buffered '^{' >> "$out/results.jsonl") | grep -v '^{') 2> >(tee -a "$out/$name.log" >&2) || status=$?
-  if [ $status -ne 0 ]; then
-    failed=$((failed + 1))
-    echo "{\"benchmark\":\"$name\",\"command\":\"$*\",\"failed\":$status}" >> "$out/results.jsonl"
-    echo "   ended with $status$([ $status = 124 ] && echo " (more than $limit s)")"
-  fi
+failed=0 waiting=0
+left() { # seconds until this call has to end; a few are for the summary
+  [ -n "$seconds" ] && echo $((seconds - SECONDS - 5)) || echo 1000000
 }
-# timeout cannot run a function: the script's own interpreter runs itself.
+wanted() { [[ " ${stages[*]} " == *" $1 "* ]]; }
+
+stage() { # stage NAME SECONDS COMMAND...: lines of JSON go to the results, everything to the log. It should take
+  # no more than so many seconds and is ended after three times as many, so that it does not take the time of the others.
+  local name=$1 needs=$2 status=0 most=$limit
+  shift 2
+  wanted "$name" || return 0
+  local key # How much time there was is no part of what was done.
+  key=$(sed "s/--seconds [0-9]* //" <<< "$*")
+  grep -qxF -- "$key" "$out/done" && return 0
+  [ -n "$quick" ] || most=$((3 * needs < most ? 3 * needs : most))
+  [ "$most" -le "$(left)" ] || most=$(left)
+  if [ "$most" -lt "$needs" ]; then
+    echo "== $name: $* waits for the next call"
+    waiting=$((waiting + 1))
+    return 0
+  fi
+  echo "== $name: $*"
+  timeout "$most" bash -c '"$@"' step "$@" > >(tee -a "$out/$name.log" | tee >(grep --line-buffered '^{' >> "$out/results.jsonl") | grep -v '^{') 2> >(tee -a "$out/$name.log" >&2) || status=$?
+  if [ $status -eq 0 ]; then
+    [ "$name" = check ] || echo "$key" >> "$out/done" # each call looks at its machine
+    return 0
+  fi
+  failed=$((failed + 1))
+  echo "{\"benchmark\":\"$name\",\"command\":\"$*\",\"failed\":$status}" >> "$out/results.jsonl"
+  echo "   ended with $status$([ $status = 124 ] && echo " (more than $most s)")"
+}
+# timeout cannot run a function: another shell does.
 export -f script
 export here node
-timed() { timeout "$limit" bash -c 'script "$@"' script "$@"; }
 
-check() { stage check timed gpu-check; }
-conformance() {
-  for tier in plain subgroups matrix; do stage conformance timed gpu-conformance --tier $tier --seconds $((limit - 30)) ${quick:+--sample}; done
+conformance() { # conformance SECONDS TIER [--sample]
+  local most=$((3 * $1 < $(left) && 3 * $1 < limit ? 3 * $1 : $(left) < limit ? $(left) : limit))
+  stage conformance "$1" script gpu-conformance --seconds $((most - 10)) --tier "$2" ${3:+"$3"}
 }
-kernels() {
-  if [ -f "$here/webgpu-kernels.ts" ] || [ -f "$here/webgpu-kernels.mjs" ]; then
-    stage kernels timed webgpu-kernels ${quick:+--quick}
-  else echo "== kernels: not in this version"; fi
+step() { # step MODEL SIZE DTYPE PRECISION
+  stage steps 100 script gpu-step --model "$1" --size "$2" --dtype "$3" --precision "$4" --profile
 }
-operators() {
-  local which='^(?!included)' # a packed folder has no model in it
-  [ -f "$here/gpu-check.mjs" ] || which=
-  if [ -n "$quick" ]; then stage operators timed run --device webgpu --into "$out/operators.json" --rounds 1 --only '^matmul 512'
-  else stage operators timed run --device webgpu --into "$out/operators.json" --full --only "$which"; fi
-}
-steps() {
-  local model size dtype precision
-  if [ -n "$quick" ]; then
-    for model in flux1-dev z-image; do for precision in highest high; do
-      stage steps timed gpu-step --model $model --size 64 --text 32 --blocks 1 --steps 1 --dtype q8_0 --precision $precision
-    done; done
-    return
-  fi
-  # What has a target comes first, in case time runs out.
-  for size in 1024 512; do for dtype in bf16 q8_0; do for model in flux1-dev z-image; do for precision in high highest; do
-    stage steps timed gpu-step --model $model --size $size --dtype $dtype --precision $precision --profile
-  done; done; done; done
-}
-torch() {
-  local model size flags="--device cuda"
-  nvidia-smi -L > /dev/null 2>&1 || flags="--device cpu"
-  if [ -n "$quick" ]; then
-    for model in flux1-dev z-image; do stage torch timeout "$limit" "$python" "$here/peers/torch_step.py" --model $model --size 64 --text 32 --blocks 1 --steps 1 $flags; done
-    return
-  fi
-  [ "$flags" = "--device cuda" ] || { echo "== torch: no NVIDIA GPU"; return; }
-  for size in 1024 512; do for model in flux1-dev z-image; do
-    stage torch timeout "$limit" "$python" "$here/peers/torch_step.py" --model $model --size $size $flags
-  done; done
-}
-load() {
-  # The CLI's loader is exercised by the steps; this one reads a real file: page cache to device.
-  stage load timed load --gb "$([ -n "$quick" ] && echo 0.1 || echo 4)" --device webgpu --dir "$out/load" --json
+torch() { # torch MODEL SIZE
+  stage torch 60 "$python" "$here/peers/torch_step.py" --model "$1" --size "$2" --device cuda
 }
 
-for s in "${stages[@]}"; do
-  $s
-  # Without an adapter nothing else can run on it.
-  if [ "$s" = check ] && [ $failed -gt 0 ]; then exit 3; fi
-done
+everything() {
+  local model dtype tier
+  conformance 60 matrix --sample
+  stage kernels 60 script webgpu-kernels --tier subgroups --tier matrix --only '^(matmul 4608x3072x12288 f16|attention 24x4608x128 f16)'
+  for model in flux1-dev z-image; do
+    step $model 1024 bf16 high
+    torch $model 1024
+  done
+  stage load 60 script load --gb 4 --device webgpu --dir "$out/load" --json
+  for model in flux1-dev z-image; do step $model 1024 q8_0 high; done
+  for model in flux1-dev z-image; do step $model 1024 bf16 highest; done
+  for tier in subgroups plain; do conformance 60 $tier --sample; done
+  stage kernels 240 script webgpu-kernels
+  for model in flux1-dev z-image; do
+    step $model 512 bf16 high
+    torch $model 512
+    step $model 512 q8_0 high
+  done
+  stage operators 120 script run --device webgpu --into "$out/operators.json" --full --only "$which"
+  for tier in matrix subgroups plain; do conformance 200 $tier; done
+  for model in flux1-dev z-image; do
+    step $model 1024 q8_0 highest
+    step $model 512 bf16 highest
+    step $model 512 q8_0 highest
+  done
+}
+smallest() {
+  local model precision tier flags="--size 64 --text 32 --blocks 1 --steps 1" device=cpu
+  for tier in matrix subgroups plain; do conformance 60 $tier --sample; done
+  stage kernels 15 script webgpu-kernels --quick
+  nvidia-smi -L > /dev/null 2>&1 && device=cuda
+  for model in flux1-dev z-image; do
+    for precision in highest high; do stage steps 15 script gpu-step --model $model $flags --dtype q8_0 --precision $precision; done
+    stage torch 15 "$python" "$here/peers/torch_step.py" --model $model $flags --device $device
+  done
+  stage operators 15 script run --device webgpu --into "$out/operators.json" --rounds 1 --only '^matmul 512'
+  stage load 15 script load --gb 0.1 --device webgpu --dir "$out/load" --json
+}
+
+which='^(?!included)' # a packed folder has no model in it
+[ -f "$here/gpu-check.mjs" ] || which=
+stage check 15 script gpu-check
+# Without an adapter nothing else can run on it.
+[ $failed -eq 0 ] || exit 3
+if [ -n "$quick" ]; then smallest; else everything; fi
+
 sleep 1 # the last lines pass through the pipes
-[ -n "$quick" ] || [ -f "$here/gpu-check.mjs" ] || script gpu-collect "$out/results.jsonl"
-echo "results: $out/results.jsonl ($failed stages failed)"
+[ -n "$quick" ] || [ -f "$here/gpu-check.mjs" ] || ! wanted summary || script gpu-collect "$out/results.jsonl"
+echo "results: $out/results.jsonl ($failed steps failed, $waiting wait for the next call)"
+if wanted summary; then script gpu-summary "$out/results.jsonl" | tee "$out/summary.md"; fi
 exit $((failed > 0))

@@ -11,7 +11,7 @@ to=$work/wick-gpu
 mkdir -p "$to/bench/peers" "$to/bench/vulkan" "$to/node_modules/webgpu/dist"
 
 scripts=()
-for name in gpu-check gpu-conformance gpu-step webgpu-kernels load run wick-peer; do
+for name in gpu-check gpu-summary gpu-conformance gpu-step webgpu-kernels load run wick-peer; do
   [ -f "bench/$name.ts" ] && scripts+=("bench/$name.ts")
 done
 npx --no-install esbuild "${scripts[@]}" --bundle --platform=node --format=esm --target=node20 --conditions=@wick/source \
