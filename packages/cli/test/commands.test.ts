@@ -340,12 +340,15 @@ test("bench reports times as figures, and with --profile where they go", async (
 });
 
 test("doctor tries the CPU, and says of everything that is missing how to get it", async () => {
-  const { code, stdout } = await wick(["doctor", "--json"], { cwd, env: { HF_HOME: join(cwd, "empty") } });
+  const env = { HF_HOME: join(cwd, "empty"), TRANSFORMERS_OFFLINE: "1", HUGGING_FACE_HUB_TOKEN: "hf_x" };
+  const { code, stdout } = await wick(["doctor", "--json"], { cwd, env });
   expect(code).toBe(0);
   const report = JSON.parse(stdout);
   expect(report.machine).toMatchObject({ wick: "0.1.0", node: process.versions.node });
   expect(report.cpu.productError).toBeLessThan(1e-5);
   expect(report.cache).toMatchObject({ folder: join(cwd, "empty", "hub"), exists: false, isWritable: true });
+  // The older names of the Python library's variables count as they do for downloads.
+  expect(report.cache).toMatchObject({ endpoint: "https://huggingface.co", offline: true, hasToken: true });
   for (const lack of report.lacks) expect(lack).toEqual({ what: expect.stringMatching(/./), remedy: expect.stringMatching(/./) });
   if (!report.gpu || report.gpu.software) expect(report.lacks).not.toEqual([]);
 });
@@ -441,6 +444,12 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     ["reproduce", "later.png"],
     1,
     /^wick: the record in later\.png is damaged or of another version; make the picture again/,
+  ],
+  [
+    "inspect a repository whose revision is given twice",
+    ["inspect", "org/model@main", "--revision", "v1"],
+    2,
+    /^wick: the revision is given twice: org\/model@main and --revision v1\n$/,
   ],
   [
     "reproduce with a Redux what had none",

@@ -5,7 +5,7 @@ import { type FileEntry, type FileStore, type ModelFiles, type OpenOptions, type
 import { checkRepoId, checkRevision } from "./names.ts";
 import { browserChunkStore } from "./remote/chunk-store.ts";
 import { RangeStore } from "./remote/range-store.ts";
-import { type HubOptions, resolveSettings } from "./settings.ts";
+import { type HubDefaults, type HubOptions, resolveSettings } from "./settings.ts";
 
 /**
  * The files of a Hugging Face repository `org/name`: in Node through the Python library's cache on disk, in browsers by HTTP
@@ -34,6 +34,13 @@ export async function modelFiles(where: string, options: HubOptions = {}): Promi
   const at = where.indexOf("@");
   if (at < 0) return huggingFace(where, options);
   return huggingFace(where.slice(0, at), { ...options, revision: where.slice(at + 1) });
+}
+
+/** Server, cache folder, token and mode that `huggingFace` uses where its options say nothing: those of the Python library's environment. Node only. */
+export async function hubDefaults(): Promise<
+  HubDefaults & { readonly endpoint: string; readonly cacheDir: string; readonly offline: boolean }
+> {
+  return (await nodeModule("hubDefaults", "the environment")).readEnvironment();
 }
 
 /** A store that is made at the first call, because making it needs the disk or a module loaded on demand. */

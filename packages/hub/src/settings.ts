@@ -47,16 +47,23 @@ export interface HubSettings {
 
 /** What the environment contributes where an option is absent. */
 export interface HubDefaults {
+  /** Access token. */
   readonly token?: string | undefined;
+  /** Server root. */
   readonly endpoint?: string | undefined;
+  /** Cache folder. */
   readonly cacheDir?: string | undefined;
+  /** Use the cache only. */
   readonly offline?: boolean | undefined;
 }
+
+/** The hub that everybody uses. */
+export const publicEndpoint = "https://huggingface.co";
 
 /** Fills in the options of `repo` from `defaults` and constants. */
 export function resolveSettings(repo: string, options: HubOptions, defaults: HubDefaults): HubSettings {
   const token = options.token === false ? undefined : options.token || defaults.token;
-  const endpoint = (options.endpoint || defaults.endpoint || "https://huggingface.co").replace(/\/+$/, "");
+  const endpoint = (options.endpoint || defaults.endpoint || publicEndpoint).replace(/\/+$/, "");
   const { retries = 5, retryDelayMs = 500, stallTimeoutMs = 30_000 } = options;
   return {
     repo,

@@ -3,7 +3,7 @@ import { lstat, mkdir, readdir, readFile, readlink, rm, stat, symlink, unlink, w
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { EntryNotFoundError, HashMismatchError, huggingFace, InvalidNameError, OfflineError, UnsafePathError } from "../src/index.ts";
-import { hubDefaults } from "../src/node/environment.ts";
+import { readEnvironment } from "../src/node/environment.ts";
 import { against, big, errorOf, hub, repo, temporaryFolder, weights } from "./fixtures.ts";
 
 describe("layout", () => {
@@ -40,9 +40,9 @@ describe("layout", () => {
     const home = await temporaryFolder();
     await writeFile(join(home, "token"), "hf_file\n");
     const env = { HF_HOME: home, HF_ENDPOINT: "http://mirror", HF_HUB_OFFLINE: "1" };
-    expect(await hubDefaults(env)).toEqual({ endpoint: "http://mirror", cacheDir: join(home, "hub"), offline: true, token: "hf_file" });
-    expect((await hubDefaults({ ...env, HF_TOKEN: " hf_env " })).token).toBe("hf_env");
-    expect((await hubDefaults({ HF_HUB_CACHE: "/elsewhere" })).cacheDir).toBe("/elsewhere");
+    expect(await readEnvironment(env)).toEqual({ endpoint: "http://mirror", cacheDir: join(home, "hub"), offline: true, token: "hf_file" });
+    expect((await readEnvironment({ ...env, HF_TOKEN: " hf_env " })).token).toBe("hf_env");
+    expect((await readEnvironment({ HF_HUB_CACHE: "/elsewhere" })).cacheDir).toBe("/elsewhere");
   });
 });
 

@@ -1,5 +1,16 @@
 // Which dtype each weight gets on the device. A policy is a function, so that one line can except a layer.
-import { checkDType, type DType, dtypeInfo, isFloat, isInt, isQuantized, type PlainDType, type QuantDType } from "@wick/tensor";
+import {
+  checkDType,
+  type DType,
+  dtypeInfo,
+  isFloat,
+  isInt,
+  isQuantized,
+  type PlainDType,
+  type QuantDType,
+  type Shape,
+  sizeOf,
+} from "@wick/tensor";
 import { Embedding } from "./embedding.ts";
 import { Linear } from "./linear.ts";
 import { type Module, namedModules, type ParameterSite } from "./module.ts";
@@ -16,6 +27,10 @@ export type DTypePolicy = (site: WeightSite) => DType;
 
 /** Smaller weights are not worth quantizing (city96/ComfyUI-GGUF tools/convert.py keeps up to 1024 values in f32). */
 const SMALLEST_QUANTIZED = 1024;
+
+/** Whether weights of `shape` can be stored in blocks of `dtype`, and are worth it: matrices of whole blocks, above 1,024 values. */
+export const fitsBlocks = (shape: Shape, dtype: DType): boolean =>
+  shape.length === 2 && sizeOf(shape) > SMALLEST_QUANTIZED && shape[1]! % dtypeInfo[dtype].blockSize === 0;
 
 const isLinearWeight = ({ owner, parameter }: ParameterSite): boolean => owner instanceof Linear && owner.weight === parameter;
 const isStorageOnly = (dtype: DType): boolean => isQuantized(dtype) || (isFloat(dtype) && dtype.startsWith("f8"));
@@ -40,9 +55,8 @@ export const castTo = (dtype: Exclude<PlainDType, "f8e4m3" | "f8e5m2">): DTypePo
  */
 export const quantizeTo = (dtype: QuantDType | "f8e4m3" | "f8e5m2", keep: (path: string) => boolean = () => false): DTypePolicy => {
   return (site) => {
-    const { parameter: p, path } = site;
-    const fits = p.rank === 2 && p.size > SMALLEST_QUANTIZED && p.dim(1) % dtypeInfo[dtype].blockSize === 0;
-    return fits && isLinearWeight(site) && !isInt(site.stored) && !keep(path) ? dtype : asStored(site);
+    const fits = fitsBlocks(site.parameter.shape, dtype);
+    return fits && isLinearWeight(site) && !isInt(site.stored) && !keep(site.path) ? dtype : asStored(site);
   };
 };
 

@@ -2,6 +2,7 @@
 import { cpus } from "node:os";
 import { type ModuleProfile, profile } from "@wick/nn";
 import { chromeTrace, type Device, type DType } from "@wick/tensor";
+import type { HubOptions } from "../models/find-files.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { CommandDevice, type DeviceOptions, openDevice } from "../open-device.ts";
 import { checkWritable, writeWhole } from "../output-file.ts";
@@ -11,12 +12,9 @@ import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatDuration, formatTable } from "../units.ts";
 import { version } from "../version.ts";
 
-export interface BenchOptions extends CommonOptions, DeviceOptions {
+export interface BenchOptions extends CommonOptions, DeviceOptions, HubOptions {
   readonly model: string;
   readonly revision?: string;
-  readonly offline?: boolean;
-  readonly cacheDir?: string;
-  readonly retries?: number;
   readonly dtype?: DType;
   readonly textEncoderDtype?: DType;
   readonly maxMemory?: number;
@@ -44,6 +42,7 @@ export async function bench(options: BenchOptions, signal: AbortSignal): Promise
     maxGpuBytes: options.maxMemory,
     signal,
     onDownload: progress.download,
+    onNotice: (text) => reporter.note(text),
   });
   const openMillis = performance.now() - opening;
   const { prompt, width, height, steps, guidance } = options;

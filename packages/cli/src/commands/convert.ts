@@ -1,13 +1,12 @@
 // wick convert: a checkpoint in another layout, format or number format, with adapters merged in. Tensors stream: nothing is held whole.
 import { stat } from "node:fs/promises";
 import { extname } from "node:path";
-import { withLora } from "@wick/nn";
+import { fitsBlocks, withLora } from "@wick/nn";
 import {
   type ByteSink,
   ConversionThreads,
   canConvert,
   type DType,
-  dtypeInfo,
   invert,
   isQuantized,
   remap,
@@ -125,9 +124,7 @@ async function writeFile(
 /** Block formats are for matrices whose rows are whole blocks, as in `load`; integers stay. */
 function dtypeFor(entry: Pick<WeightEntry, "dtype" | "shape">, dtype: DType | undefined): DType {
   if (dtype === undefined || !canConvert(entry.dtype, dtype)) return entry.dtype;
-  if (!isQuantized(dtype)) return dtype;
-  const size = entry.shape.reduce((a, b) => a * b, 1);
-  return entry.shape.length === 2 && size > 1024 && entry.shape[1]! % dtypeInfo[dtype].blockSize === 0 ? dtype : entry.dtype;
+  return !isQuantized(dtype) || fitsBlocks(entry.shape, dtype) ? dtype : entry.dtype;
 }
 
 let lastShown = 0;

@@ -1,8 +1,9 @@
 // wick doctor: what this machine can do, what it lacks and how to get it.
 import { existsSync, readdirSync } from "node:fs";
 import { access, constants, readdir, stat, statfs } from "node:fs/promises";
-import { availableParallelism, cpus, freemem, homedir, totalmem } from "node:os";
-import { dirname, join } from "node:path";
+import { availableParallelism, cpus, freemem, totalmem } from "node:os";
+import { dirname } from "node:path";
+import { hubDefaults } from "@wick/hub";
 import { cpu, type Device, scope, torchCpu } from "@wick/tensor";
 import { deviceErrorOf, gpuFailureText, isSoftware, mayHaveGpu, openDevice } from "../open-device.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
@@ -208,9 +209,7 @@ function vulkanDrivers(): string[] {
 }
 
 async function cacheFacts(lacks: Lack[]) {
-  const { env } = process;
-  const home = env["HF_HOME"] || join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "huggingface");
-  const folder = env["HF_HUB_CACHE"] || join(home, "hub");
+  const { cacheDir: folder, endpoint, offline, token } = await hubDefaults();
   const exists = (await stat(folder).catch(() => undefined))?.isDirectory() ?? false;
   const models = exists ? (await readdir(folder)).filter((name) => name.startsWith("models--")).length : 0;
   let place = folder;
@@ -228,8 +227,6 @@ async function cacheFacts(lacks: Lack[]) {
       what: `room for a large model (${formatBytes(freeBytes)} free, FLUX.1 has 34 GB)`,
       remedy: "free some space, or set HF_HOME to another disk",
     });
-  const endpoint = env["HF_ENDPOINT"] || "https://huggingface.co";
-  const hasToken = Boolean(env["HF_TOKEN"]) || existsSync(env["HF_TOKEN_PATH"] || join(home, "token"));
   return {
     folder,
     exists,
@@ -237,7 +234,7 @@ async function cacheFacts(lacks: Lack[]) {
     freeBytes,
     isWritable,
     endpoint,
-    hasToken,
-    offline: /^(1|on|yes|true)$/i.test(env["HF_HUB_OFFLINE"] ?? ""),
+    hasToken: token !== undefined,
+    offline,
   };
 }

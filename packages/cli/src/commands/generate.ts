@@ -4,6 +4,7 @@ import type { RngKind } from "@wick/diffusion";
 import type { DType } from "@wick/tensor";
 import { UsageError } from "../cli-error.ts";
 import { reportAdapter } from "../models/adapter-report.ts";
+import type { HubOptions } from "../models/find-files.ts";
 import { reduxRepository } from "../models/redux.ts";
 import { type OpenedModel, openModel, type PaintRequest } from "../models/registry.ts";
 import { stampFile } from "../models/used-files.ts";
@@ -19,12 +20,9 @@ import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
 /** Options of the command, as the parser leaves them. */
-export interface GenerateOptions extends CommonOptions, DeviceOptions {
+export interface GenerateOptions extends CommonOptions, DeviceOptions, HubOptions {
   readonly model: string;
   readonly revision?: string;
-  readonly offline?: boolean;
-  readonly cacheDir?: string;
-  readonly retries?: number;
   readonly width?: number;
   readonly height?: number;
   readonly steps?: number;

@@ -1,22 +1,21 @@
 // wick inspect: what a checkpoint, a folder or a repository holds, from headers alone, and the memory it needs.
 import { stat } from "node:fs/promises";
-import { type ModelFiles, modelFiles } from "@wick/hub";
+import type { ModelFiles } from "@wick/hub";
 import { flux1LoraNames } from "@wick/models-flux";
 import { zImageLoraNames } from "@wick/models-zimage";
-import { bytesOf, type DType, dtypeInfo, openSafetensors, type WeightEntry, type WeightSource } from "@wick/tensor";
+import { fitsBlocks } from "@wick/nn";
+import { bytesOf, type DType, isQuantized, openSafetensors, type WeightEntry, type WeightSource } from "@wick/tensor";
 import { CliError } from "../cli-error.ts";
 import { type AdapterFacts, adapterFacts } from "../models/adapter-facts.ts";
+import { findFiles, type HubOptions } from "../models/find-files.ts";
 import { type Checkpoint, openCheckpoint } from "../models/open-checkpoint.ts";
 import { adapterName, recognise } from "../models/recognise.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatBytes, formatCount, formatTable } from "../units.ts";
 
-export interface InspectOptions extends CommonOptions {
+export interface InspectOptions extends CommonOptions, HubOptions {
   readonly tensors?: string | true;
   readonly revision?: string;
-  readonly offline?: boolean;
-  readonly cacheDir?: string;
-  readonly retries?: number;
 }
 
 /** Formats that the memory plan tells about. */
@@ -47,15 +46,7 @@ export async function inspect(target: string, options: InspectOptions, signal: A
   if (place?.isDirectory() && !(await stat(`${target}/model_index.json`).catch(() => undefined)))
     return inspectWeights(target, options, reporter, signal);
   if (place?.isFile()) return inspectWeights(target, options, reporter, signal);
-  const { revision, offline, cacheDir, retries } = options;
-  const files = await modelFiles(target, {
-    signal,
-    ...(revision === undefined ? {} : { revision }),
-    ...(offline ? { offline } : {}),
-    ...(cacheDir === undefined ? {} : { cacheDir }),
-    ...(retries === undefined ? {} : { retries }),
-    onNotice: (text) => reporter.note(text),
-  });
+  const files = await findFiles(target, { ...options, signal, onNotice: (text) => reporter.note(text) });
   await inspectRepository(target, files, reporter, signal);
 }
 
@@ -122,10 +113,7 @@ const sizeOf = ({ shape }: WeightEntry): number => shape.reduce((a, b) => a * b,
 
 /** Bytes of a tensor when a model is loaded as `dtype`: block formats only for matrices whose rows are whole blocks. */
 function plannedBytes(entry: WeightEntry, dtype: DType): number {
-  const { blockSize } = dtypeInfo[dtype];
-  if (blockSize === 1) return bytesOf(dtype, sizeOf(entry));
-  const fits = entry.shape.length === 2 && entry.shape[1]! % blockSize === 0 && sizeOf(entry) > 1024;
-  return fits ? bytesOf(dtype, sizeOf(entry)) : entry.byteLength;
+  return !isQuantized(dtype) || fitsBlocks(entry.shape, dtype) ? bytesOf(dtype, sizeOf(entry)) : entry.byteLength;
 }
 
 function factRows(facts: WeightsFacts): string[][] {

@@ -4,6 +4,7 @@ import { decodePng, type Image } from "@wick/image";
 import type { DType } from "@wick/tensor";
 import { CliError, type ExitCode, exitCodes, UsageError } from "../cli-error.ts";
 import { embeddedName } from "../models/embedded.ts";
+import type { HubOptions } from "../models/find-files.ts";
 import { openModel, type PaintRequest } from "../models/registry.ts";
 import { type FileStamp, stampFile } from "../models/used-files.ts";
 import { CommandDevice, type DeviceOptions, openDevice } from "../open-device.ts";
@@ -15,15 +16,12 @@ import { readPicture, readRedux } from "../read-picture.ts";
 import { type CommonOptions, Reporter } from "../reporter.ts";
 import { formatDuration } from "../units.ts";
 
-export interface ReproduceOptions extends CommonOptions, DeviceOptions {
+export interface ReproduceOptions extends CommonOptions, DeviceOptions, HubOptions {
   /** Where the model's parts are now; default where they were. */
   readonly model?: string;
   readonly transformer?: string;
   readonly companions?: string;
   readonly reduxModel?: string;
-  readonly offline?: boolean;
-  readonly cacheDir?: string;
-  readonly retries?: number;
   readonly out?: string;
 }
 

@@ -8,6 +8,7 @@ import type { Device, DType, NameRules, Tensor, WeightSource } from "@wick/tenso
 import { CliError, UsageError } from "../cli-error.ts";
 import type { ScaledFile } from "../option-types.ts";
 import { embeddedName } from "./embedded.ts";
+import { findFiles, type HubOptions } from "./find-files.ts";
 import type { VariedPicture } from "./redux.ts";
 import { UsedFiles } from "./used-files.ts";
 
@@ -53,12 +54,9 @@ export interface PaintRequest extends Omit<BaseRequest, "prompt"> {
 }
 
 /** How to open a model. */
-export interface OpenModelOptions {
+export interface OpenModelOptions extends HubOptions {
   readonly model?: string | undefined;
   readonly revision?: string | undefined;
-  readonly offline?: boolean | undefined;
-  readonly cacheDir?: string | undefined;
-  readonly retries?: number | undefined;
   readonly dtype?: DType | undefined;
   readonly textEncoderDType?: DType | undefined;
   /** Most device memory that a picture may take. */
@@ -236,21 +234,6 @@ async function embeddedFiles(): Promise<ModelFiles> {
 async function embeddedDefaults(): Promise<Partial<PainterDefaults>> {
   const { defaults } = (await import("@wick/tiny-zimage")).tinyZImage;
   return { width: defaults.widthPixels, height: defaults.heightPixels, steps: defaults.steps, guidance: defaults.guidance };
-}
-
-async function findFiles(model: string, options: OpenModelOptions): Promise<ModelFiles> {
-  const { revision, offline, cacheDir, retries, onNotice, signal } = options;
-  const { modelFiles } = await import("@wick/hub");
-  if (revision !== undefined && model.includes("@"))
-    throw new UsageError(`the revision is given twice: ${model} and --revision ${revision}`);
-  return modelFiles(model, {
-    signal,
-    ...(revision === undefined ? {} : { revision }),
-    ...(offline ? { offline } : {}),
-    ...(cacheDir === undefined ? {} : { cacheDir }),
-    ...(retries === undefined ? {} : { retries }),
-    ...(onNotice ? { onNotice } : {}),
-  });
 }
 
 /** The class in model_index.json, or what the weights of a lone file say. */

@@ -3,12 +3,14 @@ import type { FileStore } from "../model-files.ts";
 import { type HubOptions, resolveSettings } from "../settings.ts";
 import { fs } from "./builtins.ts";
 import { CacheStore } from "./cache-store.ts";
-import { hubDefaults } from "./environment.ts";
+import { readEnvironment } from "./environment.ts";
 import { LocalStore } from "./local-store.ts";
+
+export { readEnvironment };
 
 /** The store of a repository, with the environment's defaults. */
 export async function openCacheStore(repo: string, options: HubOptions): Promise<FileStore> {
-  return new CacheStore(resolveSettings(repo, options, await hubDefaults()));
+  return new CacheStore(resolveSettings(repo, options, await readEnvironment()));
 }
 
 /** The store of a local file or folder. */
