@@ -141,7 +141,7 @@ export function checkWhole(name: string, value: number, min: number, max: number
   return value;
 }
 
-/** Width or height: a multiple of `multiple` in range. */
+/** Width or height: a multiple of `multiple` in range. Throws RequestError naming the nearest. */
 export function checkSide(name: string, value: number, multiple: number, max: number): number {
   checkWhole(name, value, multiple, max);
   if (value % multiple !== 0) {
@@ -157,7 +157,7 @@ export function checkKeys(request: object, known: readonly string[]): void {
   if (unknown !== undefined) throw new RequestError("generate", `unknown option "${unknown}"; known are ${known.join(", ")}`);
 }
 
-/** The solver meant by a request. */
+/** The solver meant by a request. Throws RequestError for an unknown name. */
 export function solverOf(solver: Solver | string | undefined): Solver {
   if (typeof solver === "object") return solver;
   const found = solvers[solver ?? "euler"];

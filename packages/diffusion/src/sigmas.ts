@@ -89,7 +89,7 @@ export function torchGrid(steps: number): number[] {
   return Array.from({ length: steps }, (_, i) => Math.fround(i < (steps + 1) / 2 ? 1 + step * i : -step * (steps - i)));
 }
 
-/** N + 1 decreasing noise levels in f32, the last one 0. */
+/** N + 1 decreasing noise levels in f32, the last one 0. Throws ShapeError unless there are steps, and as many values in `grid`. */
 export function flowSigmas({ steps, shift, tokens = 0, grid, terminal, spacing, rounding = "f32" }: SigmaOptions): number[] {
   if (!Number.isInteger(steps) || steps < 1) throw new ShapeError("flowSigmas", `steps is a whole number of at least 1, got ${steps}`);
   const even = grid ?? Array.from({ length: steps }, (_, i) => 1 - i / steps);
@@ -138,7 +138,7 @@ export function userSigmas(sigmas: readonly number[]): number[] {
   return all.map(Math.fround);
 }
 
-/** The part of a schedule that image-to-image runs: the last int(steps · strength) steps. */
+/** The part of a schedule that image-to-image runs: the last int(steps · strength) steps. Throws ShapeError for a strength outside 0…1. */
 export function truncatedSigmas(sigmas: readonly number[], strength: number): number[] {
   if (!(strength > 0 && strength <= 1)) throw new ShapeError("truncatedSigmas", `strength lies in 0…1 (0 excluded), got ${strength}`);
   const steps = sigmas.length - 1;

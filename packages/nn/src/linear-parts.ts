@@ -24,6 +24,7 @@ export function linearRows(layer: Linear, x: Tensor, start: number, count: numbe
  * `layer` applied to `parts` joined along the last dimension, without joining them: parts [b, l, in_i] with widths adding up to in → [b, l, out].
  * One accumulating product per part, over its columns of the weight. Packed weights (quantized, f8) are whole rows of blocks that
  * a product cannot cut, so their parts are joined for 512 tokens at a time. Operands of `then` are [b or 1, l or 1, out].
+ * Throws ShapeError for parts that do not fit the layer.
  */
 export function linearJoined(layer: Linear, parts: readonly Tensor[], then?: Epilogue): Tensor {
   const widths = parts.map((p) => p.dim(-1));

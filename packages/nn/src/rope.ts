@@ -26,7 +26,7 @@ export function ropeTable(device: Device, ids: readonly (readonly number[])[], {
   return ropeTables(device, [ids], { widths, theta });
 }
 
-/** One table per sequence of a batch: cos, sin [b, 1, l, k/2]. */
+/** One table per sequence of a batch: cos, sin [b, 1, l, k/2]. Throws ShapeError for unequal lengths and positions of other axes. */
 export function ropeTables(device: Device, batch: readonly (readonly (readonly number[])[])[], { widths, theta }: RopeAxes): RopeTable {
   const length = batch[0]?.length ?? 0;
   const half = widths.reduce((s, w) => s + w / 2, 0);

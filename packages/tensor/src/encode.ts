@@ -87,7 +87,7 @@ export function nestedList(values: HostArray, [count, ...inner]: Shape): number 
   return Array.from({ length: count }, (_, i) => nestedList(values.subarray(i * step, (i + 1) * step), inner)) as NumberList;
 }
 
-/** Bytes of `dtype` as host numbers; quantized bytes have no host form (dequantize first). */
+/** Bytes of `dtype` as host numbers; quantized bytes have no host form (dequantize first). Throws DTypeError for quantized formats. */
 export function decodeBytes(bytes: Uint8Array, dtype: DType): HostArray {
   const { buffer, byteOffset, byteLength } = byteOffsetAligned(bytes);
   switch (dtype) {

@@ -12,6 +12,7 @@ export interface Layout {
   readonly offset: number;
 }
 
+/** Row-major without gaps, from the start of the memory. */
 export const contiguousLayout = (shape: Shape): Layout => ({ shape, strides: rowMajor(shape), offset: 0 });
 
 /** True if the elements lie in row-major order without gaps (any offset). */
@@ -25,6 +26,7 @@ export function isContiguous({ shape, strides }: Layout): boolean {
   return true;
 }
 
+/** `length` entries of `dim` from `start`, which lie inside. */
 export function narrowLayout({ shape, strides, offset }: Layout, dim: number, start: number, length: number): Layout {
   return { shape: shape.map((d, i) => (i === dim ? length : d)), strides, offset: offset + start * strides[dim]! };
 }
@@ -39,11 +41,12 @@ export function stepLayout({ shape, strides, offset }: Layout, dim: number, step
   };
 }
 
+/** The dimensions in another order: dimension i is `order[i]` of before. */
 export function permuteLayout({ shape, strides, offset }: Layout, order: readonly number[]): Layout {
   return { shape: order.map((i) => shape[i]!), strides: order.map((i) => strides[i]!), offset };
 }
 
-/** Adds leading dimensions and repeats dimensions of size 1 with stride 0. */
+/** Adds leading dimensions and repeats dimensions of size 1 with stride 0. Throws ShapeError when the shapes do not broadcast. */
 export function expandLayout(op: string, layout: Layout, to: Shape, describe?: () => string): Layout {
   const { shape, strides, offset } = layout;
   if (sameShape(shape, to)) return layout;
@@ -60,11 +63,13 @@ export function expandLayout(op: string, layout: Layout, to: Shape, describe?: (
   throw new ShapeError(op, `cannot expand ${describe?.() ?? formatShape(shape)} to ${formatShape(to)}`);
 }
 
+/** A new dimension of size 1 before `dim`. */
 export function unsqueezeLayout({ shape, strides, offset }: Layout, dim: number): Layout {
   const step = dim < shape.length ? strides[dim]! * shape[dim]! : 1;
   return { shape: shape.toSpliced(dim, 0, 1), strides: strides.toSpliced(dim, 0, step), offset };
 }
 
+/** The layout without `dim`, whose size is 1. */
 export function squeezeLayout({ shape, strides, offset }: Layout, dim: number): Layout {
   return { shape: shape.toSpliced(dim, 1), strides: strides.toSpliced(dim, 1), offset };
 }

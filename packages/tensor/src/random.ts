@@ -213,7 +213,7 @@ export function checkDrawn(op: string, dtype: string, known: readonly string[]):
   if (!known.includes(dtype)) throw new DTypeError(op, `no random numbers are drawn in ${dtype}; draw in ${known.join(", ")}`);
 }
 
-/** A seed modulo 2^64, as PyTorch keeps it. */
+/** A seed modulo 2^64, as PyTorch keeps it. Throws TensorError unless it is whole. */
 export function checkSeed(op: string, seed: number | bigint): bigint {
   if (typeof seed === "number" && !Number.isSafeInteger(seed)) {
     throw new TensorError(op, `a seed must be a whole number: ${seed}; pass a bigint beyond 2^53`);

@@ -26,12 +26,14 @@ export function rowMajor(shape: Shape): number[] {
   return strides;
 }
 
+/** Whether two shapes have the same sizes. */
 export function sameShape(a: Shape, b: Shape): boolean {
   if (a.length !== b.length) return false;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }
 
+/** As messages write it: [2, 3]. */
 export const formatShape = (shape: Shape): string => `[${shape.join(", ")}]`;
 
 /** A dimension number in 0…rank-1; negative numbers count from the end. `what` is put into words only for the error. */

@@ -12,7 +12,10 @@ export interface Listing {
 
 const fileLimit = 100_000;
 
-/** Asks the hub for a revision's commit and files; every name and hash in the answer is checked before use. */
+/**
+ * Asks the hub for a revision's commit and files; every name and hash in the answer is checked before use.
+ * Throws UnexpectedAnswerError for any other answer.
+ */
 export async function fetchListing(http: HttpSettings, repo: string, revision: string, signal?: AbortSignal): Promise<Listing> {
   const context: RequestContext = { op: "huggingFace", repo, revision };
   const url = `${http.endpoint}/api/models/${repo}/revision/${encodeURIComponent(revision)}?blobs=true`;
@@ -30,7 +33,10 @@ export async function fetchListing(http: HttpSettings, repo: string, revision: s
   return { commit: sha, entries };
 }
 
-/** Fills in size and etag with a HEAD request where a server's listing does not carry them. */
+/**
+ * Fills in size and etag with a HEAD request where a server's listing does not carry them.
+ * Throws UnexpectedAnswerError when the server says neither.
+ */
 export async function withMetadata(
   http: HttpSettings,
   entry: FileEntry,

@@ -25,7 +25,10 @@ export interface ReduxReading {
   readonly keepLoaded: boolean;
 }
 
-/** pictures → the sum of their tokens [1, l, textWidth], each times strength and scale. Owned by the caller. */
+/**
+ * pictures → the sum of their tokens [1, l, textWidth], each times strength and scale. Owned by the caller.
+ * Throws RequestError where there is no Redux.
+ */
 export async function reduxTokens(
   redux: LazyModel<ReduxPrior> | undefined,
   pictures: readonly ReduxPicture[],

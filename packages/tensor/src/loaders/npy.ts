@@ -61,7 +61,10 @@ export async function openNpy(source: ByteSource, options: { signal?: AbortSigna
   }
 }
 
-/** Opens a .npz file: headers only, arrays stream later (compressed ones are inflated on the way). Takes over the source. */
+/**
+ * Opens a .npz file: headers only, arrays stream later (compressed ones are inflated on the way). Takes over the source.
+ * Rejects with FormatError for a malformed archive.
+ */
 export async function openNpz(source: ByteSource, options: { signal?: AbortSignal } = {}): Promise<WeightSource> {
   try {
     const zip = await openZip("openNpz", source, options.signal);

@@ -42,7 +42,10 @@ export function memorySource(bytes: Uint8Array, name = "memory"): ByteSource {
   };
 }
 
-/** A source over a Blob or File, for instance one picked by the user or read from the origin private file system. */
+/**
+ * A source over a Blob or File, for instance one picked by the user or read from the origin private file system.
+ * Reads reject with SourceError outside of it.
+ */
 export function blobSource(blob: Blob, name = (blob as { name?: string }).name ?? "blob"): ByteSource {
   const source = { name, sizeBytes: blob.size };
   return {

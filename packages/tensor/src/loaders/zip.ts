@@ -196,7 +196,7 @@ async function* smallPieces(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<U
   for await (const piece of pieces) for (let at = 0; at < piece.length; at += 16_384) yield piece.subarray(at, at + 16_384);
 }
 
-/** A whole entry of at most `most` bytes in memory. */
+/** A whole entry of at most `most` bytes in memory. Rejects with FormatError when it is larger. */
 export async function readEntry(zip: ZipArchive, entry: ZipEntry, most: number, signal?: AbortSignal): Promise<Uint8Array> {
   if (entry.sizeBytes > most) {
     throw new FormatError(

@@ -59,6 +59,7 @@ function lengthsView(op: string, batch: number, lengths: Tensor | undefined) {
 /**
  * Rotates pairs of the last dimension by the angles whose cosines and sines are given. x [..., l, k]; cos, sin broadcast to [..., l, k/2], f32.
  * interleaved: pairs (2i, 2i+1) as FLUX and Z-Image; otherwise (i, i + k/2) as Qwen and LLaMA.
+ * Throws ShapeError or DTypeError for operands that do not fit.
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean): Tensor {
   checkDevices("rope", [x, cos, sin]);

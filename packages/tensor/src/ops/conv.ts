@@ -62,7 +62,10 @@ function windows(
   });
 }
 
-/** x [b, c, h, w] * weight [o, c/groups, kh, kw] → [b, o, h', w'], as torch.conv2d (zero padding). */
+/**
+ * x [b, c, h, w] * weight [o, c/groups, kh, kw] → [b, o, h', w'], as torch.conv2d (zero padding).
+ * Throws ShapeError for operands that do not fit.
+ */
 export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Tensor {
   checkOperands("conv2d", x, weight);
   const attrs = attrsOf(options);
@@ -74,7 +77,10 @@ export function conv2d(x: Tensor, weight: Tensor, options: ConvOptions = {}): Te
   return launch("conv", x, weight, [b, o, oh!, ow!], attrs, options);
 }
 
-/** x [b, c, h, w], weight [c, o/groups, kh, kw] → [b, o, h', w'], as torch.conv_transpose2d. */
+/**
+ * x [b, c, h, w], weight [c, o/groups, kh, kw] → [b, o, h', w'], as torch.conv_transpose2d.
+ * Throws ShapeError for operands that do not fit.
+ */
 export function convTranspose2d(x: Tensor, weight: Tensor, options: ConvTransposeOptions = {}): Tensor {
   checkOperands("convTranspose2d", x, weight);
   const attrs = attrsOf(options);
@@ -131,7 +137,7 @@ export interface PoolOptions {
   readonly countPad?: boolean;
 }
 
-/** Max or mean over windows. x [b, c, h, w] → [b, c, h', w'] */
+/** Max or mean over windows. x [b, c, h, w] → [b, c, h', w']. Throws ShapeError for windows that do not fit. */
 export function pool2d(
   kind: "max" | "avg",
   x: Tensor,

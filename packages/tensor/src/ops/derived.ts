@@ -15,7 +15,10 @@ export function normalize(x: Tensor, dim: number, { p = 2, eps = 1e-12 }: { p?: 
 /** Largest finite values of the dtypes that hold infinities. */
 const largest: Readonly<Record<string, number>> = { f32: 3.4028234663852886e38, f16: 65504, bf16: 3.3895313892515355e38 };
 
-/** x with finite values in place of NaN and both infinities; by default 0 and the largest magnitude of the dtype. */
+/**
+ * x with finite values in place of NaN and both infinities; by default 0 and the largest magnitude of the dtype.
+ * Throws DTypeError for f8.
+ */
 export function nanToNum(x: Tensor, { nan = 0, posInf, negInf }: { nan?: number; posInf?: number; negInf?: number } = {}): Tensor {
   const most = largest[x.dtype];
   if (most === undefined) {

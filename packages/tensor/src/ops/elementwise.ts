@@ -194,7 +194,10 @@ export function clamp(x: Tensor, min: number | undefined, max: number | undefine
   });
 }
 
-/** Half to even at `decimals` digits after the point (before it, if negative); the dtype is kept. */
+/**
+ * Half to even at `decimals` digits after the point (before it, if negative); the dtype is kept.
+ * Throws DTypeError for integers and for a part of a digit.
+ */
 export function roundTo(x: Tensor, decimals: number): Tensor {
   if (decimals === 0) return unary("round", x);
   checkComputable("round", x);
@@ -214,7 +217,10 @@ export function elu(x: Tensor, alpha: number): Tensor {
   });
 }
 
-/** Another dtype, rounding to nearest even; floats truncate towards zero on the way to integers, as torch. */
+/**
+ * Another dtype, rounding to nearest even; floats truncate towards zero on the way to integers, as torch.
+ * Throws DTypeError for a block format.
+ */
 export function cast(x: Tensor, dtype: DType): Tensor {
   if (x.dtype === dtype) return x.view_();
   checkDType("to", dtype);

@@ -111,7 +111,7 @@ export function chainEpilogues(inner: Epilogue | undefined, outer: Epilogue | un
   return { expr: shifted, operands: [...inner.operands, ...outer.operands] };
 }
 
-/** Kernel operands and attributes of an epilogue whose op writes `shape`. */
+/** Kernel operands and attributes of an epilogue whose op writes `shape`. Throws DTypeError for integer operands. */
 export function epilogueViews(
   op: string,
   x: Tensor,

@@ -77,10 +77,15 @@ export type ExprNode =
 const boolUnary: ReadonlySet<UnaryOp> = new Set(["not", "isNan", "isInf", "isFinite"]);
 const comparisons: ReadonlySet<BinaryOp> = new Set(["eq", "ne", "lt", "le", "gt", "ge"]);
 
+/** Input number `index`, from 0. */
 export const inputNode = (index: number, type: ExprType): ExprNode => ({ kind: "input", index, type });
+/** A number. */
 export const constNode = (value: number, type: ExprType): ExprNode => ({ kind: "const", value, type });
+/** `x` as another type; itself where it has that. */
 export const castNode = (x: ExprNode, type: ExprType): ExprNode => (x.type === type ? x : { kind: "cast", x, type });
+/** An operation on one value; questions such as isnan give a bool. */
 export const unaryNode = (op: UnaryOp, x: ExprNode): ExprNode => ({ kind: "unary", op, x, type: boolUnary.has(op) ? "bool" : x.type });
+/** `x` where `c` holds, else `y`, in the type that both have. */
 export const whereNode = (c: ExprNode, x: ExprNode, y: ExprNode): ExprNode => ({
   kind: "where",
   c: castNode(c, "bool"),

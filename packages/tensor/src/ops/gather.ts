@@ -28,7 +28,10 @@ function checkIndexShape(op: string, x: Tensor, index: Tensor, d: number): void 
   if (!fits) throw new ShapeError(op, `the index does not fit along dimension ${d}: x ${x}, index ${index}`);
 }
 
-/** A copy of x with src written (or added) at index along `dim`; later equal indices win, sums run in index order. */
+/**
+ * A copy of x with src written (or added) at index along `dim`; later equal indices win, sums run in index order.
+ * Throws ShapeError or DTypeError for operands that do not fit.
+ */
 export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor, add: boolean): Tensor {
   const op = add ? "scatterAdd" : "scatter";
   checkDevices(op, [x, index, src]);
@@ -46,7 +49,10 @@ export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor, add:
   return out;
 }
 
-/** Whole slices of x along `dim`. index [n] → the same shape with n in place of `dim`. */
+/**
+ * Whole slices of x along `dim`. index [n] → the same shape with n in place of `dim`.
+ * Throws ShapeError for an index that is no list.
+ */
 export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   checkDevices("indexSelect", [x, index]);
   const d = dimIndex("indexSelect", dim, x.rank, x);
@@ -68,7 +74,10 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   return out;
 }
 
-/** A copy of x with src's slices added at index along `dim`, in index order. */
+/**
+ * A copy of x with src's slices added at index along `dim`, in index order.
+ * Throws ShapeError or DTypeError for operands that do not fit.
+ */
 export function indexAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
   checkDevices("indexAdd", [x, index, src]);
   checkComputable("indexAdd", x);
@@ -84,7 +93,10 @@ export function indexAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Te
   return out;
 }
 
-/** Rows of a table. ids any integer shape [...], table [n, d] (any dtype, quantized too) → [..., d] */
+/**
+ * Rows of a table. ids any integer shape [...], table [n, d] (any dtype, quantized too) → [..., d].
+ * Throws ShapeError for a table of another rank.
+ */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   if (table.rank !== 2) throw new ShapeError("embedding", `a table is [n, d]: ${table}`);
   return indexSelect(table, 0, ids.reshape(-1)).reshape([...ids.shape, table.dim(1)]);
@@ -115,7 +127,7 @@ export function sort(x: Tensor, dim: number, descending: boolean): Sorted {
   return { values: x.rank === 0 ? x.copy() : gather(x, dim, indices), indices };
 }
 
-/** The k largest along `dim`, largest first. */
+/** The k largest along `dim`, largest first. Throws ShapeError for a k beyond the size. */
 export function topk(x: Tensor, k: number, dim: number): Sorted {
   const n = x.dim(dim);
   if (!Number.isInteger(k) || k < 0 || k > n) throw new ShapeError("topk", `${k} of the ${n} values along dimension ${dim} of ${x}`);
@@ -123,7 +135,7 @@ export function topk(x: Tensor, k: number, dim: number): Sorted {
   return { values: values.narrow(dim, 0, k), indices: indices.narrow(dim, 0, k) };
 }
 
-/** f8 or quantized blocks as plain floats. */
+/** f8 or quantized blocks as plain floats. Throws DTypeError for another target than f32, f16 and bf16. */
 export function dequantize(x: Tensor, dtype: DType = "f32"): Tensor {
   if (!isFloat(dtype) || dtype.startsWith("f8")) throw new DTypeError("dequantize", `gives f32, f16 or bf16, not ${dtype}: ${x}`);
   if (!isQuantized(x.dtype) && !x.dtype.startsWith("f8")) return x.to(dtype);

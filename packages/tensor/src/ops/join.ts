@@ -13,7 +13,10 @@ function place(out: Tensor, x: Tensor, starts: readonly number[]): void {
   out.device.backend.kernels.copy({ buffer: out.view.buffer, dtype: out.dtype, layout }, { x: x.view }, {});
 }
 
-/** Joins along an existing dimension; all other dimensions are equal. Mixed dtypes are promoted. */
+/**
+ * Joins along an existing dimension; all other dimensions are equal. Mixed dtypes are promoted.
+ * Throws ShapeError for shapes that do not fit.
+ */
 export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   const first = tensors[0];
   if (!first) throw new ShapeError("cat", "needs at least one tensor");
@@ -41,7 +44,7 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   return out;
 }
 
-/** Joins equal shapes along a new dimension. */
+/** Joins equal shapes along a new dimension. Throws ShapeError for unequal shapes. */
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   const first = tensors[0];
   if (!first) throw new ShapeError("stack", "needs at least one tensor");
@@ -55,7 +58,7 @@ export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
 
 /**
  * Coordinates of a grid from one vector per axis: as many tensors as vectors, each of the grid's shape. "ij": dimension i follows vector i;
- * "xy" swaps the first two dimensions, as torch.meshgrid.
+ * "xy" swaps the first two dimensions, as torch.meshgrid. Throws ShapeError for other than vectors.
  */
 export function meshgrid(vectors: readonly Tensor[], indexing: "ij" | "xy" = "ij"): Tensor[] {
   const first = vectors[0];
@@ -82,7 +85,7 @@ export interface PadOptions {
 
 /**
  * Pads as torch.nn.functional.pad: `amounts` are [before, after] pairs from the last dimension backwards.
- * reflect and replicate take their values from the edge of x; constant writes `value`.
+ * reflect and replicate take their values from the edge of x; constant writes `value`. Throws ShapeError for amounts that do not fit.
  */
 export function pad(x: Tensor, amounts: readonly number[], { mode = "constant", value = 0 }: PadOptions = {}): Tensor {
   if (amounts.length % 2 !== 0 || amounts.length / 2 > x.rank || amounts.some((a) => !Number.isInteger(a))) {
@@ -134,7 +137,7 @@ export function roll(x: Tensor, shift: number, dim: number): Tensor {
   return s === 0 ? x.copy() : cat([x.narrow(d, n - s, s), x.narrow(d, 0, n - s)], d);
 }
 
-/** A copy of x whose part starting at `starts` (one per dimension) is replaced by src. */
+/** A copy of x whose part starting at `starts` (one per dimension) is replaced by src. Throws ShapeError for a part that does not fit. */
 export function sliceAssign(x: Tensor, starts: readonly number[], src: Tensor): Tensor {
   checkDevices("sliceAssign", [x, src]);
   const inside =
@@ -145,7 +148,7 @@ export function sliceAssign(x: Tensor, starts: readonly number[], src: Tensor): 
   return out;
 }
 
-/** Keeps the entries on one side of a diagonal of the last two dimensions and zeroes the others. */
+/** Keeps the entries on one side of a diagonal of the last two dimensions and zeroes the others. Throws ShapeError below two dimensions. */
 export function triangle(x: Tensor, diagonal: number, lower: boolean): Tensor {
   if (x.rank < 2) throw new ShapeError(lower ? "tril" : "triu", `needs at least 2 dimensions: ${x}`);
   const rows = x.device.arange(0, x.dim(-2), 1, "i32").unsqueeze(1);

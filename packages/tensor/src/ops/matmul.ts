@@ -12,7 +12,10 @@ import { chainEpilogues, type Epilogue, epilogue, epilogueViews } from "./epilog
 /** Formats only a weight may have: the kernel expands them panel by panel. */
 const isPacked = (d: DType): boolean => isQuantized(d) || d.startsWith("f8");
 
-/** a [..., m, k] @ b [..., k, n] → [..., m, n]; 1-d operands and batch broadcasting as torch.matmul. */
+/**
+ * a [..., m, k] @ b [..., k, n] → [..., m, n]; 1-d operands and batch broadcasting as torch.matmul.
+ * Throws ShapeError for operands that do not fit.
+ */
 export function matmul(a: Tensor, b: Tensor, then?: Epilogue): Tensor {
   checkDevices("matmul", [a, b]);
   if (a.rank === 0 || b.rank === 0) throw new ShapeError("matmul", `operands need at least 1 dimension: lhs ${a}, rhs ${b}`);
@@ -81,7 +84,10 @@ function resultDType(a: Tensor, b: Tensor): DType {
   return a.dtype;
 }
 
-/** x wᵀ + bias. x [..., k], w [n, k], bias [n] → [..., n]; `then` sees the biased result. */
+/**
+ * x wᵀ + bias. x [..., k], w [n, k], bias [n] → [..., n]; `then` sees the biased result.
+ * Throws ShapeError for operands that do not fit.
+ */
 export function linear(x: Tensor, w: Tensor, bias?: Tensor, then?: Epilogue): Tensor {
   if (w.rank !== 2) throw new ShapeError("linear", `a weight is [out, in]: ${w}`);
   const biased = bias && epilogue((y, b) => y.add(b), bias);

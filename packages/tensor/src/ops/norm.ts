@@ -29,7 +29,10 @@ export function softmax(x: Tensor, dim: number, log: boolean): Tensor {
   });
 }
 
-/** Normalises the last dimension: layer (subtracting the mean) or rms, statistics in f32. x [..., d] → [..., d] */
+/**
+ * Normalises the last dimension: layer (subtracting the mean) or rms, statistics in f32. x [..., d] → [..., d].
+ * Throws ShapeError for a scalar.
+ */
 export function rowNorm(kind: "layer" | "rms", x: Tensor, options: NormOptions): Tensor {
   const { weight, bias, eps, then } = options;
   const op = kind === "layer" ? "layerNorm" : "rmsNorm";
@@ -44,7 +47,7 @@ export function rowNorm(kind: "layer" | "rms", x: Tensor, options: NormOptions):
   return out;
 }
 
-/** x [b, c, ...] in `groups` groups of channels; weight and bias [c]. */
+/** x [b, c, ...] in `groups` groups of channels; weight and bias [c]. Throws ShapeError for channels that do not divide. */
 export function groupNorm(x: Tensor, groups: number, options: NormOptions): Tensor {
   const { weight, bias, eps, then } = options;
   checkFloat("groupNorm", x);
@@ -60,7 +63,7 @@ export function groupNorm(x: Tensor, groups: number, options: NormOptions): Tens
   return out;
 }
 
-/** Views of a weight and a bias [width], checked. */
+/** Views of a weight and a bias [width], checked. Throws ShapeError for weights of another length. */
 export function affineViews(op: string, x: Tensor, width: number, weight: Tensor | undefined, bias: Tensor | undefined) {
   for (const t of [weight, bias]) {
     if (!t) continue;

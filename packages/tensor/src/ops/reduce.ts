@@ -21,7 +21,7 @@ interface Extra extends ReduceOptions {
 
 const needsValues = new Set<ReduceKind>(["max", "min", "argmax", "argmin"]);
 
-/** Reduces `dims` of x with `kind`; the shared rule behind sum, mean, max, … */
+/** Reduces `dims` of x with `kind`; the shared rule behind sum, mean, max and others. Throws ShapeError where no values have no result. */
 export function reduce(kind: ReduceKind, x: Tensor, dims: Dims, { keepdim = false, correction = 1, p = 2 }: Extra = {}): Tensor {
   checkComputable(kind, x);
   const axes = reducedAxes(kind, x, dims);

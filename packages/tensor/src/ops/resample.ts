@@ -16,7 +16,10 @@ export interface ResampleOptions {
   readonly antialias?: boolean;
 }
 
-/** Resamples x [b, c, h, w] to `size` [rows, columns], or x [b, c, l] to [length], as torch's interpolate. */
+/**
+ * Resamples x [b, c, h, w] to `size` [rows, columns], or x [b, c, l] to [length], as torch's interpolate.
+ * Throws ShapeError for sizes that do not fit, DTypeError for filters of integers.
+ */
 export function interpolate(
   x: Tensor,
   size: readonly number[],

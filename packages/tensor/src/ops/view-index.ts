@@ -22,7 +22,7 @@ function spelledOut(x: Tensor, specs: readonly IndexSpec[]): IndexSpec[] {
   return dots === 0 ? [...specs, ...rest] : specs.flatMap((s) => (s === "..." ? rest : [s]));
 }
 
-/** The view that `specs` select; nothing is copied. */
+/** The view that `specs` select; nothing is copied. Throws ShapeError for an index that is out of range. */
 export function applyIndex(x: Tensor, specs: readonly IndexSpec[]): Tensor {
   let layout = x.layout;
   let dim = 0;

@@ -11,7 +11,7 @@ export type Sizes = readonly number[] | [readonly number[]];
 /** The one list that both ways of writing give. */
 export const listOf = (sizes: Sizes): readonly number[] => (Array.isArray(sizes[0]) ? sizes[0] : sizes) as readonly number[];
 
-/** Another shape of the same values in row-major order; one -1 is inferred. */
+/** Another shape of the same values in row-major order; one -1 is inferred. Throws ShapeError for another number of values. */
 export function reshape(x: Tensor, to: Sizes): Tensor {
   const wanted = listOf(to);
   const shape = inferred(wanted, x.size);
@@ -31,7 +31,7 @@ function inferred(sizes: readonly number[], total: number): readonly number[] {
   return sizes.map((d) => (d === -1 ? (known === 0 ? 0 : total / known) : d));
 }
 
-/** Joins dimensions start…end into one. */
+/** Joins dimensions start…end into one. Throws ShapeError for dimensions in the wrong order. */
 export function flatten(x: Tensor, start: number, end: number): Tensor {
   if (x.rank === 0) return x.reshape(1);
   const [s, e] = [dimIndex("flatten", start, x.rank, x), dimIndex("flatten", end, x.rank, x)];
@@ -39,7 +39,7 @@ export function flatten(x: Tensor, start: number, end: number): Tensor {
   return x.reshape([...x.shape.slice(0, s), sizeOf(x.shape.slice(s, e + 1)), ...x.shape.slice(e + 1)]);
 }
 
-/** Splits one dimension into several; one -1 is inferred. */
+/** Splits one dimension into several; one -1 is inferred. Throws ShapeError for sizes that do not multiply to it. */
 export function unflatten(x: Tensor, dim: number, sizes: readonly number[]): Tensor {
   const d = dimIndex("unflatten", dim, x.rank, x);
   const filled = inferred(sizes, x.shape[d]!);
@@ -50,7 +50,7 @@ export function unflatten(x: Tensor, dim: number, sizes: readonly number[]): Ten
 /** A new dimension of size 1 before `dim`. */
 export const unsqueeze = (x: Tensor, dim: number): Tensor => x.viewAs(unsqueezeLayout(x.layout, dimIndex("unsqueeze", dim, x.rank + 1, x)));
 
-/** Drops `dim` (which must be 1), or all dimensions of size 1. */
+/** Drops `dim` (which must be 1), or all dimensions of size 1. Throws ShapeError for a dimension that is not 1. */
 export function squeeze(x: Tensor, dim: number | undefined): Tensor {
   if (dim === undefined) return x.reshape(x.shape.filter((d) => d !== 1));
   const d = dimIndex("squeeze", dim, x.rank, x);
@@ -58,7 +58,7 @@ export function squeeze(x: Tensor, dim: number | undefined): Tensor {
   return x.viewAs(squeezeLayout(x.layout, d));
 }
 
-/** All dimensions in a new order. */
+/** All dimensions in a new order. Throws ShapeError unless every dimension is named once. */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
   const dims = order.map((d) => dimIndex("permute", d, x.rank, x));
   if (dims.length !== x.rank || new Set(dims).size !== x.rank)
@@ -88,7 +88,7 @@ export function expand(x: Tensor, to: Sizes): Tensor {
   return x.viewAs(expandLayout("expand", x.layout, shape, () => String(x)));
 }
 
-/** `length` entries of `dim` from `start`. */
+/** `length` entries of `dim` from `start`. Throws ShapeError for a range outside. */
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
   const d = dimIndex("narrow", dim, x.rank, x);
   if (!Number.isInteger(start) || !Number.isInteger(length) || start < 0 || length < 0 || start + length > x.shape[d]!) {
@@ -97,7 +97,7 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   return x.viewAs(narrowLayout(x.layout, d, start, length));
 }
 
-/** n equal parts along `dim`. */
+/** n equal parts along `dim`. Throws ShapeError unless it divides. */
 export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
   const d = x.dim(dim);
   if (!Number.isInteger(n) || n < 1 || d % n !== 0)
@@ -105,7 +105,7 @@ export function chunk(x: Tensor, n: number, dim: number): Tensor[] {
   return split(x, new Array<number>(n).fill(d / n), dim);
 }
 
-/** Parts of the given sizes along `dim`, which must add up. */
+/** Parts of the given sizes along `dim`, which must add up. Throws ShapeError for sizes that do not add up. */
 export function split(x: Tensor, sizes: readonly number[], dim: number): Tensor[] {
   const total = sizes.reduce((a, b) => a + b, 0);
   if (total !== x.dim(dim))
@@ -118,13 +118,13 @@ export function split(x: Tensor, sizes: readonly number[], dim: number): Tensor[
   });
 }
 
-/** The n slices along `dim`, without it. */
+/** The n slices along `dim`, without it. Throws ShapeError for another count. */
 export function unbind(x: Tensor, n: number, dim: number): Tensor[] {
   if (x.dim(dim) !== n) throw new ShapeError("unbind", `dimension ${dim} of ${x} is not ${n}`);
   return Array.from({ length: n }, (_, i) => x.narrow(dim, i, 1).squeeze(dim));
 }
 
-/** Windows of `size` every `step` along `dim`, appended as a last dimension. */
+/** Windows of `size` every `step` along `dim`, appended as a last dimension. Throws ShapeError for a window larger than the dimension. */
 export function unfold(x: Tensor, dim: number, size: number, step: number): Tensor {
   const d = dimIndex("unfold", dim, x.rank, x);
   const { shape, strides, offset } = x.layout;
@@ -143,7 +143,7 @@ export function flip(x: Tensor, dims: readonly number[]): Tensor {
   return x.viewAs(layout);
 }
 
-/** The whole tensor tiled, one count per dimension. */
+/** The whole tensor tiled, one count per dimension. Throws ShapeError for fewer counts than dimensions. */
 export function repeat(x: Tensor, counts: readonly number[]): Tensor {
   if (counts.length < x.rank) throw new ShapeError("repeat", `needs at least ${x.rank} counts, got [${counts.join(", ")}]: ${x}`);
   const inner: Shape = [...new Array<number>(counts.length - x.rank).fill(1), ...x.shape];

@@ -187,7 +187,7 @@ export function dequantizeInto(
   for (let k = 0; k < blocks; k++) decode(bytes, byteOffset + k * blockBytes, out, outOffset + k * blockSize, h);
 }
 
-/** Number of blocks in `count` values, after checking that bytes and values have room for them. */
+/** Number of blocks in `count` values, after checking that bytes and values have room for them. Throws DTypeError when they have not. */
 export function checkBlocks(op: string, dtype: QuantDType, byteRoom: number, valueRoom: number, count: number): number {
   const { blockSize, blockBytes } = dtypeInfo[dtype];
   const blocks = count / blockSize;

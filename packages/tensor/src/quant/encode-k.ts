@@ -92,6 +92,7 @@ function packTwoBits(b: Uint8Array, s: number, shift: number): void {
   }
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], 2-bit codes in 16 sub-blocks with scale and depth. */
 export function q2_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   searchAll(x, o, 16, lineSearches.q2_K, false);
   const d = putHalf(b, s + 80, quantizeShared(sup.scales, 16, 15));
@@ -101,6 +102,7 @@ export function q2_K(x: Float32Array, o: number, b: Uint8Array, s: number): void
   packTwoBits(b, s + 16, 0);
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], 3-bit codes in 16 sub-blocks with a scale. */
 export function q3_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   for (let j = 0; j < 16; j++) sup.scales[j] = scaleQ3(x, o + 16 * j);
   const inverse = -32 / widest(16);
@@ -131,16 +133,19 @@ function k45(x: Float32Array, o: number, b: Uint8Array, s: number, qs: number, s
   }
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], 4-bit codes in 8 sub-blocks with scale and depth. */
 export function q4_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   k45(x, o, b, s, s + 16, lineSearches.q4_K);
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], 5-bit codes in 8 sub-blocks with scale and depth. */
 export function q5_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   k45(x, o, b, s, s + 48, lineSearches.q5_K);
   b.fill(0, s + 16, s + 48);
   for (let l = 0; l < 256; l++) b[s + 16 + (l & 31)]! |= (codes[l]! >> 4) << (l >> 5);
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], 6-bit codes in 16 sub-blocks with a scale. */
 export function q6_K(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   for (let j = 0; j < 16; j++) sup.scales[j] = scaleQ6(x, o + 16 * j);
   const max = widest(16);
@@ -164,11 +169,13 @@ function packIq4(x: Float32Array, o: number, inverse: number, b: Uint8Array, qs:
 
 const inverseOf = (d: number): number => (d === 0 || !Number.isFinite(1 / d) ? 0 : 1 / d);
 
+/** One block of 32 values x[o…] → bytes b[s…], codes of the 16 values in `iq4Values`. */
 export function iq4_nl(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   const d = putHalf(b, s, scaleIq4(x, o));
   packIq4(x, o, inverseOf(d), b, s + 2);
 }
 
+/** One block of 256 values x[o…] → bytes b[s…], codes of `iq4Values` in 8 sub-blocks with a scale. */
 export function iq4_xs(x: Float32Array, o: number, b: Uint8Array, s: number): void {
   for (let j = 0; j < 8; j++) sup.scales[j] = scaleIq4(x, o + 32 * j);
   const d = putHalf(b, s, -widest(8) / 32);

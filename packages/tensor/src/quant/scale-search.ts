@@ -9,6 +9,7 @@ const f = Math.fround;
 /** To the nearest whole number, ties to even. */
 export const roundEven = (x: number): number => x + 6755399441055744 - 6755399441055744;
 
+/** `x` within low…high. */
 export const clamp = (x: number, low: number, high: number): number => (x < low ? low : x > high ? high : x);
 
 /** The value of largest magnitude among x[o…o+n-1]. */

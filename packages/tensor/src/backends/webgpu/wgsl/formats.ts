@@ -8,6 +8,7 @@ export type StoredDType = PlainDType | "u16";
 /** WGSL scalar type a dtype is computed in. */
 export type WordType = "f32" | "i32" | "u32";
 
+/** The WGSL type that values of `d` are computed in. */
 export const wordType = (d: StoredDType): WordType => (d === "i32" || d === "i64" ? "i32" : d[0] === "u" ? "u32" : "f32");
 
 /** Element size in bytes. */
@@ -117,6 +118,7 @@ export function storeElement(d: StoredDType, array: string, i: string, v: string
     atomicAnd(&${array}[w], ~(${mask} << sh)); atomicOr(&${array}[w], (${bits}) << sh); }`;
 }
 
+/** Whether a single value shares its word with others, so that its store is atomic. */
 export const atomicStores = (d: StoredDType): boolean => elementBytes[d] < 4;
 
 // f16: subnormals and infinities included; the reverse rounds to nearest even and keeps NaN.

@@ -41,6 +41,7 @@ export function walkParams(rank: number, operands: readonly string[], modes: rea
 
 const usesStride = (d: number, rank: number, mode: ReadMode): boolean => d < rank - 1 || mode === "elem";
 
+/** Values of the parameters that the walk's text names, in their order. */
 export function walkValues(walk: Walk, operands: readonly number[], offsets: readonly number[], modes: readonly ReadMode[]): number[] {
   const rank = walk.shape.length;
   const values: number[] = walk.shape.slice(1);
