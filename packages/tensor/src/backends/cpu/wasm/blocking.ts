@@ -158,3 +158,13 @@ function lastParts(
   const partStart = (nTiles - cut) * nBlock;
   return { tasks: tiles - cut + (cut && Math.ceil((n - partStart) / partColumns)), wholeTasks: tiles - cut, partStart };
 }
+
+/** Elements that a task of a kernel streaming through memory has at most. */
+const longestStretch = 131_072;
+
+/**
+ * Elements of a task of a kernel that streams through `total` of them, at least `least`: a 64th, since a core fetches ahead what its
+ * neighbour writes where they take turns at short stretches. It does not depend on the threads: where a row is cut shows in last bits.
+ */
+export const stretch = (total: number, least: number): number =>
+  Math.max(least, Math.min(longestStretch, Math.ceil(total / 64 / 1024) * 1024));

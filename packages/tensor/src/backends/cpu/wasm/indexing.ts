@@ -8,6 +8,7 @@ import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
 import { copy } from "../kernels/movement.ts";
 import type { Arena } from "./arena.ts";
+import { stretch } from "./blocking.ts";
 import type { KernelName } from "./emitters.ts";
 import type { WasmEngine } from "./engine.ts";
 import { gatherArgs, type MovedBytes, scatterArgs } from "./index-kernel.ts";
@@ -18,8 +19,8 @@ import { withTemporary } from "./temporary.ts";
 
 const gatherPlace = placesOf(gatherArgs);
 const scatterPlace = placesOf(scatterArgs);
-/** Elements a task should have, and from which waking other threads pays. */
-const [taskElements, threadedElements] = [8192, 65_536];
+/** Fewest elements of a task, and from which waking other threads pays. */
+const [leastElements, threadedElements] = [8192, 65_536];
 /** Fewest columns of a task. */
 const leastColumns = 64;
 
@@ -41,7 +42,7 @@ export function fastGather(engine: WasmEngine, out: View, { x, index }: OpTable[
       2,
     )!;
     const [from, place] = [strides[1]!, strides[2]!];
-    const rowsPerTask = Math.max(1, Math.floor(taskElements / columns));
+    const rowsPerTask = Math.max(1, Math.floor(stretch(batch * rows * columns, leastElements) / columns));
     const w = engine.blankArgs();
     w[gatherPlace.x] = addressOf(part[1]!);
     w[gatherPlace.xBatch] = from[0] * bytes;
@@ -93,7 +94,7 @@ function runLines(engine: WasmEngine, arena: Arena, { kernel, out, index, x, dim
   const count = shape[dim]!;
   const columnsPerTask = Math.max(leastColumns, Math.ceil(columns / (2 * engine.threads)));
   const parts = Math.ceil(columns / columnsPerTask);
-  const batchesPerTask = Math.max(1, Math.floor(taskElements / (count * Math.min(columns, columnsPerTask))));
+  const batchesPerTask = Math.max(1, Math.floor(leastElements / (count * Math.min(columns, columnsPerTask))));
   const starts = before.strides.map((steps) => new Walker({ shape: before.shape.slice(0, -1), strides: steps.slice(0, -1), offset: 0 }));
   const perBatch = before.strides.map((steps) => steps[last] ?? 0) as [number, number, number];
   for (let i = 0; i < starts[0]!.size; i++) {

@@ -5,6 +5,7 @@ import type { OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
+import { stretch } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { moveArgs, selectArgs } from "./move-kernel.ts";
 import { addressOf, commonArena, placesOf } from "./plan.ts";
@@ -13,8 +14,10 @@ const place = placesOf(moveArgs);
 const selectPlace = placesOf(selectArgs);
 /** Bytes of a row and of a column that a task of a transpose takes, at most and at least: whole cache lines, many of one page. */
 const [blockBytes, leastBlockBytes] = [2048, 128];
-/** Bytes of a task, and from which waking other threads pays. */
-const [taskBytes, threadedBytes] = [65_536, 1_048_576];
+/** Fewest bytes of a task, and from which waking other threads pays. */
+const [leastBytes, threadedBytes] = [65_536, 1_048_576];
+/** Bytes of a task that moves `total` of them. */
+const taskBytes = (total: number): number => 4 * stretch(total / 4, leastBytes / 4);
 /** Bytes of a row from which moving it whole beats a loop. */
 const leastRowBytes = 64;
 /** Elements of a matrix from which a transpose is worth a job of its own. */
@@ -41,7 +44,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const rows = shape[row]! * (batch < 0 ? 1 : shape[batch]!);
   const columns = transposed ? shape[last]! : shape[last]! * bytes;
   const side = transposed ? blockSide(rows, columns, bytes, engine.threads) : columns;
-  const rowsPerTask = transposed ? side : Math.max(1, Math.floor(taskBytes / columns));
+  const rowsPerTask = transposed ? side : Math.max(1, Math.floor(taskBytes(rows * columns) / columns));
   const parts = Math.ceil(columns / side);
   const share = engine.shares(rows * shape[last]! * bytes, threadedBytes);
   for (let i = 0; i < outStarts.size; i++) {
@@ -84,7 +87,7 @@ export function fastSelect(engine: WasmEngine, out: View, { x, index }: OpTable[
   const rowsPerBatch = index.layout.shape[0]!;
   const rows = sizeOf(shape.slice(0, dim)) * rowsPerBatch;
   if (bytes < 16 || rows === 0) return false;
-  const rowsPerTask = Math.max(1, Math.floor(taskBytes / bytes));
+  const rowsPerTask = Math.max(1, Math.floor(taskBytes(rows * bytes) / bytes));
   const w = engine.blankArgs();
   w[selectPlace.x] = addressOf(x);
   w[selectPlace.xBatch] = shape[dim]! * bytes;

@@ -7,7 +7,7 @@ import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
 import { copy } from "../kernels/movement.ts";
 import type { Arena } from "./arena.ts";
-import { operandModes } from "./blocking.ts";
+import { operandModes, stretch } from "./blocking.ts";
 import { columnArgs, columnKinds, maxTaskColumns } from "./column-kernel.ts";
 import type { WasmEngine } from "./engine.ts";
 import { fastMap } from "./map.ts";
@@ -21,8 +21,8 @@ import { withTemporary } from "./temporary.ts";
 const place = placesOf(reduceArgs);
 const columnPlace = placesOf(columnArgs);
 const scanPlace = placesOf(scanArgs);
-/** Elements a task should have, and from which waking other threads pays. */
-const [taskElements, threadedElements] = [16_384, 131_072];
+/** Fewest elements of a task, and from which waking other threads pays. */
+const [leastElements, threadedElements] = [16_384, 131_072];
 /** Results side by side from which walking rows beats gathering columns. */
 const leastColumns = 8;
 /** Values from which a copy that lies in order pays. */
@@ -83,7 +83,7 @@ function reduceRows(engine: WasmEngine, arena: Arena, { x, out, kind, length, di
   const bytes = elementBytes(x);
   const rowsPerBatch = shape.at(-1) ?? 1;
   const rows = rowsPerBatch * (shape.at(-2) ?? 1);
-  const rowsPerTask = Math.max(1, Math.floor(taskElements / length));
+  const rowsPerTask = Math.max(1, Math.floor(stretch(rows * length, leastElements) / length));
   // Dimensions before the last two of the results are walked here.
   const starts = new Walker({ shape: shape.slice(0, -2), strides: steps.slice(0, -2), offset: 0 });
   for (let i = 0; i < starts.size; i++) {
@@ -143,7 +143,7 @@ export function fastScan(engine: WasmEngine, out: View, { x }: OpTable["scan"]["
   const steps = outer.strides[0]!;
   const rowsPerBatch = outer.shape.at(-1) ?? 1;
   const rows = rowsPerBatch * (outer.shape.at(-2) ?? 1);
-  const rowsPerTask = Math.max(1, Math.floor(taskElements / length));
+  const rowsPerTask = Math.max(1, Math.floor(stretch(rows * length, leastElements) / length));
   const starts = new Walker({ shape: outer.shape.slice(0, -2), strides: steps.slice(0, -2), offset: 0 });
   for (let i = 0; i < starts.size; i++) {
     const w = engine.blankArgs();

@@ -5,6 +5,7 @@ import type { View } from "../../../view.ts";
 import { linearSources, nearestSources } from "../kernels/resample.ts";
 import type { CpuBuffer } from "../memory.ts";
 import type { Arena } from "./arena.ts";
+import { stretch } from "./blocking.ts";
 import type { KernelName } from "./emitters.ts";
 import type { WasmEngine } from "./engine.ts";
 import { movedBytes } from "./indexing.ts";
@@ -17,7 +18,7 @@ import { withTemporary } from "./temporary.ts";
 
 const place = placesOf(resampleArgs);
 /** Results a task should have, and from which waking other threads pays. */
-const [taskElements, threadedElements] = [16_384, 131_072];
+const [leastElements, threadedElements] = [16_384, 131_072];
 const identity = inputNode(0, "f32");
 
 type Attrs = OpTable["resample"]["attrs"];
@@ -79,7 +80,7 @@ function runPlanes(engine: WasmEngine, arena: Arena, kernel: KernelName, out: Vi
     const words = (table.buffer as CpuBuffer).array("i32");
     words.set(rows);
     words.set(columns, rows.length);
-    const rowsPerTask = Math.max(1, Math.floor(taskElements / ow));
+    const rowsPerTask = Math.max(1, Math.floor(stretch(planes * oh * ow, leastElements) / ow));
     const w = engine.blankArgs();
     w[place.x] = addressOf(x);
     w[place.planeBytes] = height * width * bytes;

@@ -3,7 +3,7 @@ import type { ExprNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
 import type { View } from "../../../view.ts";
 import type { Arena } from "./arena.ts";
-import { operandModes } from "./blocking.ts";
+import { operandModes, stretch } from "./blocking.ts";
 import type { KernelName } from "./emitters.ts";
 import type { WasmEngine } from "./engine.ts";
 import { groupNormArgs } from "./group-norm-kernel.ts";
@@ -12,8 +12,8 @@ import { floatKind } from "./row-function.ts";
 import { maxRowColumns, rowArgs } from "./row-kernels.ts";
 
 const [rowPlace, groupPlace] = [placesOf(rowArgs), placesOf(groupNormArgs)];
-/** Elements a task of a row kernel should have. */
-const taskElements = 8_192;
+/** Fewest elements of a task. */
+const leastElements = 8_192;
 /** Elements from which waking other threads pays. */
 const threadedElements = 65_536;
 
@@ -58,7 +58,7 @@ function runPart(engine: WasmEngine, arena: Arena, job: RowJob, views: readonly 
   if (!finish) return false;
   const { batch, rows: rowsPerBatch, columns } = grid;
   const rows = batch * rowsPerBatch;
-  const rowsPerTask = Math.max(1, Math.floor(taskElements / columns));
+  const rowsPerTask = Math.max(1, Math.floor(stretch(rows * columns, leastElements) / columns));
   const bytes = elementBytes(x);
   w[rowPlace.slot] = finish.slot;
   w[rowPlace.table] = finish.table;
