@@ -52,7 +52,11 @@ const onlyInPrograms = /(embeddings made elsewhere|promptEmbeds made elsewhere|p
 /** The message with the libraries' option as the command line calls it. */
 function inOptions(error: Error): string {
   const { needsBytes } = error as { needsBytes?: number };
-  if (usageErrors.has(error.name)) return error.message.replace("negativePrompt", "--negative").replace(/\btrueCfg\b/, "--true-cfg");
+  if (usageErrors.has(error.name))
+    return error.message
+      .replace("negativePrompt", "--negative")
+      .replace(/\btrueCfg\b/, "--true-cfg")
+      .replace(/\bpass companions:/, "pass --companions:");
   if (needsBytes === undefined) return error.message;
   return error.message
     .replace(onlyInPrograms, "")

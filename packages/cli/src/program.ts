@@ -137,8 +137,8 @@ function addGenerate(program: Command, { signal }: Surroundings): void {
     .option("--redux-model <model>", `FLUX: repository or folder of Redux (default: ${reduxRepository})`)
     .option("--lora <file[:scale]>", "an adapter to merge in; repeatable", scaledFile)
     .option("--true-cfg <scale>", "FLUX: guidance by a negative prompt, at twice the time", decimalNumber(1))
-    .option("--transformer <file>", "FLUX: the transformer's file in the model's place, when it is a single file")
-    .option("--companions <model>", "FLUX: repository or folder with the text encoders and VAE that a single file lacks")
+    .option("--transformer <file>", "the transformer's file in the model's place, when it is one of several single files")
+    .option("--companions <model>", "repository or folder with the text encoders and VAE that a single file lacks")
     .addOption(
       new Option("--preview <kind>", "picture in the terminal while it is made (auto: not with NO_COLOR)")
         .choices(previewKinds)
@@ -158,8 +158,8 @@ function addReproduce(program: Command, { signal, setExitCode }: Surroundings): 
   command
     .description("make a picture again from what its file remembers, and compare")
     .option("-m, --model <model>", "use this model instead")
-    .option("--transformer <file>", "FLUX: use this file of the model's place instead")
-    .option("--companions <model>", "FLUX: take text encoders and VAE from here instead")
+    .option("--transformer <file>", "use this file of the model's place instead")
+    .option("--companions <model>", "take text encoders and VAE from here instead")
     .option("--redux-model <model>", "FLUX: use this Redux instead");
   hubOptions(command).option("-o, --out <file.png>", "write the new picture too");
   command
@@ -268,6 +268,7 @@ Examples:
   wick generate --model black-forest-labs/FLUX.1-dev --redux castle.jpg --guidance 2.5
   wick generate "at night" --model black-forest-labs/FLUX.1-dev --redux castle.jpg:0.6
   wick generate "a lighthouse in fog" --model ./flux1-dev-q8_0.gguf --companions black-forest-labs/FLUX.1-dev
+  wick generate "a lighthouse in fog" --model ./z_image_turbo-Q4_K_M.gguf --companions Tongyi-MAI/Z-Image-Turbo
   wick generate "a lighthouse in fog" --model ./my-model --lora style.safetensors:0.8
 
 The PNG remembers prompt, seed, every setting, the model's revision and the hashes of its files: wick reproduce FILE makes it again.`;

@@ -251,6 +251,23 @@ describe("convert", () => {
     expect((await wick(["compare", "t.gguf", transformer, "--tolerance", "0.01", "-q"], { cwd })).code).toBe(0);
   });
 
+  test("makes a Z-Image file that draws, with companions, and is told from an unknown one", async () => {
+    const draw = ["generate", "a fox", "--device", "cpu", "-W", "64", "-H", "64", "--steps", "2", "-q", "-m"];
+    expect((await wick(["convert", transformer, "fused.gguf", "--layout", "fused"], { cwd })).code).toBe(0);
+    const alone = await wick([...draw, "fused.gguf", "-o", "x.png"], { cwd });
+    expect(alone).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^wick: zImage: .*fused\.gguf is a transformer alone; pass --companions: /),
+    });
+    expect(await wick([...draw, "fused.gguf", "--companions", model, "-o", "single.png"], { cwd })).toMatchObject({ code: 0, stderr: "" });
+    expect((await wick([...draw, model, "-o", "folder.png"], { cwd })).code).toBe(0);
+    const [single, whole] = ["single.png", "folder.png"].map((name) => decodePng(readFileSync(join(cwd, name))).rgb);
+    expect(single).toEqual(whole);
+    expect((await wick(["reproduce", "single.png"], { cwd })).stdout).toMatch(/^single\.png: identical, byte for byte/);
+    const unknown = await wick([...draw, "a.safetensors", "-o", "x.png"], { cwd });
+    expect(unknown.stderr).toMatch(/^wick: a\.safetensors has no model_index\.json and no file of FLUX\.1 or Z-Image; /);
+  });
+
   test("renames into another layout and back without a change, and compare sees through layouts", async () => {
     const vae = join(model, "vae");
     expect((await wick(["convert", vae, "bfl.safetensors", "--layout", "black-forest-labs"], { cwd })).code).toBe(0);

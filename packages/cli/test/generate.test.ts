@@ -167,7 +167,7 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     "a folder that is no model",
     ["generate", "a fox", "-m", "folder.png"],
     1,
-    /^wick: folder\.png has no model_index\.json and no FLUX\.1 file; give a repository or folder in diffusers layout/,
+    /^wick: folder\.png has no model_index\.json and no file of FLUX\.1 or Z-Image; give a repository or folder in diffusers layout/,
   ],
   [
     "a model of another kind",

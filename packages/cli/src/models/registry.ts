@@ -108,13 +108,12 @@ interface FamilyParts {
 
 const zImageFamily: Family = {
   noiseDType: "f32",
-  open: async (device, { files, options, defaults }) => {
+  open: async (device, { files, companions, options, defaults }) => {
     const { zImage, zImageLoraNames } = await import("@wick/models-zimage");
-    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer, companions } = options;
-    if (transformer ?? companions)
-      throw new UsageError("--transformer and --companions are for FLUX; give Z-Image a whole folder or repository");
+    const { dtype, textEncoderDType, maxGpuBytes, signal, onDownload, transformer } = options;
     const decorate = adapting(options, zImageLoraNames);
-    return zImage(device, { files, dtype, textEncoderDType, maxGpuBytes, signal, onDownload, defaults, decorate });
+    const weights = { files, companions, transformer, dtype, textEncoderDType, decorate };
+    return zImage(device, { ...weights, maxGpuBytes, signal, onDownload, defaults });
   },
 };
 
@@ -243,19 +242,23 @@ async function pipelineClass(files: ModelFiles, model: string, { transformer, si
     const index = await files.readJson<{ _class_name?: unknown }>("model_index.json", reading);
     return typeof index._class_name === "string" ? index._class_name : "model without a pipeline class";
   }
-  const single = await files.match(transformer ?? "*.{safetensors,gguf,sft}", reading);
-  for (const path of single) if (await isFlux(files, path, signal)) return "FluxPipeline";
+  for (const path of await files.match(transformer ?? "*.{safetensors,gguf,sft}", reading)) {
+    const pipeline = await pipelineOfFile(files, path, signal);
+    if (pipeline !== undefined) return pipeline;
+  }
   throw new CliError(
-    `${model} has no model_index.json and no FLUX.1 file; give a repository or folder in diffusers layout, or look at it with wick inspect`,
+    `${model} has no model_index.json and no file of FLUX.1 or Z-Image; give a repository or folder in diffusers layout, or look at it with wick inspect`,
   );
 }
 
-/** Reads a header. */
-async function isFlux(files: ModelFiles, path: string, signal: AbortSignal): Promise<boolean> {
+/** The pipeline that a transformer's single file is for, by the names in its header. */
+async function pipelineOfFile(files: ModelFiles, path: string, signal: AbortSignal): Promise<string | undefined> {
   const [{ openWeights }, { recognise }] = await Promise.all([import("@wick/tensor"), import("./recognise.ts")]);
   const source = await openWeights(await files.open(path, { via: "ranges", signal }), { signal });
   try {
-    return recognise(source)?.architecture.startsWith("FLUX.1") ?? false;
+    const { architecture = "" } = recognise(source) ?? {};
+    if (architecture.startsWith("FLUX.1")) return "FluxPipeline";
+    return architecture === "Z-Image" ? "ZImagePipeline" : undefined;
   } finally {
     await source.close();
   }

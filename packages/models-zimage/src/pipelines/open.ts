@@ -1,20 +1,26 @@
-// A Z-Image pipeline from a repository in diffusers layout: model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/.
-import { derivedWeights, LazyModel, type OpenWeights, shiftFromConfig } from "@wick/diffusion";
+// A Z-Image pipeline from a repository in diffusers layout (model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/), or from a
+// transformer's single file beside such a repository.
+import { derivedWeights, LazyModel, shiftFromConfig } from "@wick/diffusion";
 import { Qwen3, qwen3ConfigFromJson, qwenTokenizer, type TokenizerFiles } from "@wick/encoders";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
-import { type Device, type DType, openSafetensors, stripPrefix, translate, type WeightSource } from "@wick/tensor";
+import { type Device, type DType, stripPrefix, translate, type WeightSource } from "@wick/tensor";
 import { AutoencoderKl, autoencoderKlConfigFromJson } from "@wick/vae";
 import { zImageConfigFromJson } from "../configs-json.ts";
 import { zImageNames } from "../names/z-image.ts";
 import { ZImage, type ZImageConfig } from "../z-image.ts";
 import type { ZImageDefaults } from "./request.ts";
+import { findTransformer, folderWeights } from "./transformer-files.ts";
 import { ZImagePipeline } from "./z-image-pipeline.ts";
 
 /** Where a Z-Image pipeline comes from, in which formats, and how much memory it may take. */
 export interface OpenZImageOptions {
-  /** A repository or folder in diffusers layout. */
+  /** A repository or folder in diffusers layout, or the transformer's single file (safetensors, GGUF) with `companions`. */
   readonly files: ModelFiles;
+  /** The transformer's single file, a path or glob in `files`; default `transformer/`, or the one such file in the root. */
+  readonly transformer?: string | undefined;
+  /** A repository or folder in diffusers layout with everything but the transformer's weights. */
+  readonly companions?: ModelFiles | undefined;
   /** Format of the transformer's weights on the device; default as stored. */
   readonly dtype?: DType | DTypePolicy | undefined;
   /** Format of the text encoder's weights; default as stored. */
@@ -42,20 +48,14 @@ const keepLimitBytes = 2 * 2 ** 30;
 
 /** Reads configs and the tokenizer; weights are opened when a stage first needs them. */
 export async function zImage(device: Device, options: OpenZImageOptions): Promise<ZImagePipeline> {
-  const { files, signal, onDownload } = options;
+  const { signal, onDownload } = options;
   const reading = { ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) };
-  const [transformerJson, encoderJson, vaeJson, schedulerJson] = await Promise.all(
-    ["transformer/config.json", "text_encoder/config.json", "vae/config.json", "scheduler/scheduler_config.json"].map((path) =>
-      files.readJson<Json>(path, reading),
-    ),
-  );
-  const weights =
-    (folder: string): OpenWeights =>
-    async (stop, how) => {
-      // Where only headers are wanted, nothing is downloaded for them.
-      const via = how?.headersOnly ? ({ via: "ranges" } as const) : {};
-      return openSafetensors(await files.openAll(`${folder}/*.safetensors`, { ...reading, ...(stop ? { signal: stop } : {}), ...via }));
-    };
+  const found = await findTransformer(options, reading);
+  const { rest } = found;
+  const [transformerJson, encoderJson, vaeJson, schedulerJson] = await Promise.all([
+    found.configs.readJson<Json>("transformer/config.json", reading),
+    ...["text_encoder/config.json", "vae/config.json", "scheduler/scheduler_config.json"].map((path) => rest.readJson<Json>(path, reading)),
+  ]);
   const encoderConfig = qwen3ConfigFromJson(encoderJson!);
   // hidden_states[-2]: the last layer and the final norm are never needed.
   const qwen = new Qwen3(encoderConfig, { layers: encoderConfig.layers - 1 });
@@ -63,7 +63,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     name: "text_encoder",
     model: qwen,
     blocks: qwen.layers,
-    open: async (stop, how) => stripPrefix(await weights("text_encoder")(stop, how), "model."),
+    open: async (stop, how) => stripPrefix(await folderWeights(rest, "text_encoder", reading)(stop, how), "model."),
     dtype: options.textEncoderDType,
     allowUnused: new RegExp(`^(layers\\.${encoderConfig.layers - 1}\\.|norm\\.|lm_head\\.)`),
   });
@@ -75,17 +75,18 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     model: network,
     blocks: network.blocks,
     open: async (stop, how): Promise<WeightSource> => {
-      return derivedWeights(await weights("transformer")(stop, how), (source) => {
+      return derivedWeights(await found.open(stop, how), (source) => {
         const ours = translate(source, zImageNames);
         return options.decorate ? options.decorate(ours, network) : ours;
       });
     },
     dtype: options.dtype,
   });
-  const vae = new LazyModel({ name: "vae", model: new AutoencoderKl(autoencoderKlConfigFromJson(vaeJson!)), open: weights("vae") });
+  const autoencoder = new AutoencoderKl(autoencoderKlConfigFromJson(vaeJson!));
+  const vae = new LazyModel({ name: "vae", model: autoencoder, open: folderWeights(rest, "vae", reading) });
   const total = textEncoder.weightBytes + transformer.weightBytes + vae.weightBytes;
   return new ZImagePipeline(device, {
-    text: { tokenizer: qwenTokenizer(await tokenizerFiles(files, reading)), encoder: textEncoder },
+    text: { tokenizer: qwenTokenizer(await tokenizerFiles(rest, reading)), encoder: textEncoder },
     transformer,
     anotherTransformer: declare,
     vae,
