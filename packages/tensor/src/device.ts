@@ -10,7 +10,7 @@ import { type Pending, Storage } from "./storage.ts";
 import { Tensor } from "./tensor.ts";
 import type { DeviceBuffer, View } from "./view.ts";
 
-/** Anything that draws normals and uniforms, in f32 or as the bits of a narrow format (PyTorch has a stream per dtype); see `random.ts`. */
+/** Anything that draws normals and uniforms, in f32 or as the bits of a narrow format (PyTorch has a stream per dtype); see `random/`. */
 export interface RandomSource {
   /** `n` standard normal values. */
   randn(count: number, dtype?: "f32" | "bf16" | "f16"): Float32Array | Uint16Array;

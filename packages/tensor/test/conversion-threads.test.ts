@@ -4,7 +4,7 @@ import { bytesOf, type DType, dtypeInfo } from "../src/dtype.ts";
 import { ConversionThreads, convertPieces, type WeightSource } from "../src/index.ts";
 import { streamAs } from "../src/loaders/convert.ts";
 import { jobValues } from "../src/quant/wasm/run.ts";
-import { torchCpu } from "../src/random.ts";
+import { torchCpu } from "../src/random/torch-cpu.ts";
 import { memorySourceOf } from "./memory-weights.ts";
 
 /** Some jobs and a part of one, more values than it takes to start threads. */

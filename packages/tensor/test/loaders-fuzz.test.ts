@@ -6,7 +6,7 @@ import { TensorError } from "../src/errors.ts";
 import { openWeights } from "../src/loaders/open.ts";
 import { openSafetensorsIndex } from "../src/loaders/safetensors.ts";
 import { type ByteSource, memorySource } from "../src/loaders/source.ts";
-import { torchCpu } from "../src/random.ts";
+import { torchCpu } from "../src/random/torch-cpu.ts";
 
 const file = (name: string): Uint8Array => Uint8Array.from(readFileSync(new URL(`./goldens/formats/${name}`, import.meta.url)));
 /** Where the header and other structure lie, which is where most mutations go. */

@@ -17,7 +17,7 @@ import { readTensorBytes, type WeightSource } from "../src/loaders/weight-source
 import { type WritableTensor, writableTensors, writeGguf, writeNpz, writeSafetensors } from "../src/loaders/write.ts";
 import { crc32 } from "../src/loaders/zip-writer.ts";
 import { quantizeInto } from "../src/quant/encode.ts";
-import { torchCpu } from "../src/random.ts";
+import { torchCpu } from "../src/random/torch-cpu.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wick-write-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -5,7 +5,7 @@ import { encodeFloats, type NarrowFloat } from "../src/dtype-convert.ts";
 import { decodeInto } from "../src/loaders/convert.ts";
 import { quantizeInto, quantizePlain } from "../src/quant/encode.ts";
 import { runConversion } from "../src/quant/wasm/run.ts";
-import { torchCpu } from "../src/random.ts";
+import { torchCpu } from "../src/random/torch-cpu.ts";
 
 const quantized = (Object.keys(dtypeInfo) as DType[]).filter(isQuantized);
 const narrow = ["f16", "bf16", "f8e4m3", "f8e5m2"] as const satisfies readonly NarrowFloat[];

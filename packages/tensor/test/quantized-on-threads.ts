@@ -2,7 +2,7 @@
 import { bytesOf } from "../src/dtype.ts";
 import { ConversionThreads, convertPieces } from "../src/index.ts";
 import { quantizePlain } from "../src/quant/encode.ts";
-import { torchCpu } from "../src/random.ts";
+import { torchCpu } from "../src/random/torch-cpu.ts";
 
 const count = 2 ** 22;
 

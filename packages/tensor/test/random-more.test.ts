@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { cpu } from "../src/cpu.ts";
-import { type RandomDType, TorchCpuGenerator, torchCpu } from "../src/random.ts";
-import { torchCuda } from "../src/random-philox.ts";
+import { type RandomDType, TorchCpuGenerator, torchCpu } from "../src/random/torch-cpu.ts";
+import { torchCuda } from "../src/random/torch-cuda.ts";
 
 interface Golden {
   readonly cases: readonly { op: "randn" | "rand"; seed: string; size: number; dtype: RandomDType; sha256: string; next: number }[];

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type RandomDType, type TorchCpuStream, torchCpu } from "../src/random.ts";
+import { type RandomDType, type TorchCpuStream, torchCpu } from "../src/random/torch-cpu.ts";
 
 interface Case {
   readonly op: "randn" | "rand";

@@ -1,12 +1,12 @@
 // Random numbers that PyTorch's CPU generator would give, bit for bit: same seed, same noise. No hidden global generator.
 // pytorch: aten/src/ATen/native/cpu/DistributionTemplates.h, core/DistributionsHelper.h, core/TransformationHelper.h, CPUGeneratorImpl.cpp.
 
-import { bf16FromF32, f16FromF32 } from "./dtype-convert.ts";
-import { DTypeError, TensorError } from "./errors.ts";
-import { legacyBoxMuller16, legacyUniform } from "./random-legacy.ts";
-import { Mt19937 } from "./random-mt19937.ts";
-import { boxMuller16 } from "./random-normal-f32.ts";
-import { boxMuller16Double, normalPair } from "./random-normal-f64.ts";
+import { bf16FromF32, f16FromF32 } from "../dtype-convert.ts";
+import { DTypeError, TensorError } from "../errors.ts";
+import { legacyBoxMuller16, legacyUniform } from "./legacy.ts";
+import { Mt19937 } from "./mt19937.ts";
+import { boxMuller16 } from "./normal-f32.ts";
+import { boxMuller16Double, normalPair } from "./normal-f64.ts";
 
 /** Formats PyTorch draws in; bf16 and f16 come back as bit patterns. */
 export type RandomDType = "f32" | "f64" | "bf16" | "f16";

@@ -1,7 +1,7 @@
 // The bf16 and f16 streams of PyTorch 1.13: uniforms of 8 or 11 bits, and Box-Muller rounded to the format at every assignment
 // (bf16: after every operation). pytorch v1.13: aten/src/ATen/native/cpu/DistributionTemplates.h, c10/util/{BFloat16-math,Half-inl}.h.
-import { bf16FromF32, f16FromF32, f16Values } from "./dtype-convert.ts";
-import { cosf, logf, sinf } from "./random-libm-f32.ts";
+import { bf16FromF32, f16FromF32, f16Values } from "../dtype-convert.ts";
+import { cosf, logf, sinf } from "./libm-f32.ts";
 
 const f = Math.fround;
 const scratch = new Uint32Array(1);

@@ -1,6 +1,6 @@
 // Box-Muller in double precision with the bits of PyTorch on x86-64 Linux: groups of 16, and one by one for short tensors.
 // pytorch: aten/src/ATen/native/cpu/DistributionTemplates.h (NormalFill16<double>), core/DistributionsHelper.h (normal_distribution).
-import { log, log1p, sinCos } from "./random-libm.ts";
+import { log, log1p, sinCos } from "./libm.ts";
 
 const TWO_PI = 2 * Math.PI;
 

@@ -2,8 +2,8 @@
 // logarithms of (0, 1], angles in [0, 2π). JavaScript's own Math differs from it in the last place.
 // Algorithms: ARM-software/optimized-routines math/log.c (log); glibc sysdeps/ieee754/dbl-64/s_sin.c and s_log1p.c (the rest).
 // GCC fuses a product into the sum that uses it; `fma64` stands where it does.
-import { fma64 as fma } from "./random-fma.ts";
-import { logTable } from "./random-log-table.ts";
+import { fma64 as fma } from "./fma.ts";
+import { logTable } from "./log-table.ts";
 
 const value = new Float64Array(1);
 const words = new Int32Array(value.buffer);

@@ -1,9 +1,9 @@
 // Random numbers as PyTorch draws them on NVIDIA GPUs: the counter-based Philox4x32-10, spread over threads the way the kernel spreads them.
 // Uniforms are exact; normals agree to about 1e-6, because the GPU uses its own fast logarithm and sine.
 // pytorch: aten/src/ATen/native/cuda/DistributionTemplates.h; J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
-import { bf16FromF32, f16FromF32 } from "./dtype-convert.ts";
-import { TensorError } from "./errors.ts";
-import { checkDrawn, checkSeed } from "./random.ts";
+import { bf16FromF32, f16FromF32 } from "../dtype-convert.ts";
+import { TensorError } from "../errors.ts";
+import { checkDrawn, checkSeed } from "./torch-cpu.ts";
 
 const f = Math.fround;
 const BLOCK_THREADS = 256;
