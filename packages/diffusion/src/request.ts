@@ -129,7 +129,7 @@ function checkChoice(name: string, value: string | undefined, known: readonly st
 }
 
 /** The largest size in pixels, not above the picture's, whose sides are multiples of `multiple`. */
-export const flooredSize = ({ width, height }: Image, multiple: number): { readonly width: number; readonly height: number } => ({
+export const flooredSize = ({ width, height }: Image, multiple: number): Pick<Image, "width" | "height"> => ({
   width: Math.floor(width / multiple) * multiple,
   height: Math.floor(height / multiple) * multiple,
 });

@@ -4,6 +4,11 @@ import { type DType, type Shape, ShapeError, Tensor } from "@wick/tensor";
 /** A tensor that is declared (shape) before it is loaded (dtype, device, values). */
 export class Parameter extends Tensor {
   constructor(shape: Shape) {
+    if (!shape.every((d) => Number.isInteger(d) && d >= 0))
+      throw new ShapeError(
+        "param",
+        `a dimension must be a whole number of at least 0: [${shape.join(", ")}]; does a width divide by its heads?`,
+      );
     super(undefined, "f32", rowMajorLayout(shape), undefined);
   }
 
@@ -43,5 +48,5 @@ function rowMajorLayout(shape: Shape): { shape: Shape; strides: number[]; offset
   return { shape, strides, offset: 0 };
 }
 
-/** Declares a parameter of this shape. */
+/** Declares a parameter of this shape; throws ShapeError for dimensions that are none. */
 export const param = (...shape: number[]): Parameter => new Parameter(shape);

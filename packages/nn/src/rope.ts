@@ -20,7 +20,8 @@ export interface RopeAxes {
 
 /**
  * Tables for positions `ids`: [l][axes] for one sequence, or a batch of such lists of equal length.
- * Frequency j of an axis of width d is theta^(-2j/d); angles are position · frequency, in f64.
+ * Frequency j of an axis of width d is theta^(-2j/d); angles are position · frequency, in f64. Throws ShapeError for odd widths, and for positions
+ * with another number of axes.
  */
 export function ropeTable(device: Device, ids: readonly (readonly number[])[], { widths, theta }: RopeAxes): RopeTable {
   return ropeTables(device, [ids], { widths, theta });
@@ -28,6 +29,8 @@ export function ropeTable(device: Device, ids: readonly (readonly number[])[], {
 
 /** One table per sequence of a batch: cos, sin [b, 1, l, k/2]. Throws ShapeError for unequal lengths and positions of other axes. */
 export function ropeTables(device: Device, batch: readonly (readonly (readonly number[])[])[], { widths, theta }: RopeAxes): RopeTable {
+  if (widths.some((w) => !Number.isInteger(w / 2) || w < 0))
+    throw new ShapeError("ropeTables", `the width of an axis is an even number, as it is turned in pairs: [${widths.join(", ")}]`);
   const length = batch[0]?.length ?? 0;
   const half = widths.reduce((s, w) => s + w / 2, 0);
   const frequencies = widths.map((w) => Float64Array.from({ length: w / 2 }, (_, j) => theta ** ((-2 * j) / w)));
@@ -38,7 +41,7 @@ export function ropeTables(device: Device, batch: readonly (readonly (readonly n
     if (ids.length !== length) throw new ShapeError("ropeTables", `sequences of a batch have equal lengths: ${ids.length} and ${length}`);
     for (const position of ids) {
       if (position.length !== widths.length)
-        throw new ShapeError("ropeTables", `a position has ${widths.length} axes: [${position.join(", ")}]`);
+        throw new ShapeError("ropeTables", `a position has a number for each of the ${widths.length} axes: [${position.join(", ")}]`);
       for (const [axis, table] of frequencies.entries()) {
         for (const frequency of table) {
           const angle = position[axis]! * frequency;

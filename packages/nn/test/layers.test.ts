@@ -190,3 +190,23 @@ test("heads that do not divide are refused", () => {
   );
   expect(() => new SelfAttention({ width: 8, heads: 4, kvHeads: 3 })).toThrow(ShapeError);
 });
+
+test("positions that do not fit the heads are refused by name", () => {
+  using device = cpu();
+  scope(() => {
+    expect(() => ropeTable(device, [[0, 0]], { widths: [7, 9], theta: 100 })).toThrowErrorMatchingInlineSnapshot(
+      `[ShapeError: ropeTables: the width of an axis is an even number, as it is turned in pairs: [7, 9]]`,
+    );
+    expect(() => ropeTable(device, [[0]], { widths: [4, 4], theta: 100 })).toThrowErrorMatchingInlineSnapshot(
+      `[ShapeError: ropeTables: a position has a number for each of the 2 axes: [0]]`,
+    );
+    const rope = ropeTable(device, [[0], [1]], { widths: [8], theta: 100 });
+    expect(() => device.zeros([1, 2, 2, 4]).rope(rope.cos, rope.sin, { interleaved: true })).toThrowErrorMatchingInlineSnapshot(
+      `[ShapeError: rope: the table turns heads of 8 values, these have 4: table rope.cos f32 [1, 1, 2, 4] for full f32 [1, 2, 2, 4]; the widths of its axes add up to the head width]`,
+    );
+    expect(() => new LayerNorm(96 / 5)).toThrowErrorMatchingInlineSnapshot(
+      `[ShapeError: param: a dimension must be a whole number of at least 0: [19.2]; does a width divide by its heads?]`,
+    );
+    return [];
+  });
+});

@@ -76,6 +76,12 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean):
 }
 
 function expandedView(op: string, table: Tensor, shape: readonly number[], x: Tensor): View {
+  const [pairs, wanted] = [table.dim(-1), shape.at(-1)!];
+  if (pairs !== wanted && pairs !== 1)
+    throw new ShapeError(
+      op,
+      `the table turns heads of ${2 * pairs} values, these have ${2 * wanted}: table ${table} for ${x}; the widths of its axes add up to the head width`,
+    );
   const { buffer, dtype, layout } = table.view;
   return { buffer, dtype, layout: expandLayout(op, layout, shape, () => `table ${table} for ${x}`) };
 }
