@@ -1,9 +1,11 @@
 // CPU kernels limited by memory: rate of reading and writing, by the wall clock and by processor time (which a busy machine disturbs less),
-// and by either as a share of the copy measured beside each of them. Quartiles over interleaved rounds.
+// and as a share of the two copies measured beside each of them: Wick's own, and that of an array (`set`, one thread). Quartiles over
+// interleaved rounds.
 // Run: npx tsx --conditions=@wick/source bench/cpu-rows.ts [--threads=N] [--rounds=N] [--only=PATTERN] [--json]
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
+import { plainKernels } from "../packages/tensor/src/backends/cpu/kernels/plain.ts";
 import { bytesOf, type DType } from "../packages/tensor/src/dtype.ts";
 import { contiguousLayout, expandLayout, permuteLayout } from "../packages/tensor/src/layout.ts";
 import { binaryNode, constNode, inputNode, type UnaryOp, unaryNode, whereNode } from "../packages/tensor/src/ops/expr.ts";
@@ -47,6 +49,7 @@ kernels.map(positive, { inputs: [x] }, { expr: unaryNode("exp", inputNode(0, "f3
 const [weight, half, narrow] = [view([columns]), view([columns], "bf16"), view([rows, columns], "bf16")];
 const input = inputNode(0, "f32");
 const copy: Case = { name: "copy", bytes: 8 * size, run: () => kernels.copy(y, { x }, {}) };
+const arrayCopy: Case = { name: "copy of an array", bytes: 8 * size, run: () => plainKernels.copy(y, { x }, {}) };
 
 function mapCases(): Case[] {
   const functions: UnaryOp[] = ["silu", "gelu", "tanh", "exp", "log", "sin"];
@@ -174,19 +177,19 @@ async function sample({ bytes, run }: Case): Promise<{ wall: number; processor: 
 }
 
 const cases = [...mapCases(), ...rowCases(), ...moveCases(), ...indexCases()].filter(({ name }) => new RegExp(options.only).test(name));
-const rates = cases.map(() => ({ own: [] as number[], processor: [] as number[], copy: [] as number[], copyProcessor: [] as number[] }));
+const rates = cases.map(() => ({ own: [] as number[], processor: [] as number[], copy: [] as number[], array: [] as number[] }));
 for (let round = -3; round < Number(options.rounds); round++) {
   for (const [i, one] of cases.entries()) {
-    const [beside, own] = [await sample(copy), await sample(one)];
+    const [array, beside, own] = [await sample(arrayCopy), await sample(copy), await sample(one)];
     if (round < 0) continue;
     rates[i]!.own.push(own.wall);
     rates[i]!.processor.push(own.processor);
     rates[i]!.copy.push(beside.wall);
-    rates[i]!.copyProcessor.push(beside.processor);
+    rates[i]!.array.push(array.wall);
   }
 }
 const table = cases.map(({ name }, i) => {
-  const { own, processor, copy: beside, copyProcessor } = rates[i]!;
+  const { own, processor, copy: beside, array } = rates[i]!;
   return {
     name,
     gbPerSecond: at(own, 0.5),
@@ -195,7 +198,8 @@ const table = cases.map(({ name }, i) => {
     processor: at(processor, 0.5),
     copy: at(beside, 0.5),
     share: at(own, 0.5) / at(beside, 0.5),
-    shareByProcessor: at(processor, 0.5) / at(copyProcessor, 0.5),
+    array: at(array, 0.5),
+    shareOfArray: at(own, 0.5) / at(array, 0.5),
   };
 });
 const percent = (share: number): string => `${(100 * share).toFixed(0)} %`;
@@ -205,10 +209,10 @@ else {
   process.stdout.write(
     `${machine.cpu}, Node ${machine.node}, ${machine.device}, load ${machine.load?.toFixed(1)}; ${rows}x${columns} f32\n`,
   );
-  for (const { name, gbPerSecond, low, high, processor, copy: beside, share, shareByProcessor } of table) {
+  for (const { name, gbPerSecond, low, high, processor, copy: beside, share, array, shareOfArray } of table) {
     const wall = `${gbPerSecond.toFixed(1).padStart(6)} GB/s (${low.toFixed(1)} to ${high.toFixed(1)}), per processor second ${processor.toFixed(1)}`;
     process.stdout.write(
-      `${name.padEnd(24)} ${wall}; copy ${beside.toFixed(1)}, ${percent(share)}, by processor time ${percent(shareByProcessor)}\n`,
+      `${name.padEnd(24)} ${wall}; copy ${beside.toFixed(1)}, ${percent(share)}; of an array ${array.toFixed(1)}, ${percent(shareOfArray)}\n`,
     );
   }
 }

@@ -24,6 +24,7 @@ describe("copies", () => {
       [[150, 97], [1, 0], "bf16"],
       [[2, 70, 130], [0, 2, 1], "f32"],
       [[1050, 530], [1, 0], "f32"],
+      [[560_003], [0], "f32"],
     ] as [number[], number[], DType][]) {
       const results: number[][] = [];
       for (const lab of labs) {

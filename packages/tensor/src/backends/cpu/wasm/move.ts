@@ -5,6 +5,7 @@ import type { OpTable } from "../../../ops/table.ts";
 import { sizeOf } from "../../../shape.ts";
 import type { View } from "../../../view.ts";
 import { Walker } from "../kernels/access.ts";
+import type { Arena } from "./arena.ts";
 import { stretch } from "./blocking.ts";
 import type { WasmEngine } from "./engine.ts";
 import { moveArgs, selectArgs } from "./move-kernel.ts";
@@ -18,6 +19,10 @@ const [blockBytes, leastBlockBytes] = [2048, 128];
 const [leastBytes, threadedBytes] = [65_536, 1_048_576];
 /** Bytes of a task that moves `total` of them. */
 const taskBytes = (total: number): number => 4 * stretch(total / 4, leastBytes / 4);
+/** Bytes from which WebAssembly's own copy of neighbouring ones beats that of an array, which goes word by word in shared memory. */
+const leastStretchBytes = 131_072;
+/** Bytes of a task of such a copy. */
+const stretchBytes = 2 ** 20;
 /** Bytes of a row from which moving it whole beats a loop. */
 const leastRowBytes = 64;
 /** Elements of a matrix from which a transpose is worth a job of its own. */
@@ -31,6 +36,7 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
   const [to, from] = strides as [number[], number[]];
   const bytes = dtypeInfo[x.dtype].blockBytes;
   const last = shape.length - 1;
+  if (last === 0 && to[0] === 1 && from[0] === 1) return copyStretch(engine, arena, out, x, shape[0]! * bytes);
   if (last < 1 || to[last] !== 1) return false;
   const transposed = from[last] !== 1;
   if (!transposed && shape[last]! * bytes < leastRowBytes) return false;
@@ -64,6 +70,30 @@ export function fastCopy(engine: WasmEngine, out: View, x: View): boolean {
     w[place.columnsPerTask] = side;
     w[place.parts] = parts;
     engine.run(arena, "move", w, parts * Math.ceil(rows / rowsPerTask), share);
+  }
+  return true;
+}
+
+/** Copies neighbouring bytes; false for so few that a plain copy takes less. */
+function copyStretch(engine: WasmEngine, arena: Arena, out: View, x: View, bytes: number): boolean {
+  if (bytes < leastStretchBytes) return false;
+  const share = engine.shares(bytes, threadedBytes);
+  for (let done = 0; done < bytes; ) {
+    const rowBytes = Math.min(stretchBytes, bytes - done);
+    const rows = Math.floor((bytes - done) / rowBytes);
+    const w = engine.blankArgs();
+    w[place.x] = addressOf(x) + done;
+    w[place.out] = addressOf(out) + done;
+    w[place.xRow] = rowBytes;
+    w[place.outRow] = rowBytes;
+    w[place.rows] = rows;
+    w[place.rowsPerBatch] = rows;
+    w[place.columns] = rowBytes;
+    w[place.rowsPerTask] = 1;
+    w[place.columnsPerTask] = rowBytes;
+    w[place.parts] = 1;
+    engine.run(arena, "move", w, rows, share);
+    done += rows * rowBytes;
   }
   return true;
 }
