@@ -63,6 +63,27 @@ export interface MemoryLimits {
   readonly stream?: boolean | undefined;
 }
 
+/** What a program may say of a pipeline's memory when it opens one. */
+export interface ResidencyOptions {
+  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
+  readonly keepLoaded?: boolean | undefined;
+  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
+  readonly maxGpuBytes?: number | undefined;
+  /** False refuses what would have to be streamed. Default true. */
+  readonly stream?: boolean | undefined;
+}
+
+const keptBytes = 2 * 2 ** 30;
+
+/** The parts of a pipeline that these options decide, for weights of `totalBytes`. */
+export const residency = (
+  { keepLoaded, maxGpuBytes, stream }: ResidencyOptions,
+  totalBytes: number,
+): { readonly keepLoaded: boolean; readonly memory: MemoryLimits } => ({
+  keepLoaded: keepLoaded ?? (maxGpuBytes === undefined && totalBytes <= keptBytes),
+  memory: { maxGpuBytes, stream },
+});
+
 /** The least that a stage can do with. */
 const leastBytes = ({ weights, activationBytes }: StageNeeds, stream: boolean): number =>
   (stream ? weights.least : weights.total) + activationBytes;

@@ -1,4 +1,5 @@
 // What config.json files are read as, and which are refused.
+import { messageOf } from "@wick/testing";
 import { fluxSchnellConfigs, zImageTurboConfigs } from "@wick/testing/released-configs";
 import { expect, test } from "vitest";
 import { clipConfigFromJson, clipL, qwen3_4b, qwen3ConfigFromJson, t5ConfigFromJson, t5Xxl } from "../src/index.ts";
@@ -73,12 +74,3 @@ test("missing and malformed values are refused by key", () => {
     ]
   `);
 });
-
-function messageOf(fn: () => unknown): string {
-  try {
-    fn();
-  } catch (error) {
-    return `${error}`;
-  }
-  throw new Error("nothing was thrown");
-}

@@ -2,7 +2,7 @@
 // themselves are compared with transformers elsewhere.
 import { load, type Module, namedParameters } from "@wick/nn";
 import { cpu, type Device, memorySource, openSafetensors, stripPrefix, type Tensor, type WeightSource } from "@wick/tensor";
-import { relativeL2 } from "@wick/testing";
+import { messageOf, relativeL2 } from "@wick/testing";
 import { expect, test } from "vitest";
 import {
   ClipPromptEncoder,
@@ -251,12 +251,3 @@ test("tokens that cannot be encoded are refused on the host", async () => {
 test("an encoder whose weights were not loaded says so", async () => {
   await expect(new T5PromptEncoder(t5, t5Model()).encode("a")).rejects.toThrow(/has no data yet; call load/);
 });
-
-function messageOf(fn: () => unknown): string {
-  try {
-    fn();
-  } catch (error) {
-    return `${error}`;
-  }
-  throw new Error("nothing was thrown");
-}

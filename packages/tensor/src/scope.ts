@@ -68,10 +68,17 @@ function handOn(result: unknown, own: OpenScope): void {
   for (const t of returned) if (t.owner === own) t.adoptBy(adopt);
 }
 
-/** Releases the tensors of `previous` that `next` does not carry on. */
-function releaseReplaced(previous: unknown, next: unknown): void {
+/** Releases the tensors of `previous` that `next` does not carry on and that are not somebody else's. */
+function releaseReplaced(previous: unknown, next: unknown, others: ReadonlySet<Tensor> = new Set()): void {
   const kept = new Set(tensorsIn(next));
-  for (const t of tensorsIn(previous)) if (!kept.has(t)) t.dispose();
+  for (const t of tensorsIn(previous)) if (!kept.has(t) && !others.has(t)) t.dispose();
+}
+
+/** The state after `state`, which is released but for the tensors of the first one. */
+function nextState<S>(state: S, step: (previous: S) => S, initial: ReadonlySet<Tensor>): S {
+  const next = scope((() => step(state) as object) as () => object) as S;
+  releaseReplaced(state, next, initial);
+  return next;
 }
 
 /**
@@ -83,11 +90,8 @@ export function fold<I, S>(items: Iterable<I>, init: S, step: (state: S, item: I
   let state = init;
   let index = 0;
   for (const item of items) {
-    const previous = state;
-    const i = index++;
-    state = scope((() => step(previous, item, i) as object) as () => object) as S;
-    const kept = new Set(tensorsIn(state));
-    for (const t of tensorsIn(previous)) if (!kept.has(t) && !initial.has(t)) t.dispose();
+    state = nextState(state, (previous) => step(previous, item, index), initial);
+    index++;
   }
   return state;
 }
@@ -103,11 +107,8 @@ export async function foldAsync<I, S>(
   let index = 0;
   try {
     for await (const item of items) {
-      const previous = state;
-      const i = index++;
-      state = scope((() => step(previous, item, i) as object) as () => object) as S;
-      const kept = new Set(tensorsIn(state));
-      for (const t of tensorsIn(previous)) if (!kept.has(t) && !initial.has(t)) t.dispose();
+      state = nextState(state, (previous) => step(previous, item, index), initial);
+      index++;
     }
     return state;
   } catch (error) {

@@ -1,5 +1,6 @@
 // What a user reads when something does not fit: op, operands, remedy.
 import { cat, cpu, einsum, scaledDotProductAttention, stack, type Tensor } from "@wick/tensor";
+import { messageOf } from "@wick/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 let device = cpu({ kernels: "plain" });
@@ -11,15 +12,6 @@ beforeAll(() => {
   w = device.zeros([4, 5]);
 });
 afterAll(() => device.destroy());
-
-const message = (fn: () => unknown): string => {
-  try {
-    fn();
-  } catch (error) {
-    return String(error);
-  }
-  throw new Error("nothing was thrown");
-};
 
 describe("shapes", () => {
   test.each<[string, () => unknown]>([
@@ -64,7 +56,7 @@ describe("shapes", () => {
     ["gridSample, padding", () => device.zeros([1, 3, 8, 8]).gridSample(device.zeros([1, 4, 4, 2]), { paddingMode: "edge" as never })],
     ["sliceAssign", () => x.sliceAssign([1, 1], device.zeros([2, 2]))],
   ])("%s", (_, fn) => {
-    expect(message(fn)).toMatchSnapshot();
+    expect(messageOf(fn)).toMatchSnapshot();
   });
 });
 
@@ -83,14 +75,14 @@ describe("dtypes", () => {
     ["gridSample of integers", () => device.zeros([1, 1, 4, 4], "u8").gridSample(device.zeros([1, 4, 4, 2]))],
     ["mean of integers", () => device.zeros([2], "i32").mean()],
   ])("%s", (_, fn) => {
-    expect(message(fn)).toMatchSnapshot();
+    expect(messageOf(fn)).toMatchSnapshot();
   });
 });
 
 describe("devices", () => {
   test("two devices do not mix", () => {
     using other = cpu({ kernels: "plain" });
-    expect(message(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(
+    expect(messageOf(() => x.add(other.zeros([2, 3])))).toMatchInlineSnapshot(
       `"DeviceError: add: operands are on different devices: full f32 [2, 3] on cpu (plain loops), full f32 [2, 3] on cpu (plain loops); move one with to(device)"`,
     );
   });
@@ -98,14 +90,14 @@ describe("devices", () => {
   test("a destroyed device says so", () => {
     const gone = cpu({ kernels: "plain" });
     gone.destroy();
-    expect(message(() => gone.zeros([2]))).toMatchInlineSnapshot(
+    expect(messageOf(() => gone.zeros([2]))).toMatchInlineSnapshot(
       `"DeviceError: allocate: the device was destroyed: full on cpu (plain loops); create a new device"`,
     );
   });
 
   test("running out of memory is typed, and the device goes on", async () => {
     const before = device.liveBytes;
-    expect(message(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(
+    expect(messageOf(() => device.zeros([2 ** 25, 2 ** 20]))).toMatchInlineSnapshot(
       `"OutOfMemoryError: allocate: no memory for 140737488355328 bytes of "full" with 6848 live; release tensors or use a smaller dtype"`,
     );
     expect(device.liveBytes).toBe(before);

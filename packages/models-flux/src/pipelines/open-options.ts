@@ -1,4 +1,5 @@
 // What a program says to open a FLUX.1 pipeline.
+import type { ResidencyOptions } from "@wick/diffusion";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
 import type { DType, WeightSource } from "@wick/tensor";
@@ -7,7 +8,7 @@ import type { Flux, FluxConfig } from "../flux1.ts";
 import type { FluxDefaults, FluxVariant } from "../variants.ts";
 
 /** Where a FLUX.1 model lies and how it is loaded. */
-export interface OpenFluxOptions {
+export interface OpenFluxOptions extends ResidencyOptions {
   /** A repository or folder, in diffusers layout or with the authors' single file. */
   readonly files: ModelFiles;
   /** Where parts come from that `files` lacks: text encoders and tokenizers, the VAE. A repository in diffusers layout. */
@@ -33,12 +34,6 @@ export interface OpenFluxOptions {
   readonly vaeConfig?: AutoencoderKlConfig | undefined;
   /** Makes the network: a variant, such as `(config) => new Flux(config, { attention })`. Called again for memory plans. */
   readonly model?: ((config: FluxConfig) => Flux) | undefined;
-  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
-  readonly keepLoaded?: boolean | undefined;
-  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
-  readonly maxGpuBytes?: number | undefined;
-  /** False refuses what would have to be streamed. Default true. */
-  readonly stream?: boolean | undefined;
   /** Compute modulations first and let their weights (27 %) go before the rest is loaded. */
   readonly precomputeModulation?: boolean | undefined;
   /** What requests leave out. */

@@ -1,7 +1,7 @@
 // A FLUX.1 pipeline from files: a repository in diffusers layout (transformer/, vae/, text_encoder/, …), or single files as the authors and
 // ComfyUI publish them (flux1-dev.safetensors, a .gguf, ae.safetensors, t5xxl….safetensors, clip_l.safetensors).
 
-import { derivedWeights, LazyModel, type OpenWeights, RequestError, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, type OpenWeights, RequestError, residency, shiftFromConfig } from "@wick/diffusion";
 import type { ModelFiles } from "@wick/hub";
 import { type Device, openWeights, translate } from "@wick/tensor";
 import { AutoencoderKl, autoencoderKlConfigFromJson, autoencoderKlNames, flux1Autoencoder } from "@wick/vae";
@@ -15,8 +15,6 @@ import { openRedux } from "./open-redux.ts";
 import { openText } from "./open-text.ts";
 import { opening, type Reading } from "./reading.ts";
 import { type TransformerStage, transformerStage } from "./transformer-stage.ts";
-
-const keepLimitBytes = 2 * 2 ** 30;
 
 /** Reads configs and tokenizers; weights are opened when a stage first needs them. */
 export async function flux(device: Device, options: OpenFluxOptions): Promise<FluxPipeline> {
@@ -41,8 +39,7 @@ export async function flux(device: Device, options: OpenFluxOptions): Promise<Fl
     transformer,
     vae,
     defaults: { ...variant.defaults, ...options.defaults },
-    keepLoaded: options.keepLoaded ?? (options.maxGpuBytes === undefined && total <= keepLimitBytes),
-    memory: { maxGpuBytes: options.maxGpuBytes, stream: options.stream },
+    ...residency(options, total),
     precomputeModulation: options.precomputeModulation ?? false,
   });
 }

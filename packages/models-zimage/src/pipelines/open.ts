@@ -1,6 +1,6 @@
 // A Z-Image pipeline from a repository in diffusers layout (model_index.json, transformer/, text_encoder/, tokenizer/, vae/, scheduler/), or from a
 // transformer's single file beside such a repository.
-import { derivedWeights, LazyModel, shiftFromConfig } from "@wick/diffusion";
+import { derivedWeights, LazyModel, type ResidencyOptions, residency, shiftFromConfig } from "@wick/diffusion";
 import { Qwen3, qwen3ConfigFromJson, qwenTokenizer, type TokenizerFiles } from "@wick/encoders";
 import type { ByteProgress, ModelFiles } from "@wick/hub";
 import type { DTypePolicy } from "@wick/nn";
@@ -14,7 +14,7 @@ import { findTransformer, folderWeights } from "./transformer-files.ts";
 import { ZImagePipeline } from "./z-image-pipeline.ts";
 
 /** Where a Z-Image pipeline comes from, in which formats, and how much memory it may take. */
-export interface OpenZImageOptions {
+export interface OpenZImageOptions extends ResidencyOptions {
   /** A repository or folder in diffusers layout, or the transformer's single file (safetensors, GGUF) with `companions`. */
   readonly files: ModelFiles;
   /** The transformer's single file, a path or glob in `files`; default `transformer/`, or the one such file in the root. */
@@ -29,12 +29,6 @@ export interface OpenZImageOptions {
   readonly model?: ((config: ZImageConfig) => ZImage) | undefined;
   /** Changes the transformer's weights under our names on their way in, e.g. `(source) => withLora(source, lora, 0.8)`. */
   readonly decorate?: ((source: WeightSource, model: ZImage) => WeightSource | Promise<WeightSource>) | undefined;
-  /** Keep all weights on the device between stages and images; default when they take at most 2 GiB together and there is no maxGpuBytes. */
-  readonly keepLoaded?: boolean | undefined;
-  /** Most bytes of device memory that a run may take; what does not fit is streamed block by block, or refused before it is loaded. */
-  readonly maxGpuBytes?: number | undefined;
-  /** False refuses what would have to be streamed. Default true. */
-  readonly stream?: boolean | undefined;
   /** What requests leave out; default 1024 x 1024, 8 steps, guidance 0. */
   readonly defaults?: Partial<ZImageDefaults> | undefined;
   /** Stops opening. */
@@ -44,7 +38,6 @@ export interface OpenZImageOptions {
 }
 
 type Json = Readonly<Record<string, unknown>>;
-const keepLimitBytes = 2 * 2 ** 30;
 
 /** Reads configs and the tokenizer; weights are opened when a stage first needs them. */
 export async function zImage(device: Device, options: OpenZImageOptions): Promise<ZImagePipeline> {
@@ -92,8 +85,7 @@ export async function zImage(device: Device, options: OpenZImageOptions): Promis
     vae,
     shift: shiftFromConfig(schedulerJson!),
     defaults: { width: 1024, height: 1024, steps: 8, guidance: 0, ...options.defaults },
-    keepLoaded: options.keepLoaded ?? (options.maxGpuBytes === undefined && total <= keepLimitBytes),
-    memory: { maxGpuBytes: options.maxGpuBytes, stream: options.stream },
+    ...residency(options, total),
   });
 }
 

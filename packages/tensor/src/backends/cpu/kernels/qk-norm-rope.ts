@@ -1,7 +1,9 @@
 // qkNormRope: the RMS norm of every head, then rotary positions, into the layout that attention reads.
+
 import type { Kernel } from "../../../ops/table.ts";
 import type { View } from "../../../view.ts";
 import { Reader, readFloats, rowOffsets, rowReader, vectorOf, writeBlock } from "./access.ts";
+import { turnPairs } from "./rope.ts";
 
 /** out = rope(rmsNorm(x)), see the op table. */
 export const qkNormRope: Kernel<"qkNormRope"> = (out, { x, weight, cos, sin }, { eps, interleaved }) => {
@@ -23,11 +25,7 @@ export const qkNormRope: Kernel<"qkNormRope"> = (out, { x, weight, cos, sin }, {
     if (out.dtype !== "f32") roundThrough(out, to, row);
     cosines.floats(r * half, half, c);
     sines.floats(r * half, half, s);
-    for (let i = 0; i < half; i++) {
-      const [first, second] = interleaved ? [2 * i, 2 * i + 1] : [i, i + half];
-      turned[first] = row[first]! * c[i]! - row[second]! * s[i]!;
-      turned[second] = row[second]! * c[i]! + row[first]! * s[i]!;
-    }
+    turnPairs(row, c, s, interleaved, turned);
     writeBlock(out, to, 1, turned, 0, width);
   }
 };
