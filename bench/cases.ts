@@ -55,6 +55,25 @@ function groupNorm(set: Set, c: number, side: number): Case {
   return { id: `VAE group norm + SiLU ${c}x${side}x${side}`, op: "groupNormSilu", set, unit: "GB/s", work, tolerance: 1e-3, spec };
 }
 
+const resamplings = {
+  bilinear: "bilinear",
+  bicubic: "bicubic",
+  bilinearAntialias: "bilinear, antialias",
+  bicubicAntialias: "bicubic, antialias",
+} as const;
+
+/** A picture at another size; reads it once and writes the result. */
+function resample(op: keyof typeof resamplings, c: number, side: number, to: number): Case {
+  const id = `${resamplings[op]} ${c}x${side}x${side} to ${to}x${to}`;
+  return { id, op, set: "full", unit: "GB/s", work: 4 * c * (side ** 2 + to ** 2), tolerance: 1e-3, spec: { c, side, to } };
+}
+
+/** A picture read at places all over it. */
+function gridSample(op: "gridSample" | "gridSampleBicubic", c: number, side: number): Case {
+  const id = `grid sample${op === "gridSample" ? "" : ", bicubic"} ${c}x${side}x${side}`;
+  return { id, op, set: "full", unit: "GB/s", work: 4 * (2 * c + 2) * side ** 2, tolerance: 1e-3, spec: { c, side } };
+}
+
 /** Operations of the products and of attention in one block. */
 const zImageFlops = (tokens: number) => 2 * tokens * (4 * 3840 ** 2 + 3 * 3840 * 10_240) + 4 * tokens ** 2 * 3840;
 const fluxDoubleFlops = (tokens: number) => 2 * tokens * 12 * 3072 ** 2 + 4 * tokens ** 2 * 3072;
@@ -101,6 +120,14 @@ export const cpuCases: readonly Case[] = [
   rowWise("full", "layerNorm", 1024, 3840),
   ...(["softmax", "rmsNorm", "modulate", "gelu", "add"] as const).map((op) => rowWise("full", op, 4096, 3072)),
   groupNorm("quick", 128, 128),
+  resample("bilinear", 3, 512, 1024),
+  resample("bicubic", 3, 512, 1024),
+  resample("bicubic", 64, 128, 256),
+  resample("bilinearAntialias", 3, 1024, 384),
+  resample("bicubicAntialias", 3, 1024, 384),
+  gridSample("gridSample", 3, 512),
+  gridSample("gridSample", 64, 128),
+  gridSample("gridSampleBicubic", 3, 512),
   block("quick", "zImageBlock", 256, "bf16"),
   block("full", "zImageBlock", 256, "f32"),
   block("full", "zImageBlock", 256, "q8_0"),

@@ -42,6 +42,20 @@ const normOnRows =
     return () => op(input, scale);
   };
 
+const resample =
+  (mode: "bilinear" | "bicubic", antialias = false): Make =>
+  (device, { c, side, to }, { x }) => {
+    const picture = device.tensor(x!, [1, c!, side!, side!]);
+    return () => picture.interpolate([to!, to!], { mode, antialias });
+  };
+
+const gridSample =
+  (mode: "bilinear" | "bicubic"): Make =>
+  (device, { c, side }, { x, grid }) => {
+    const [picture, places] = [device.tensor(x!, [1, c!, side!, side!]), device.tensor(grid!, [1, side!, side!, 2])];
+    return () => picture.gridSample(places, { mode });
+  };
+
 /** What each operator case runs; inputs are on the device before the clock starts. */
 export const wickOps: Readonly<Record<string, Make>> = {
   matmul: (device, { m, k, n }, { a, b }) => {
@@ -78,4 +92,10 @@ export const wickOps: Readonly<Record<string, Make>> = {
     const then = epilogue((y) => y.silu());
     return () => input.groupNorm(32, { weight: scale, bias: offset, eps: 1e-6, then });
   },
+  bilinear: resample("bilinear"),
+  bicubic: resample("bicubic"),
+  bilinearAntialias: resample("bilinear", true),
+  bicubicAntialias: resample("bicubic", true),
+  gridSample: gridSample("bilinear"),
+  gridSampleBicubic: gridSample("bicubic"),
 };

@@ -15,6 +15,10 @@ export function values(count, seed) {
 const rows = ({ rows, columns }) => ({ x: values(rows * columns, 1) });
 const weighted = (spec) => ({ ...rows(spec), weight: values(spec.columns, 2) });
 
+const picture = ({ c, side }) => ({ x: values(c * side * side, 1) });
+/** Places in -1…1, x before y. */
+const places = (spec) => ({ ...picture(spec), grid: values(2 * spec.side * spec.side, 2).map((v) => 2 * v) });
+
 const makers = {
   matmul: ({ m, k, n }) => ({ a: values(m * k, 1), b: values(k * n, 2) }),
   /** weight is [n, k], as torch.nn.Linear has it. */
@@ -35,6 +39,12 @@ const makers = {
   modulate: (spec) => ({ ...rows(spec), scale: values(spec.columns, 2), shift: values(spec.columns, 3) }),
   /** group norm of 32 groups, then SiLU. */
   groupNormSilu: ({ c, h, w }) => ({ x: values(c * h * w, 1), weight: values(c, 2), bias: values(c, 3) }),
+  bilinear: picture,
+  bicubic: picture,
+  bilinearAntialias: picture,
+  bicubicAntialias: picture,
+  gridSample: places,
+  gridSampleBicubic: places,
 };
 
 /** Inputs of a case by name; cases made of whole modules bring their own. */

@@ -14,7 +14,7 @@ except ImportError as error:
     sys.exit(0)
 
 DEVICE, THREADS = sys.argv[1], int(sys.argv[2])
-SEEDS = {"weight": 2, "y": 2, "b": 2, "k": 2, "scale": 2, "v": 3, "shift": 3, "bias": 3}
+SEEDS = {"weight": 2, "y": 2, "b": 2, "k": 2, "scale": 2, "grid": 2, "v": 3, "shift": 3, "bias": 3}
 
 
 class Unsupported(Exception):
@@ -91,6 +91,22 @@ def group_norm_silu(c, h, w, **_):
     return lambda: F.silu(F.group_norm(x, 32, weight, bias, 1e-6))
 
 
+def resample(**how):
+    def make(c, side, to, **_):
+        x = tensor("x", 1, c, side, side)
+        return lambda: F.interpolate(x, (to, to), **how)
+
+    return make
+
+
+def grid_sample(mode):
+    def make(c, side, **_):
+        x, grid = tensor("x", 1, c, side, side), 2 * tensor("grid", 1, side, side, 2)
+        return lambda: F.grid_sample(x, grid, mode=mode, align_corners=False)
+
+    return make
+
+
 def module_case(name):
     def make(**spec):
         import torch_modules
@@ -112,6 +128,12 @@ CASES = {
     "layerNorm": norm(lambda x, shape, weight: F.layer_norm(x, shape, weight, eps=1e-6)),
     "modulate": modulate,
     "groupNormSilu": group_norm_silu,
+    "bilinear": resample(mode="bilinear"),
+    "bicubic": resample(mode="bicubic"),
+    "bilinearAntialias": resample(mode="bilinear", antialias=True),
+    "bicubicAntialias": resample(mode="bicubic", antialias=True),
+    "gridSample": grid_sample("bilinear"),
+    "gridSampleBicubic": grid_sample("bicubic"),
     "zImageBlock": module_case("z_image_block"),
     "fluxDouble": module_case("flux_double"),
     "fluxSingle": module_case("flux_single"),

@@ -119,6 +119,7 @@ export const simdOps = {
   "i32x4.shr_u": 0xad,
   "i32x4.add": 0xae,
   "i32x4.sub": 0xb1,
+  "i32x4.min_s": 0xb6,
   "i32x4.max_s": 0xb8,
   "i32x4.bitmask": 0xa4,
   "i8x16.bitmask": 0x64,

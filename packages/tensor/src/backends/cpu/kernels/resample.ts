@@ -1,6 +1,7 @@
 // pool, resample and filter: windows and interpolation over the planes of images. Coordinates are computed in f32, as torch does.
 import { isFloat } from "../../../dtype.ts";
 import type { Kernel, OpTable } from "../../../ops/table.ts";
+import type { View } from "../../../view.ts";
 import { readFloats, storageOf, writeBlock } from "./access.ts";
 
 type Pool = OpTable["pool"]["attrs"];
@@ -97,20 +98,26 @@ const mix = (a: number, b: number, weight: number): number => (1 - weight) * a +
 
 /** out = sums of x's rows or columns, see the op table. */
 export const filter: Kernel<"filter"> = (out, { x, index, weight }, { dim }) => {
-  const [each, count] = index.layout.shape as [number, number];
-  const picks = Int32Array.from(storageOf(index).subarray(index.layout.offset, index.layout.offset + each * count) as ArrayLike<number>);
-  const weights = new Float32Array(each * count);
-  readFloats(weight, weight.layout.offset, 1, weights, 0, weights.length);
+  const taps = tapsOf(index, weight);
   const w = x.layout.shape[3]!;
-  const taps = { count, picks, weights };
   eachPlane(out, x, (plane, result) => (dim === 3 ? sumColumns(plane, w, taps, result) : sumRows(plane, w, taps, result)));
 };
 
 /** Tap t of row or column i at t · count + i. */
-interface FilterTaps {
+export interface FilterTaps {
   readonly count: number;
   readonly picks: Int32Array;
   readonly weights: Float32Array;
+}
+
+/** The taps that operands of the filter hold. */
+export function tapsOf(index: View, weight: View): FilterTaps {
+  const [each, count] = index.layout.shape as [number, number];
+  const { offset } = index.layout;
+  const picks = Int32Array.from(storageOf(index).subarray(offset, offset + each * count) as ArrayLike<number>);
+  const weights = new Float32Array(each * count);
+  readFloats(weight, weight.layout.offset, 1, weights, 0, weights.length);
+  return { count, picks, weights };
 }
 
 function sumColumns(plane: Float32Array, width: number, { count, picks, weights }: FilterTaps, result: Float32Array): void {

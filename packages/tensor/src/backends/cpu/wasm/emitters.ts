@@ -4,9 +4,11 @@ import { Module } from "../../../wasm/encoder.ts";
 import type { FloatKind } from "../../../wasm/simd-formats.ts";
 import { emitAttention } from "./attention-kernel.ts";
 import { type ColumnKind, columnKinds, emitReduceColumns } from "./column-kernel.ts";
+import { emitWeighRows, emitWindows } from "./filter-kernel.ts";
 import type { Flavour } from "./flavour.ts";
 import { emitGemm } from "./gemm.ts";
 import { emitGemv } from "./gemv-kernel.ts";
+import { emitGridSample } from "./grid-sample-kernel.ts";
 import { emitGroupNorm } from "./group-norm-kernel.ts";
 import { emitGather, emitIndexAdd, emitScatter } from "./index-kernel.ts";
 import { emitMove, emitSelect } from "./move-kernel.ts";
@@ -47,6 +49,11 @@ const emitters = {
   "nearest.2": emitNearest(2),
   "nearest.4": emitNearest(4),
   bilinear: emitBilinear,
+  "windows.0": emitWindows(0),
+  "windows.1": emitWindows(1),
+  "windows.2": emitWindows(2),
+  weighRows: emitWeighRows,
+  gridSample: emitGridSample,
   move: emitMove,
   select: emitSelect,
 } satisfies Record<string, Emit>;

@@ -6,6 +6,8 @@ import { plainKernels } from "../kernels/plain.ts";
 import { fastAttention } from "./attention.ts";
 import { fastConv } from "./conv.ts";
 import type { WasmEngine } from "./engine.ts";
+import { fastFilter } from "./filter.ts";
+import { fastGridSample } from "./grid-sample.ts";
 import { fastGather, fastIndexAdd, fastScatter } from "./indexing.ts";
 import { fastMap } from "./map.ts";
 import { fastMatmul, stagingBytes } from "./matmul.ts";
@@ -49,6 +51,12 @@ export function wasmKernels(engine: WasmEngine, plainBelow: number): KernelTable
     },
     resample(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastResample(engine, o, i.x, attrs))) plainKernels.resample(out, inputs, attrs);
+    },
+    filter(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastFilter(engine, o, i, attrs))) plainKernels.filter(out, inputs, attrs);
+    },
+    gridSample(out, inputs, attrs) {
+      if (small(out) || !fast(out, inputs, (o, i) => fastGridSample(engine, o, i, attrs))) plainKernels.gridSample(out, inputs, attrs);
     },
     softmax(out, inputs, attrs) {
       if (small(out) || !fast(out, inputs, (o, i) => fastSoftmax(engine, o, i, attrs))) plainKernels.softmax(out, inputs, attrs);

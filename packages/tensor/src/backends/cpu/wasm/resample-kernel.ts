@@ -27,9 +27,10 @@ export const resampleArgs = [
 /** Where the mixed source row lies in scratch. */
 const bilinearRow = scratch.wide;
 type Words = Record<(typeof resampleArgs)[number], Local>;
+type RowWords = Pick<Words, "x" | "planeBytes" | "out" | "rows" | "rowsPerPlane" | "columns" | "rowsPerTask">;
 
 /** Walks the rows of a task: `each` is given the address of the plane, the number of the row in it and the address of its results. */
-function emitPlaneRows(c: Code, w: Words, each: (plane: Local, y: Local, to: Local) => void, bytes: 2 | 4): void {
+export function emitPlaneRows(c: Code, w: RowWords, each: (plane: Local, y: Local, to: Local) => void, bytes: 2 | 4): void {
   const [row, end, plane, y, to] = c.locals(i32, 5) as [Local, Local, Local, Local, Local];
   c.get(0).get(w.rowsPerTask).op("i32.mul").set(row);
   setEnd(c, row, w.rowsPerTask, w.rows, end);
