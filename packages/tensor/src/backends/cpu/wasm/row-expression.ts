@@ -10,6 +10,8 @@ export const boolBinary = { and: "v128.and", or: "v128.or", xor: "v128.xor" } as
 
 /** Exponents that are multiplied out. */
 const wholePowers: ReadonlySet<number> = new Set([1, 2, 3, 4]);
+/** Whether powers with this exponent are multiplied out. */
+export const isWholePower = (y: ExprNode): y is ExprNode & { kind: "const" } => y.kind === "const" && wholePowers.has(y.value);
 
 /** Emits an expression over inputs that lie in locals. */
 export class Expression {
@@ -93,7 +95,7 @@ export class Expression {
 
   #binary(op: BinaryOp, x: ExprNode, y: ExprNode): void {
     if (op === "pow") {
-      if (y.kind === "const" && wholePowers.has(y.value)) this.#power(x, y.value);
+      if (isWholePower(y)) this.#power(x, y.value);
       else emitPower(this.#c, this.#math, this.#kept(x), this.#kept(y));
       return;
     }

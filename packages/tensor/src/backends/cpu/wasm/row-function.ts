@@ -9,7 +9,7 @@ import { type ElementKind, type FloatKind, kindBytes } from "../../../wasm/simd-
 import { Stages } from "../../../wasm/stages.ts";
 import { scratch } from "./blocking.ts";
 import { whileLeft } from "./loops.ts";
-import { boolBinary, Expression } from "./row-expression.ts";
+import { boolBinary, Expression, isWholePower } from "./row-expression.ts";
 import { SimdMath } from "./simd-math.ts";
 
 /** How a row function reads an operand: element by element, or one value for the whole row. */
@@ -95,12 +95,18 @@ function isExpressed(e: ExprNode, isByte: (input: number) => boolean): boolean {
 }
 
 /** Whether the row function marks arguments beyond its reach in the word before its operand table; the job is then done over by plain kernels. */
-export const hasAngles = (e: ExprNode): boolean => hasAny(e, angleOps);
+export const hasAngles = (e: ExprNode): boolean => hasUnary(e, angleOps);
 
-function hasAny(e: ExprNode, ops: ReadonlySet<UnaryOp>): boolean {
+/** Whether vectors are worked on side by side. */
+const isLong = (e: ExprNode): boolean =>
+  hasUnary(e, longOps) || hasNode(e, (n) => n.kind === "binary" && n.op === "pow" && !isWholePower(n.y));
+
+const hasUnary = (e: ExprNode, ops: ReadonlySet<UnaryOp>): boolean => hasNode(e, (n) => n.kind === "unary" && ops.has(n.op));
+
+function hasNode(e: ExprNode, is: (node: ExprNode) => boolean): boolean {
+  if (is(e)) return true;
   if (e.kind === "input" || e.kind === "const") return false;
-  if (e.kind === "unary" && ops.has(e.op)) return true;
-  return hasAny(e.x, ops) || ((e.kind === "binary" || e.kind === "where") && hasAny(e.y, ops)) || (e.kind === "where" && hasAny(e.c, ops));
+  return hasNode(e.x, is) || ((e.kind === "binary" || e.kind === "where") && hasNode(e.y, is)) || (e.kind === "where" && hasNode(e.c, is));
 }
 
 /** The float kind of a dtype, or undefined. */
@@ -177,12 +183,12 @@ class RowEmitter {
       c.set(v).get(v).get(v).shuffle(0, 0, 0, 0).set(v);
     });
     const left = param.count;
-    if (!hasAny(expr, longOps)) {
+    if (!isLong(expr)) {
       this.#emitLoops(math, left);
       return;
     }
     const some = c.local(i32);
-    if (!hasAny(expr, doubtfulOps)) {
+    if (!hasUnary(expr, doubtfulOps)) {
       this.#emitParts(false, some);
       this.#emitLoops(math, left);
       return;
