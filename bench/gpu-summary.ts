@@ -62,6 +62,13 @@ function stepRow(lines: readonly Line[], [model, size, dtype, precision]: readon
   return [`${model} step at ${size}, ${dtype}, ${precision}`, mine ?? absent, theirs, target];
 }
 
+/** Steps at sizes without a target, such as those of a quick run. */
+function otherSteps(lines: readonly Line[]): Row[] {
+  const mine = lines.filter((l) => l.benchmark === "step" && l.library === "wick" && l.size !== 1024 && l.size !== 512);
+  const keys = new Map(mine.map((l) => [`${l.model} ${l.size} ${l.dtype} ${l.precision}`, l]));
+  return [...keys.values()].map(({ model, size, dtype, precision }) => stepRow(lines, [model!, size!, dtype!, precision!], ""));
+}
+
 function loadRow(lines: readonly Line[]): Row {
   const line = last(lines, (l) => l.benchmark === "load" && l.plainUploadMs !== undefined);
   const rate = (ms: number) => `${(line!.bytes! / ms / 1e6).toFixed(1)} GB/s`;
@@ -95,6 +102,7 @@ function summary(lines: readonly Line[]): string {
     step("flux1-dev", 1024, "q8_0", "high"),
     step("z-image", 1024, "q8_0", "high"),
     ...(["flux1-dev", "z-image"] as const).map((model) => step(model, 512, "bf16", "high")),
+    ...otherSteps(lines),
     loadRow(lines),
   ];
   const where = `${check?.machine?.gpu ?? check?.device ?? "no adapter"}; ${check?.date?.slice(0, 10) ?? "no date"}, commit ${check?.commit ?? "unknown"}`;
