@@ -27,7 +27,7 @@ interface Line {
   readonly precision?: string;
   readonly medianMs?: number;
   readonly coldMs?: number;
-  readonly peakDeviceBytes?: number;
+  readonly peakDeviceBytes?: number | null;
   readonly loadGBs?: number;
   readonly plainUploadGBs?: number;
   readonly bytes?: number;
@@ -48,7 +48,8 @@ function rateRow(lines: readonly Line[], title: string, name: string, target: st
   return [`${title} \`${name}\``, best ? `${(best.rate / 1000).toFixed(1)} TFLOP/s (${best.tier}, ${best.precision})` : absent, "", target];
 }
 
-const gigabytes = (bytes: number | undefined): string => (bytes === undefined ? "" : `, ${(bytes / 1e9).toFixed(1)} GB`);
+/** PyTorch on a CPU gives null. */
+const gigabytes = (bytes: number | null | undefined): string => (bytes ? `, ${(bytes / 1e9).toFixed(1)} GB` : "");
 
 /** A whole step at the real width; runs with fewer blocks say so. */
 function stepRow(lines: readonly Line[], [model, size, dtype, precision]: readonly [string, number, string, string], target: string): Row {

@@ -114,11 +114,13 @@ export class BufferPool {
     return this.destroyedBytes - this.passedBytes > this.limits.maxPooledBytes / 2;
   }
 
-  /** To be called when everything submitted is about to be waited for; what it returns is to be called when that has run. */
-  passing(): () => void {
+  /** To be called when everything submitted is about to be waited for; what it returns, when that has run: whether it released memory. */
+  passing(): () => boolean {
     const bytes = this.destroyedBytes;
     return () => {
-      this.passedBytes = Math.max(this.passedBytes, bytes);
+      const more = bytes > this.passedBytes;
+      if (more) this.passedBytes = bytes;
+      return more;
     };
   }
 
