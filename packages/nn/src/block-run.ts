@@ -69,6 +69,8 @@ export async function runBlocksAsync<T>(device: Device, run: BlockRun<T>, { sign
     while (!step.done) {
       const block = step.value;
       await before?.(block, index);
+      // Also here: what was recorded need not run any more.
+      signal?.throwIfAborted();
       if (performance.now() - turn > turnMillis) {
         device.flush();
         await breathe();

@@ -144,6 +144,23 @@ describe("memory", () => {
       expect(b.isBehind).toBe(true);
     }));
 
+  it("waits for one more submission where something was destroyed: Dawn gives its memory back only then", () =>
+    withDevice({}, async (b) => {
+      const waits = vi.spyOn(b.device.queue, "onSubmittedWorkDone");
+      const giveBack = (): void => {
+        b.release(b.allocate(4096, "t"));
+        b.keepWithin(1);
+        b.flush();
+      };
+      await b.idle();
+      expect(waits).toHaveBeenCalledTimes(1);
+      giveBack();
+      await b.idle();
+      expect(waits).toHaveBeenCalledTimes(3);
+      await b.idle();
+      expect(waits).toHaveBeenCalledTimes(4);
+    }));
+
   it("reports live bytes by label, pooled bytes and the peak", () =>
     withDevice({}, async (b) => {
       const a = b.allocate(4000, "weights");
