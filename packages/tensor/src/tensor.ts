@@ -526,7 +526,7 @@ export class Tensor {
   trunc(): Tensor {
     return unary("trunc", this);
   }
-  /** No less than `min` and no more than `max`; either may be left out. */
+  /** No less than `min` and no more than `max`; either may be left out. A bound that is no whole number makes f32 of integers. */
   clamp(min?: number, max?: number): Tensor {
     return clamp(this, min, max);
   }

@@ -64,6 +64,13 @@ describe("chains", () => {
   });
 });
 
+test("integers clamped by fractions are f32, as in torch", async () => {
+  using clamped = scope(() => device.arange(4, undefined, 1, "i32").clamp(0.5, 2.5));
+  expect([clamped.dtype, ...((await clamped.toArray()) as Float32Array)]).toEqual(["f32", 0.5, 1, 2, 2.5]);
+  using whole = scope(() => device.arange(4, undefined, 1, "i32").clamp(1, 2));
+  expect([whole.dtype, ...((await whole.toArray()) as Int32Array)]).toEqual(["i32", 1, 1, 2, 2]);
+});
+
 describe("epilogues", () => {
   test("run inside matmul, norm and convolution", async () => {
     using x = device.randn([4, 8], torchCpu(0));

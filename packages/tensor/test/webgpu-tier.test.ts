@@ -51,6 +51,9 @@ describe("preferredTier", () => {
         "tierReason": "set by the option "tier"",
       }
     `);
+    expect(() => preferredTier("matrix", opened(hopper), "fast" as never, undefined)).toThrow(
+      /^webgpu: the adapter has no fast tier, only/,
+    );
     expect(() => preferredTier("subgroups", opened(hopper), "matrix", undefined)).toThrowErrorMatchingInlineSnapshot(
       `[DeviceError: webgpu: the adapter has no matrix tier, only up to subgroups; leave the option "tier" out]`,
     );

@@ -110,7 +110,7 @@ function roundedTo(e: ExprNode, dtype: DType): ExprNode {
   return castNode(e, exprType(dtype));
 }
 
-/** x as a tensor of another dtype would be, for results that keep x's dtype. */
+/** `op` of every value: questions (isNan) give u8; others keep floats, and integers where they give whole numbers, else f32. */
 export function unary(op: UnaryOp, x: Tensor): Tensor {
   checkComputable(op, x);
   const keeps =
@@ -184,11 +184,13 @@ function whereDType(x: Tensor | number, y: Tensor | number): DType {
   return t && (isFloat(t.dtype) || numbers.every(Number.isInteger)) ? t.dtype : "f32";
 }
 
-/** Values limited to min…max; NaN stays NaN. */
+/** Values limited to min…max; NaN stays NaN. Integers with a bound that is none give f32. */
 export function clamp(x: Tensor, min: number | undefined, max: number | undefined): Tensor {
   checkComputable("clamp", x);
-  const type = exprType(x.dtype);
-  return mapTensors("clamp", [x], x.shape, x.dtype, ([n]) => {
+  const isWhole = [min, max].every((bound) => bound === undefined || Number.isInteger(bound));
+  const dtype = isFloat(x.dtype) || isWhole ? x.dtype : "f32";
+  const type = exprType(dtype);
+  return mapTensors("clamp", [x], x.shape, dtype, ([n]) => {
     const low = min === undefined ? castNode(n!, type) : binaryNode("max", castNode(n!, type), constNode(min, type));
     return max === undefined ? low : binaryNode("min", low, constNode(max, type));
   });

@@ -49,7 +49,7 @@ class CpuBackend implements Backend {
       throw new UnsupportedError("createCpuBackend", 'this engine has no WebAssembly SIMD; leave out kernels or pass kernels: "plain"');
     }
     const fast = options.kernels !== "plain" && features.simd;
-    const wanted = features.shared ? Math.max(1, options.threads ?? availableThreads()) : 1;
+    const wanted = features.shared ? (options.threads ?? availableThreads()) : 1;
     const limit = options.arenaBytes ? { limitBytes: options.arenaBytes } : {};
     const source = fast ? new ArenaSource({ shared: features.shared, threads: wanted, ...limit }) : new HeapSource();
     this.#memory = new CpuMemory(source, memoryLimitBytes);
@@ -150,7 +150,20 @@ function checkRange(op: string, buffer: DeviceBuffer, byteOffset: number, byteLe
   );
 }
 
-/** A backend that computes on this machine's CPU; throws nothing and starts nothing until it is used. */
+/** Throws DeviceError for what a program without types, or arithmetic, may pass. */
+function checkOptions({ kernels, v8, threads, plainBelow, arenaBytes, memoryLimitBytes }: CpuOptions): void {
+  const refuse = (name: string, value: unknown, takes: string): never => {
+    throw new DeviceError("cpu", "bad-option", `${name} is ${takes}, got ${value}`);
+  };
+  if (kernels !== undefined && kernels !== "plain" && kernels !== "wasm") refuse("kernels", kernels, '"plain" or "wasm"');
+  if (v8 !== undefined && v8 !== "fma" && v8 !== "wide") refuse("v8", v8, '"fma" or "wide"');
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1)) refuse("threads", threads, "a whole number of at least 1");
+  for (const [name, value] of Object.entries({ plainBelow, arenaBytes, memoryLimitBytes }))
+    if (value !== undefined && !(value >= 0)) refuse(name, value, "a number of at least 0");
+}
+
+/** A backend that computes on this machine's CPU. Throws DeviceError for wrong options and UnsupportedError for what this engine lacks. */
 export function createCpuBackend(options: CpuOptions = {}): Backend & { readonly kernels: KernelTable } {
+  checkOptions(options);
   return new CpuBackend(options);
 }

@@ -30,7 +30,7 @@ export function preferredTier(
   forced: Tier | undefined,
   measured: Tier | undefined,
 ): { readonly tier: Tier; readonly tierReason: string } {
-  const has = (tier: Tier): boolean => tiers.indexOf(tier) <= tiers.indexOf(offered);
+  const has = (tier: Tier): boolean => tiers.slice(0, tiers.indexOf(offered) + 1).includes(tier);
   if (forced) {
     if (!has(forced))
       throw new DeviceError(

@@ -1,5 +1,6 @@
-// Why a GPU does not open, by the reason of the error; on stand-ins for WebGPU, as no machine has all of these faults.
+// Why a device does not open or cannot be used, by the reason of the error; GPUs are stand-ins, as no machine has all of these faults.
 import { cpu, DeviceError, webgpu } from "@wick/tensor";
+import { messageOf } from "@wick/testing";
 import { describe, expect, test } from "vitest";
 import { dawnUnloaded } from "../src/backends/webgpu/open.ts";
 import type { WebGpuOptions } from "../src/backends/webgpu/options.ts";
@@ -73,6 +74,15 @@ describe("webgpu()", () => {
       `"dawn-failed: the npm package "webgpu" could not be loaded (dawn.node: libstdc++.so.6: version GLIBCXX_3.4.30 not found); install it again for this system, or use cpu()"`,
     );
   });
+});
+
+test("cpu() refuses options of other values", () => {
+  const said = (options: object): string => messageOf(() => cpu(options));
+  expect(said({ threads: 2.5 })).toBe("DeviceError: cpu: threads is a whole number of at least 1, got 2.5");
+  expect(said({ threads: 0 })).toBe("DeviceError: cpu: threads is a whole number of at least 1, got 0");
+  expect(said({ kernels: "fast" })).toBe('DeviceError: cpu: kernels is "plain" or "wasm", got fast');
+  expect(said({ v8: "fast" })).toBe('DeviceError: cpu: v8 is "fma" or "wide", got fast');
+  expect(said({ memoryLimitBytes: Number.NaN })).toBe("DeviceError: cpu: memoryLimitBytes is a number of at least 0, got NaN");
 });
 
 test("an opened device says why it cannot be used", async () => {
