@@ -132,17 +132,18 @@ function patchText(d: StoredDType, quad: boolean, { stride, dilation, padding }:
   const column = (r: string): string => `i32(${r} % p.b_columns) * ${sx} + kx`;
   const lanes = [0, 1, 2, 3];
   const four = quad
-    ? `let iy = ${row("r")}; let ix = ${column("r")};
-  return vec4<f32>(${lanes.map((j) => `b_pixel(c, iy, ix + ${j * sx})`).join(", ")});`
-    : `${lanes.map((j) => `let r${j} = min(r + ${j}u, p.n - 1u);`).join(" ")}
-  return vec4<f32>(${lanes.map((j) => `b_pixel(c, ${row(`r${j}`)}, ${column(`r${j}`)})`).join(", ")});`;
-  return `fn b_pixel(c: u32, iy: i32, ix: i32) -> f32 {
-  let inside = u32(iy) < p.b_h && u32(ix) < p.b_w;
+    ? `let iy = ${row("r")}; let ix = ${column("r")}; let row = live & (u32(iy) < p.b_h);
+  return vec4<f32>(${lanes.map((j) => `b_pixel(c, row, iy, ix + ${j * sx})`).join(", ")});`
+    : `${lanes.map((j) => `let r${j} = min(r + ${j}u, p.n - 1u); let iy${j} = ${row(`r${j}`)};`).join(" ")}
+  return vec4<f32>(${lanes.map((j) => `b_pixel(c, live & (u32(iy${j}) < p.b_h), iy${j}, ${column(`r${j}`)})`).join(", ")});`;
+  // Nothing branches, so that compilers find what does not depend on k once, and keep loads in flight.
+  return `fn b_pixel(c: u32, row: bool, iy: i32, ix: i32) -> f32 {
+  let inside = row & (u32(ix) < p.b_w);
   let i = p.b_o + select(0u, (c * p.b_h + u32(iy)) * p.b_w + u32(ix), inside);
   return select(0.0, ${loadElement(d, "b", "i")}, inside);
 }
 fn b_r4(z: u32, r: u32, k: u32) -> vec4<f32> {
-  if (k >= p.k) { return vec4<f32>(); }
+  let live = k < p.k;
   let c = k / ${kh * kw}u;
   let t = k % ${kh * kw}u;
   let ky = i32(t / ${kw}u) * ${dy};
