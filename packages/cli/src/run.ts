@@ -38,6 +38,7 @@ function report(error: unknown, reporter: Reporter, signal: AbortSignal, args: r
 const parserText = ({ message }: CommanderError): string =>
   oneLine(message.replace(/^error: /, ""))
     .replace(" | ", " ")
+    .replace(/ is invalid\. (?=[a-z])/, " is invalid: ")
     .replace(/\.$/, "");
 
 /** The command's name and a space, when the arguments begin with a known one. */

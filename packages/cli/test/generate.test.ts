@@ -97,7 +97,7 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     "a value out of range",
     ["generate", "a fox", "--steps", "0"],
     2,
-    /^wick: .*argument '0' is invalid\. a whole number in 1…1000 is needed; see/,
+    /^wick: .*argument '0' is invalid: a whole number in 1…1000 is needed; see/,
   ],
   [
     "a size the model cannot make",

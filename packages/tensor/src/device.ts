@@ -21,6 +21,14 @@ export interface RandomSource {
 /** Uploaded bytes that may wait in the driver's staging memory. */
 const maxStagedBytes = 256 * 2 ** 20;
 
+/** What a tensor of given values is. */
+export interface TensorOptions {
+  /** f32, or the kind of an integer array, by default. */
+  readonly dtype?: PlainDType;
+  /** For messages and reports. */
+  readonly label?: string;
+}
+
 /** Where tensors live and ops run; made by `cpu()`, `webgpu()` or `dryRun()`. */
 export class Device {
   /** What does the work. */
@@ -74,14 +82,18 @@ export class Device {
    * A number, (nested) lists or a typed array; one row may be given another `shape`. f32 unless `dtype` says otherwise; integer arrays keep their
    * kind. Values are rounded to nearest even.
    */
-  tensor(data: NumberData, shape?: Shape, options: { dtype?: PlainDType; label?: string } = {}): Tensor {
-    const { bytes, dtype, shape: own } = encodeValues(data, options.dtype);
-    const to = shape ?? own;
+  tensor(data: NumberData, options?: TensorOptions): Tensor;
+  tensor(data: NumberData, shape?: Shape, options?: TensorOptions): Tensor;
+  tensor(data: NumberData, second?: Shape | TensorOptions, third?: TensorOptions): Tensor {
+    const isOptions = typeof second === "object" && !Array.isArray(second);
+    const { dtype: wanted, label } = (isOptions ? (second as TensorOptions) : third) ?? {};
+    const { bytes, dtype, shape: own } = encodeValues(data, wanted);
+    const to = isOptions ? own : ((second as Shape | undefined) ?? own);
     checkShape("tensor", to);
     if (sizeOf(own) !== sizeOf(to)) throw new ShapeError("tensor", `${sizeOf(own)} values do not fill ${formatShape(to)} (${sizeOf(to)})`);
     if (own.length > 1 && !sameShape(own, to))
       throw new ShapeError("tensor", `the lists are ${formatShape(own)}, the shape beside them ${formatShape(to)}; leave it out`);
-    return this.fromBytes(bytes, to, dtype, options.label);
+    return this.fromBytes(bytes, to, dtype, label);
   }
 
   /** Raw little-endian bytes of `dtype`, row-major; the only way in for quantized data. */

@@ -8,7 +8,7 @@ export type { Tier } from "./backends/webgpu/tier.ts";
 export type { Measurement, TunerOptions, TunerReport } from "./backends/webgpu/tuner.ts";
 export type { AttentionClass, ProductClass, TunedAttention, TunedVariants, Tuning } from "./backends/webgpu/tuning.ts";
 export { cpu } from "./cpu.ts";
-export { Device, type RandomSource } from "./device.ts";
+export { Device, type RandomSource, type TensorOptions } from "./device.ts";
 export * from "./dtype.ts";
 export type { FlatNumbers, HostArray, NumberData, NumberList } from "./encode.ts";
 export * from "./errors.ts";

@@ -28,8 +28,9 @@ describe("lists", () => {
   });
 
   test("a number is a scalar, an empty list has no values", async () => {
-    const seven = device.tensor(7, undefined, { dtype: "i32" });
+    const seven = device.tensor(7, { dtype: "i32" });
     expect([seven.shape, seven.dtype, await seven.toList()]).toEqual([[], "i32", 7]);
+    expect(`${device.tensor([1, 2], [2, 1], { dtype: "bf16", label: "pair" })}`).toBe("pair bf16 [2, 1]");
     expect(await device.tensor([]).toList()).toEqual([]);
     expect(await device.tensor([[], []]).toList()).toEqual([[], []]);
   });
