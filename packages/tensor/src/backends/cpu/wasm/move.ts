@@ -21,7 +21,7 @@ const [leastBytes, threadedBytes] = [65_536, 1_048_576];
 const taskBytes = (total: number): number => 4 * stretch(total / 4, leastBytes / 4);
 /** Bytes from which WebAssembly's own copy of neighbouring ones beats that of an array, which goes word by word in shared memory. */
 const leastStretchBytes = 131_072;
-/** Bytes of a task of such a copy. */
+/** Bytes of a task of such a copy; one thread does it in one, for which the copy does not read what it overwrites. */
 const stretchBytes = 2 ** 20;
 /** Bytes of a row from which moving it whole beats a loop. */
 const leastRowBytes = 64;
@@ -79,7 +79,7 @@ function copyStretch(engine: WasmEngine, arena: Arena, out: View, x: View, bytes
   if (bytes < leastStretchBytes) return false;
   const share = engine.shares(bytes, threadedBytes);
   for (let done = 0; done < bytes; ) {
-    const rowBytes = Math.min(stretchBytes, bytes - done);
+    const rowBytes = Math.min(engine.threads > 1 ? stretchBytes : bytes, bytes - done);
     const rows = Math.floor((bytes - done) / rowBytes);
     const w = engine.blankArgs();
     w[place.x] = addressOf(x) + done;
