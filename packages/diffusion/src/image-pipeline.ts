@@ -6,7 +6,7 @@ import { type Device, hold, scope, type Tensor } from "@wick/tensor";
 import { type DenoiseStep, denoise } from "./denoise.ts";
 import { DecodeError, readLatents } from "./latents.ts";
 import type { EnsureOptions, LazyModel } from "./lazy-model.ts";
-import { type MemoryLimits, type MemoryPlan, planMemory, type StageNeeds } from "./memory-plan.ts";
+import { type MemoryPlan, planMemory, type Residency, type StageNeeds } from "./memory-plan.ts";
 import { noiseStream } from "./noise.ts";
 import type { PictureAutoencoder, Room } from "./picture-autoencoder.ts";
 import { atNoiseLevel, keepKnown } from "./pictures.ts";
@@ -30,13 +30,9 @@ export interface SharedJob {
 }
 
 /** The parts that every pipeline has. */
-export interface SharedParts {
+export interface SharedParts extends Residency {
   /** Pictures to latents and back. */
   readonly vae: LazyModel<PictureAutoencoder>;
-  /** Keep all weights on the device between stages and images. */
-  readonly keepLoaded: boolean;
-  /** How much of the device a run may take; default: no limit. Previews while denoising come on top. */
-  readonly memory?: MemoryLimits | undefined;
 }
 
 /** What a plan adds to a job. */

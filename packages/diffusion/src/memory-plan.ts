@@ -75,11 +75,16 @@ export interface ResidencyOptions {
 
 const keptBytes = 2 * 2 ** 30;
 
+/** The parts of a pipeline that say what stays on the device. */
+export interface Residency {
+  /** Keep all weights on the device between stages and images. */
+  readonly keepLoaded: boolean;
+  /** How much of the device a run may take; default: no limit. Previews while denoising come on top. */
+  readonly memory?: MemoryLimits | undefined;
+}
+
 /** The parts of a pipeline that these options decide, for weights of `totalBytes`. */
-export const residency = (
-  { keepLoaded, maxGpuBytes, stream }: ResidencyOptions,
-  totalBytes: number,
-): { readonly keepLoaded: boolean; readonly memory: MemoryLimits } => ({
+export const residency = ({ keepLoaded, maxGpuBytes, stream }: ResidencyOptions, totalBytes: number): Residency => ({
   keepLoaded: keepLoaded ?? (maxGpuBytes === undefined && totalBytes <= keptBytes),
   memory: { maxGpuBytes, stream },
 });

@@ -37,9 +37,7 @@ export async function modelFiles(where: string, options: HubOptions = {}): Promi
 }
 
 /** Server, cache folder, token and mode that `huggingFace` uses where its options say nothing: those of the Python library's environment. Node only. */
-export async function hubDefaults(): Promise<
-  HubDefaults & { readonly endpoint: string; readonly cacheDir: string; readonly offline: boolean }
-> {
+export async function hubDefaults(): Promise<HubDefaults> {
   return (await nodeModule("hubDefaults", "the environment")).readEnvironment();
 }
 

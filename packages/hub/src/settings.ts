@@ -50,18 +50,18 @@ export interface HubDefaults {
   /** Access token. */
   readonly token?: string | undefined;
   /** Server root. */
-  readonly endpoint?: string | undefined;
+  readonly endpoint: string;
   /** Cache folder. */
-  readonly cacheDir?: string | undefined;
+  readonly cacheDir: string;
   /** Use the cache only. */
-  readonly offline?: boolean | undefined;
+  readonly offline: boolean;
 }
 
 /** The hub that everybody uses. */
 export const publicEndpoint = "https://huggingface.co";
 
 /** Fills in the options of `repo` from `defaults` and constants. */
-export function resolveSettings(repo: string, options: HubOptions, defaults: HubDefaults): HubSettings {
+export function resolveSettings(repo: string, options: HubOptions, defaults: Partial<HubDefaults>): HubSettings {
   const token = options.token === false ? undefined : options.token || defaults.token;
   const endpoint = (options.endpoint || defaults.endpoint || publicEndpoint).replace(/\/+$/, "");
   const { retries = 5, retryDelayMs = 500, stallTimeoutMs = 30_000 } = options;

@@ -4,14 +4,14 @@ import { type HubDefaults, publicEndpoint } from "../settings.ts";
 import { fs, os, path } from "./builtins.ts";
 
 /** Reads HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_TOKEN_PATH and HF_HUB_OFFLINE, with their older names. */
-export async function readEnvironment(env: NodeJS.ProcessEnv = process.env) {
+export async function readEnvironment(env: NodeJS.ProcessEnv = process.env): Promise<HubDefaults> {
   const home = homeFolder(env);
   return {
     endpoint: env["HF_ENDPOINT"] || publicEndpoint,
     cacheDir: expand(env["HF_HUB_CACHE"] || env["HUGGINGFACE_HUB_CACHE"] || path.join(home, "hub")),
     offline: isTrue(env["HF_HUB_OFFLINE"] || env["TRANSFORMERS_OFFLINE"]),
     token: cleanToken(env["HF_TOKEN"] || env["HUGGING_FACE_HUB_TOKEN"]) ?? (await tokenFile(env, home)),
-  } satisfies HubDefaults;
+  };
 }
 
 function homeFolder(env: NodeJS.ProcessEnv): string {
