@@ -9,6 +9,9 @@ export interface SimulatedAdapter {
   readonly workgroupBytes: number;
   readonly f16: boolean;
   readonly maxInvocations?: number;
+  /** What kernels go by in the adapter's info. */
+  readonly architecture?: string;
+  readonly description?: string;
   /** Changes the text of every kernel before it runs: to see that errors are found. */
   readonly rewrite?: (code: string, label: string) => string;
   /** Hears of every kernel that is launched. */
@@ -173,6 +176,7 @@ function createDevice(adapter: SimulatedAdapter, features: ReadonlySet<string>, 
 /** An implementation of WebGPU for the option `gpu`, with one adapter. Errors of kernels are thrown where their work is submitted. */
 export function simulatedGpu(adapter: SimulatedAdapter): GPU {
   const { f16, subgroupSize, workgroupBytes, maxInvocations = 1024 } = adapter;
+  const { architecture = `${subgroupSize} lanes`, description = "simulated kernels" } = adapter;
   const features = new Set(["subgroups", "chromium-experimental-subgroup-matrix", ...(f16 ? ["shader-f16"] : [])]);
   const limits = {
     ...{ maxBufferSize: 2 ** 30, maxStorageBufferBindingSize: 2 ** 30, maxStorageBuffersPerShaderStage: 10 },
@@ -180,8 +184,10 @@ export function simulatedGpu(adapter: SimulatedAdapter): GPU {
     ...{ maxComputeWorkgroupSizeX: maxInvocations, maxComputeWorkgroupSizeY: maxInvocations, maxComputeWorkgroupsPerDimension: 65535 },
     ...{ minStorageBufferOffsetAlignment: 256, maxImmediateSize: 64 },
   };
-  const names = { vendor: "simulated", architecture: `${subgroupSize} lanes`, device: "", description: "simulated kernels" };
-  const info = { ...names, subgroupMinSize: subgroupSize, subgroupMaxSize: subgroupSize, isFallbackAdapter: false };
+  const info = {
+    ...{ vendor: "simulated", architecture, device: "", description },
+    ...{ subgroupMinSize: subgroupSize, subgroupMaxSize: subgroupSize, isFallbackAdapter: false },
+  };
   const requestDevice = async (): Promise<object> => createDevice(adapter, features, limits);
   return { requestAdapter: async () => ({ info, features, limits, requestDevice }) } as unknown as GPU;
 }

@@ -2,6 +2,7 @@
 // no machine here has such hardware. The simulator also refuses races, reads of undefined memory and barriers that not everybody reaches.
 import { webgpu } from "@wick/tensor";
 import { describe, expect, it } from "vitest";
+import { createWebGpuBackend } from "../../src/backends/webgpu/index.ts";
 import type { GemmVariantName } from "../../src/backends/webgpu/kernels/gemm-variants.ts";
 import { bytesOf, type DType, isQuantized } from "../../src/dtype.ts";
 import { expandLayout, type Layout, permuteLayout } from "../../src/layout.ts";
@@ -102,6 +103,25 @@ describe.each(all ? everything : spread)("%s, %s", (vendor, variant, list) => {
     await pair.expectSame("conv", pair.output([1, 18, 9, 12], "f32"), image, attrs, 2e-6);
     pair.close();
   });
+});
+
+it("on Turing with Mesa's driver: tiles of which two fit a multiprocessor, sums that begin as products of zeros", { timeout }, async () => {
+  const { options, ran } = simulated("NVIDIA", { architecture: "turing", description: "NVK: Mesa 26.2.6" });
+  const backend = await createWebGpuBackend(options);
+  expect(backend.capabilities).toMatchObject({ workgroupBytes: 49152, mostTileBytes: 32768 });
+  backend.destroy();
+  const pair = await Pair.open(options);
+  for (const i of [0, 2, 3]) await multiply(pair, products[i]!);
+  const heads = pair.tensor([1, 2, 40, 64], "f16");
+  await pair.expectSame(
+    "attention",
+    pair.output([1, 2, 40, 64], "f32"),
+    { q: heads, k: heads, v: heads },
+    { scale: 0.125, causal: true },
+    4e-4,
+  );
+  pair.close();
+  expect([...ran].filter((label) => label.startsWith("attention"))).toEqual(["attention 64 matrix 1 ahead turned of 16x16x16"]);
 });
 
 it("a convolution of patches with more places than a word has bits", { timeout }, async () => {

@@ -31,18 +31,9 @@ const hardware: Readonly<Record<Tier, Readonly<Record<"large" | "small", readonl
   },
 };
 
-/**
- * Mesa's compiler for NVIDIA copies the sums of 64 x 64 results a subgroup about in every turn, ten instructions for one multiplication on Hopper; those
- * of 64 x 32 stay where they are (bench/gpu-code.ts).
- */
-const mesaOnNvidia: readonly GemmVariantName[] = ["matrix 4x2 ahead", "matrix 4x2"];
-
 /** The defaults of this adapter for a product: tiles in workgroup memory on GPUs; on software drivers, where barriers are slow, none. */
 export function defaultVariants(traits: DeviceTraits, size: Size & { readonly k: number }): readonly GemmVariantName[] {
-  if (!traits.software) {
-    const names = hardware[traits.tier][isLarge(size) ? "large" : "small"];
-    return traits.tier === "matrix" && isLarge(size) && /\bNVK\b/.test(traits.adapterName) ? [...mesaOnNvidia, ...names] : names;
-  }
+  if (!traits.software) return hardware[traits.tier][isLarge(size) ? "large" : "small"];
   // Large tiles take software drivers long to compile: they must have work to do.
   const work = 2 * size.m * size.n * size.k * size.batch;
   const registers: GemmVariantName = work < 5e7 || size.m < 8 ? "registers 4x4" : size.n >= 512 ? "registers 8x8" : "registers 8x4";

@@ -35,6 +35,8 @@ export interface DeviceTraits extends Capabilities {
   readonly offsetAlignment: number;
   readonly maxInvocations: number;
   readonly workgroupBytes: number;
+  /** What a tile of a product takes of it at most. */
+  readonly mostTileBytes: number;
   readonly maxBindings: number;
   /** Estimated work of one dispatch and of one submission; a larger op is recorded as several dispatches. */
   readonly dispatchFlops: number;
@@ -90,10 +92,14 @@ export function traitsOf(opened: OpenedDevice, options: WebGpuOptions): DeviceTr
     offsetAlignment: Math.max(256, limits.minStorageBufferOffsetAlignment),
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    mostTileBytes: Math.min(limits.maxComputeWorkgroupStorageSize, tileBytesOf(info)),
     maxBindings: limits.maxStorageBuffersPerShaderStage,
     ...workSizes(software),
   };
 }
+
+/** Two workgroups must fit a multiprocessor, so that one multiplies while the other waits: NVIDIA's Turing has 64 KiB, later ones 100 and more. */
+const tileBytesOf = ({ architecture }: GPUAdapterInfo): number => (architecture === "turing" ? 32768 : Number.POSITIVE_INFINITY);
 
 /** About 50-100 ms of work on a slow device of its kind: below every watchdog, far above the cost of a submission. */
 function workSizes(software: boolean): { dispatchFlops: number; submitFlops: number; submitBytes: number } {

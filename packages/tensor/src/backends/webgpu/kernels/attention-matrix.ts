@@ -24,6 +24,7 @@ import { scoreFunctions, shareOf, softmaxStart, softmaxStep } from "./attention-
 import { fetch, itemType, put, registers, stageQueries, stageStep } from "./attention-staging.ts";
 import type { AttentionVariantName } from "./attention-variants.ts";
 import { stagingFunctions } from "./gemm-staging.ts";
+import { zeroSum } from "./matrix-sums.ts";
 
 /** The kernel of a variant for the adapter's fragments, or undefined where they do not serve. */
 export function matrixAttention(traits: DeviceTraits, name: AttentionVariantName, size: AttentionSize): Flash | undefined {
@@ -59,7 +60,7 @@ var<workgroup> factors: array<f32, ${p.rows}>;
 var<workgroup> grown: atomic<u32>;
 ${input === "f16" ? `${stagingFunctions}${pairFunctions}` : text.sources.map((_, i) => floatItem("qkv"[i]!)).join("")}${scoreFunctions(p)}`;
   const enable = ["subgroups", "chromium_experimental_subgroup_matrix", "diagnostic(off, chromium.subgroup_matrix_uniformity)"];
-  return attentionSpec(`attention ${p.width} ${p.name} of ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p, text), {
+  return attentionSpec(`attention ${p.width} ${p.name} of ${p.m}x${p.n}x${p.k}`, text, extra, matrixBody(p, traits, text), {
     enable: input === "f16" ? ["f16", ...enable] : enable,
     builtins: ["@builtin(subgroup_id) sid: u32", "@builtin(subgroup_invocation_id) lane: u32"],
     workgroup: [p.subgroups * p.lanes],
@@ -79,7 +80,7 @@ const fragmentsOf = (p: Plan): { readonly depths: number; readonly columns: numb
   columns: p.valueWidth / p.split / p.n,
 });
 
-function matrixBody(p: Plan, text: AttentionText): string {
+function matrixBody(p: Plan, traits: DeviceTraits, text: AttentionText): string {
   const { own, turns } = shareOf(p);
   const outputs = p.down * fragmentsOf(p).columns;
   return `${locate(p.rows, p.valueWidth)}
@@ -95,7 +96,7 @@ function matrixBody(p: Plan, text: AttentionText): string {
   ${isSplitPlan(p) ? "let finite = largest[3] == 0u;" : ""}
   ${loadQueries(p)}
   var o: array<${result(p)}, ${outputs}>;
-  ${repeat(p, "n", outputs, (n) => `o[${n}] = ${result(p)}(0.0);`)}
+  ${repeat(p, "n", outputs, (n) => `o[${n}] = ${zeroSum(traits, p)};`)}
   ${softmaxStart(text)}
   let last = key_limit(b, min(i0 + ${p.rows - 1}u, p.l - 1u));
   ${walkKeys(p, text)}

@@ -126,8 +126,8 @@ export function prepareScales(tile: Tile): string {
 export const fragmentsOf = (tile: Tile): Fragments => times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
 
 /** Declares the sums. */
-export const declareSums = ({ config: { m, n } }: Tile, fragments: Fragments): string =>
-  fragments.map(([i, j]) => `var s${i}_${j} = subgroup_matrix_result<f32, ${n}, ${m}>(0.0);`).join(" ");
+export const declareSums = ({ zero }: Tile, fragments: Fragments): string =>
+  fragments.map(([i, j]) => `var s${i}_${j} = ${zero};`).join(" ");
 
 function matrixBody(tile: WholeTile, lanes: number, sides: Sides, finish: Finish): string {
   const { columns, depth, short } = tile;
@@ -139,9 +139,9 @@ function matrixBody(tile: WholeTile, lanes: number, sides: Sides, finish: Finish
   ${placeTile(tile, `(p.n + ${columns - 1}u) / ${columns}u`)}
   let c0 = column * ${columns}u;
   ${prepareScales(tile)}
+  ${declareSums(tile, fragments)}
   ${registers(tile, sides.a)}
   ${registers(tile, sides.b)}
-  ${declareSums(tile, fragments)}
   let slices = (p.k + ${depth - 1}u) / ${depth}u;
   ${split && !short ? `if (rounds == 1u) { ${walk(finite)} } else { ${walk(inRounds)} }` : walk(split ? inRounds : finite)}
   ${storeFragments(tile, lanes, fragments, finish, (at) => `c0 + ${at}`)}`;

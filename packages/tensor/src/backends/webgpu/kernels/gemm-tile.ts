@@ -5,6 +5,7 @@ import type { DeviceTraits } from "../traits.ts";
 import type { Runs } from "./gemm-runs.ts";
 import type { MatrixVariant } from "./gemm-variants.ts";
 import type { MatrixSource } from "./matrix-source.ts";
+import { zeroSum } from "./matrix-sums.ts";
 
 /** A workgroup's tile: a grid of subgroups of `down` x `across` fragments. */
 export interface Tile {
@@ -28,6 +29,8 @@ export interface Tile {
   readonly parts: { readonly a: number; readonly b: number };
   /** Operands brought into f16's range by powers of two found from their largest magnitudes. */
   readonly scaled: { readonly a: boolean; readonly b: boolean };
+  /** What sums begin as. */
+  readonly zero: string;
 }
 
 /** An operand of a tile. */
@@ -64,7 +67,7 @@ export const isSplitProduct = (traits: DeviceTraits, a: MatrixSource, b: MatrixS
 
 /** The tile of a variant, with the deepest staging that workgroup memory allows; undefined if none does. */
 export const tileOf = (traits: DeviceTraits, variant: MatrixVariant, a: MatrixSource, b: MatrixSource): Tile | undefined =>
-  tilesOf(traits, variant, a, b).find((tile) => tileBytes(tile, Math.max(1, tile.slots) * tile.columns) <= traits.workgroupBytes);
+  tilesOf(traits, variant, a, b).find((tile) => tileBytes(tile, Math.max(1, tile.slots) * tile.columns) <= traits.mostTileBytes);
 
 /** Workgroup memory of a tile that stages `rowsOfB` rows of b. */
 export const tileBytes = ({ slots, rows, parts, pitch, grid, config }: Tile, rowsOfB: number): number =>
@@ -80,7 +83,7 @@ export function tilesOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixS
   const item = (input === "f16" ? 8 : 4) as 4 | 8;
   const common = {
     ...{ name: variantLabel(variant), config, down, across, grid, threads, item },
-    ...{ rows: grid.down * down * m, columns: grid.across * across * n },
+    ...{ rows: grid.down * down * m, columns: grid.across * across * n, zero: zeroSum(traits, config) },
     parts: { a: partsOf(traits, config, a.dtype), b: partsOf(traits, config, b.dtype) },
     scaled: { a: input === "f16" && !fitsHalf.includes(a.dtype), b: input === "f16" && !fitsHalf.includes(b.dtype) },
   } as const;
