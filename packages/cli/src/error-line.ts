@@ -57,7 +57,8 @@ function inOptions(error: Error): string {
       .replace("negativePrompt", "--negative")
       .replace(/\btrueCfg\b/, "--true-cfg")
       .replace(/\bpass companions:/, "pass --companions:");
-  if (needsBytes === undefined) return error.message;
+  if (needsBytes === undefined)
+    return error.message.replace("set offline: true", "add --offline").replace("HF_HOME or cacheDir", "HF_HOME or --cache-dir");
   return error.message
     .replace(onlyInPrograms, "")
     .replace("textEncoderDType", "--text-encoder-dtype")

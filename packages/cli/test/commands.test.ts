@@ -386,7 +386,24 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     1,
     /^wick: empty has no \.safetensors files; name a file, or the folder of one model part/,
   ],
-  ["inspect without network", ["inspect", "org/name", "--retries", "0"], 1, /^wick: .*org\/name.*;.*\n$/],
+  [
+    "inspect without network",
+    ["inspect", "org/name", "--retries", "0"],
+    1,
+    /^wick: .*org\/name.*; check .*, or add --offline to use the cache only\n$/,
+  ],
+  [
+    "inspect offline what was not downloaded",
+    ["inspect", "org/name", "--offline"],
+    1,
+    /^wick: huggingFace: org\/name@main is not in the cache .*; download it once while online, or point HF_HOME or --cache-dir at a cache that has it\n$/,
+  ],
+  [
+    "draw with a folder that is not there",
+    ["generate", "a fox", "-m", "my-model"],
+    1,
+    /^wick: my-model: no such file or folder, and a repository is written org\/name; check the name\n$/,
+  ],
   ["inspect nothing", ["inspect"], 2, /^wick: missing required argument 'what'; see wick inspect --help\n$/],
   [
     "convert to an unknown format",

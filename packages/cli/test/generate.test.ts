@@ -162,7 +162,12 @@ const failures: readonly [string, readonly string[], number, RegExp][] = [
     1,
     /^wick: localFolder: no such file or folder: .*no-model; check the path\n$/,
   ],
-  ["a name that is no model", ["generate", "a fox", "-m", "a b c"], 2, /^wick: huggingFace: .*a b c.*\n$/],
+  [
+    "a name that is no model",
+    ["generate", "a fox", "-m", "a b c"],
+    1,
+    /^wick: a b c: no such file or folder, and a repository is written org\/name; check the name\n$/,
+  ],
   [
     "a folder that is no model",
     ["generate", "a fox", "-m", "folder.png"],
