@@ -1,6 +1,6 @@
 // What the figures were measured on: processor, memory, system, GPU and driver, the state of the repository.
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, loadavg, platform, release, totalmem } from "node:os";
 
 /** The machine of a run. */
@@ -35,8 +35,9 @@ export const machine = (): Machine => ({
   load: Math.round((loadavg()[0] ?? 0) * 10) / 10,
 });
 
-/** Abbreviated commit, with "+" when files differ from it; undefined outside of a checkout. */
+/** Abbreviated commit, with "+" when files differ from it; in a packed folder what it was packed from, elsewhere undefined. */
 export function commit(): string | undefined {
+  if (existsSync("bench/gpu-check.mjs")) return readFileSync("commit", "utf8").trim();
   const hash = commandOutput("git", ["rev-parse", "--short", "HEAD"]);
   return hash && `${hash}${commandOutput("git", ["status", "--porcelain", "--untracked-files=no"]) ? "+" : ""}`;
 }

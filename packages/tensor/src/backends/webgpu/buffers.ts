@@ -26,7 +26,10 @@ export interface PoolLimits {
   readonly maxBufferBytes: number;
   /** Live and pooled together. */
   readonly memoryLimitBytes: number;
+  /** Kept for reuse while work is recorded: until it has run, to destroy a buffer would free nothing. */
   readonly maxPooledBytes: number;
+  /** Kept for reuse when somebody waits. */
+  readonly maxKeptBytes: number;
 }
 
 const bufferUsage = 0x80 | 0x04 | 0x08; // STORAGE | COPY_SRC | COPY_DST
@@ -106,12 +109,12 @@ export class BufferPool {
 
   /** Whether so much waits for a submission to be destroyed that one should not be put off. */
   get isDooming(): boolean {
-    return this.doomedBytes > this.limits.maxPooledBytes / 8;
+    return this.doomedBytes > this.limits.maxKeptBytes / 8;
   }
 
   /** Whether the queue holds so much of what was destroyed that recording should wait for it. */
   get isBehind(): boolean {
-    return this.destroyedBytes - this.passedBytes > this.limits.maxPooledBytes / 2;
+    return this.destroyedBytes - this.passedBytes > this.limits.maxKeptBytes / 2;
   }
 
   /** To be called when everything submitted is about to be waited for; what it returns, when that has run: whether it released memory. */
@@ -137,9 +140,18 @@ export class BufferPool {
     this.pooledBytes = 0;
   }
 
-  /** Dooms pooled buffers, the largest first, until `size` more bytes stay within the target. */
+  /** Dooms pooled buffers until no more are kept than after a wait. */
+  shrink(): void {
+    this.doomLargest(() => this.pooledBytes - this.limits.maxKeptBytes);
+  }
+
+  /** Dooms pooled buffers until `size` more bytes stay within the target. */
   private evict(size: number): void {
-    const excess = () => this.liveBytes + this.pooledBytes + size - this.targetBytes;
+    this.doomLargest(() => this.liveBytes + this.pooledBytes + size - this.targetBytes);
+  }
+
+  /** The largest first, while there is an excess of bytes. */
+  private doomLargest(excess: () => number): void {
     if (this.pooledBytes === 0 || excess() <= 0) return;
     for (const bytes of [...this.free.keys()].sort((a, b) => b - a)) {
       const stores = this.free.get(bytes)!;

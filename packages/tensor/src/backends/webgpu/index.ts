@@ -59,7 +59,8 @@ export class WebGpuBackend implements Backend {
     this.pool = new BufferPool(device, {
       maxBufferBytes: traits.maxBufferBytes,
       memoryLimitBytes: options.memoryLimitBytes ?? Number.POSITIVE_INFINITY,
-      maxPooledBytes: software ? gibibyte / 2 : 2 * gibibyte,
+      maxPooledBytes: 2 * gibibyte,
+      maxKeptBytes: software ? gibibyte / 2 : 2 * gibibyte,
     });
     this.cache = new PipelineCache(device, traits.immediates);
     this.recorder = new Recorder(device, this.cache, traits, { onSubmit: () => this.sweep(), mayHold: () => !this.pool.isDooming });
@@ -156,6 +157,7 @@ export class WebGpuBackend implements Backend {
   async read(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array> {
     this.checkAlive("read");
     if (byteLength === 0) return new Uint8Array(0);
+    this.pool.shrink();
     const outcome = await this.readback.read(this.recorder, storeOf(buffer), byteOffset, byteLength).then(
       (bytes) => ({ bytes }),
       (error: unknown) => ({ error }),
@@ -189,6 +191,7 @@ export class WebGpuBackend implements Backend {
   }
 
   async idle(): Promise<void> {
+    this.pool.shrink();
     this.flush();
     this.device.queue.submit([]);
     const [passed, { epoch }] = [this.pool.passing(), this.recorder];
