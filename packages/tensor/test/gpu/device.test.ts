@@ -144,6 +144,21 @@ describe("memory", () => {
       expect(b.isBehind).toBe(true);
     }));
 
+  it("takes a pooled buffer of up to twice the size for a large one, rather than another beside it", () =>
+    withDevice({}, async (b) => {
+      const made = vi.spyOn(b.device, "createBuffer");
+      const take = (mebibytes: number) => b.allocate(mebibytes * 2 ** 20 - 16, "t");
+      b.release(take(500));
+      const smaller = take(260);
+      expect(b.memory()).toMatchObject({ liveBytes: 500 * 2 ** 20, pooledBytes: 0 });
+      const another = take(260);
+      b.release(smaller);
+      b.release(another);
+      // Too large for it, and too small to be worth it.
+      for (const mebibytes of [200, 240]) b.release(take(mebibytes));
+      expect(made.mock.calls.map(([{ size }]) => size / 2 ** 20)).toEqual([500, 260, 200, 240]);
+    }));
+
   it("waits for one more submission where something was destroyed: Dawn gives its memory back only then", () =>
     withDevice({}, async (b) => {
       const waits = vi.spyOn(b.device.queue, "onSubmittedWorkDone");

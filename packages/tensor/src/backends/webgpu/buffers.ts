@@ -9,6 +9,8 @@ const minClassBytes = 256;
 const maxLabels = 4096;
 /** Allocations from this size on are watched for a refusal by the driver. */
 const watchedBytes = 2 ** 20;
+/** Allocations from this size on take a pooled buffer that is larger. */
+const sharedBytes = 256 * 2 ** 20;
 /** Refused allocations that one error names. */
 const LISTED_FAILURES = 3;
 
@@ -30,6 +32,8 @@ export interface PoolLimits {
   readonly maxPooledBytes: number;
   /** Kept for reuse when somebody waits. */
   readonly maxKeptBytes: number;
+  /** Destroyed, and held by work that has not run, before recording should wait. */
+  readonly maxHeldBytes: number;
 }
 
 const bufferUsage = 0x80 | 0x04 | 0x08; // STORAGE | COPY_SRC | COPY_DST
@@ -68,12 +72,25 @@ export class BufferPool {
 
   allocate(byteLength: number, label: string): GpuBuffer {
     const size = this.sizeFor(byteLength, label);
-    const pooled = this.free.get(size)?.pop();
-    if (pooled) this.pooledBytes -= size;
-    const store = pooled ?? this.create(size, byteLength, label);
-    this.count(label, size, 1);
+    const store = this.takePooled(size) ?? this.create(size, byteLength, label);
+    this.count(label, store.sizeBytes, 1);
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes + this.pooledBytes);
     return new GpuBuffer(byteLength, label, store);
+  }
+
+  /**
+   * A pooled buffer of this size; for a large one also of up to twice the size. Activations of large images take gibibytes in few sizes, and what one
+   * layer released stays allocated until the GPU has passed it, whether it is used or not. (Weights are smaller, or come when the pool is empty.)
+   */
+  private takePooled(size: number): Store | undefined {
+    let found = this.free.get(size);
+    if (!found?.length && size >= sharedBytes) {
+      const fitting = [...this.free.keys()].filter((bytes) => bytes > size && bytes <= 2 * size && this.free.get(bytes)!.length > 0);
+      found = this.free.get(Math.min(...fitting));
+    }
+    const store = found?.pop();
+    if (store) this.pooledBytes -= store.sizeBytes;
+    return store;
   }
 
   release(buffer: GpuBuffer): void {
@@ -109,12 +126,12 @@ export class BufferPool {
 
   /** Whether so much waits for a submission to be destroyed that one should not be put off. */
   get isDooming(): boolean {
-    return this.doomedBytes > this.limits.maxKeptBytes / 8;
+    return this.doomedBytes > this.limits.maxHeldBytes / 4;
   }
 
   /** Whether the queue holds so much of what was destroyed that recording should wait for it. */
   get isBehind(): boolean {
-    return this.destroyedBytes - this.passedBytes > this.limits.maxKeptBytes / 2;
+    return this.destroyedBytes - this.passedBytes > this.limits.maxHeldBytes;
   }
 
   /** To be called when everything submitted is about to be waited for; what it returns, when that has run: whether it released memory. */

@@ -60,7 +60,8 @@ export class WebGpuBackend implements Backend {
       maxBufferBytes: traits.maxBufferBytes,
       memoryLimitBytes: options.memoryLimitBytes ?? Number.POSITIVE_INFINITY,
       maxPooledBytes: 2 * gibibyte,
-      maxKeptBytes: software ? gibibyte / 2 : 2 * gibibyte,
+      maxKeptBytes: software ? gibibyte / 8 : 2 * gibibyte,
+      maxHeldBytes: software ? gibibyte / 4 : gibibyte,
     });
     this.cache = new PipelineCache(device, traits.immediates);
     this.recorder = new Recorder(device, this.cache, traits, { onSubmit: () => this.sweep(), mayHold: () => !this.pool.isDooming });
