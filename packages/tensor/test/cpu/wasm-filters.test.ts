@@ -49,7 +49,7 @@ describe("filters", () => {
   });
 });
 
-describe("bilinear places", () => {
+describe.each(["bilinear", "bicubic"] as const)("%s places", (mode) => {
   /** Places inside and around the picture, exact in f32. */
   const around = (count: number): number[] => values(2 * count, 3).map((v) => v * 0.8125);
 
@@ -65,7 +65,7 @@ describe("bilinear places", () => {
           dtype,
           (lab, { gridSample }, out) => {
             const grid = lab.view([shape[0], rows, columns, 2], around(shape[0] * rows * columns));
-            gridSample(out, { x: lab.random(shape, dtype), grid }, { mode: "bilinear", paddingMode, alignCorners });
+            gridSample(out, { x: lab.random(shape, dtype), grid }, { mode, paddingMode, alignCorners });
           },
           storeTolerance[dtype],
         );
@@ -80,7 +80,7 @@ describe("bilinear places", () => {
         const out = lab.out([1, 1, 1, grid.length / 2], "f32");
         const x = lab.view([1, 1, 2, 8], [1, 2, 3, 4, Number.POSITIVE_INFINITY, 6, 7, 8, 9, nan, 11, 12, 13, 14, 15, 16]);
         const inputs = { x, grid: lab.view([1, 1, grid.length / 2, 2], grid) };
-        lab.backend.kernels.gridSample(out, inputs, { mode: "bilinear", paddingMode, alignCorners: false });
+        lab.backend.kernels.gridSample(out, inputs, { mode, paddingMode, alignCorners: false });
         results.push(await lab.numbers(out));
       }
       expect(results[0]!.filter(Number.isFinite).length).toBeGreaterThan(5);

@@ -53,7 +53,8 @@ const emitters = {
   "windows.1": emitWindows(1),
   "windows.2": emitWindows(2),
   weighRows: emitWeighRows,
-  gridSample: emitGridSample,
+  "gridSample.2": emitGridSample(2),
+  "gridSample.4": emitGridSample(4),
   move: emitMove,
   select: emitSelect,
 } satisfies Record<string, Emit>;

@@ -58,8 +58,8 @@ interface Windows {
   readonly vectors: Local;
 }
 
-/** Writes `left` results from `to` on, by entries from `entry` on. */
-export function emitResults(c: Code, windows: Windows, known: 0 | 1 | 2): void {
+/** Writes `left` results from `to` on, by entries from `entry` on, `known` for each (0: as many as the local says). */
+export function emitResults(c: Code, windows: Windows, known: number): void {
   const { to, left } = windows;
   const sums = c.locals(v128, 4) as [Local, Local, Local, Local];
   whileLeft(c, left, 4, () => {
@@ -78,7 +78,7 @@ export function emitResults(c: Code, windows: Windows, known: 0 | 1 | 2): void {
 }
 
 /** Sums the windows of the next result lane by lane, and goes to the following one's. */
-function emitSum(c: Code, { from, entry, vectors }: Windows, known: 0 | 1 | 2, into: Local): void {
+function emitSum(c: Code, { from, entry, vectors }: Windows, known: number, into: Local): void {
   const weighed = (at: number) => {
     c.get(from)
       .get(entry)
@@ -91,8 +91,8 @@ function emitSum(c: Code, { from, entry, vectors }: Windows, known: 0 | 1 | 2, i
     c.get(entry).memory("v128.load", at).op("f32x4.mul");
   };
   weighed(0);
-  if (known === 2) {
-    weighed(windowBytes);
+  for (let v = 1; v < known; v++) {
+    weighed(v * windowBytes);
     c.op("f32x4.add");
   }
   c.set(into).advance(entry, windowBytes * Math.max(1, known));

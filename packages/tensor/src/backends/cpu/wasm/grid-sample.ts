@@ -1,4 +1,4 @@
-// gridSample on generated code: bilinear, of rows that hold a window of four pixels.
+// gridSample on generated code: bilinear and bicubic, of rows that hold a window of four pixels.
 
 import { inputNode } from "../../../ops/expr.ts";
 import type { OpTable } from "../../../ops/table.ts";
@@ -22,7 +22,7 @@ const paddings = { zeros: 0, border: 1, reflection: 2 } as const;
 /** Reads images at places; false when the operands are not covered. */
 export function fastGridSample(engine: WasmEngine, out: View, { x, grid }: OpTable["gridSample"]["in"], attrs: Attrs): boolean {
   const arena = commonArena([out, x, grid]);
-  const covered = attrs.mode === "bilinear" && x.layout.shape[3]! >= 4 && grid.dtype === "f32";
+  const covered = attrs.mode !== "nearest" && x.layout.shape[3]! >= 4 && grid.dtype === "f32";
   if (!arena || !covered || !floatKind(x.dtype) || !floatKind(out.dtype)) return false;
   return asFloats(engine, arena, x, (wide) =>
     out.dtype === "f32"
@@ -40,6 +40,7 @@ function readImages(engine: WasmEngine, arena: Arena, out: View, x: View, grid: 
   const [images, channels, h, w] = x.layout.shape as [number, number, number, number];
   const places = grid.layout.shape[1]! * grid.layout.shape[2]!;
   const placesPerTask = Math.max(placeBlock, Math.floor(taskElements / channels / placeBlock) * placeBlock);
+  const kernel = attrs.mode === "bicubic" ? "gridSample.4" : "gridSample.2";
   for (let image = 0; image < images; image++) {
     const words = engine.blankArgs();
     words[place.x] = addressOf(x) + 4 * image * channels * h * w;
@@ -54,7 +55,7 @@ function readImages(engine: WasmEngine, arena: Arena, out: View, x: View, grid: 
     words[place.lastStart] = w - 4;
     words[place.lastRow] = h - 1;
     writeAxes(words, [w, h], attrs.alignCorners);
-    engine.run(arena, "gridSample", words, Math.ceil(places / placesPerTask), engine.shares(channels * places, threadedElements));
+    engine.run(arena, kernel, words, Math.ceil(places / placesPerTask), engine.shares(channels * places, threadedElements));
   }
   return true;
 }
