@@ -86,7 +86,7 @@ export function convPlan(
     if (channels % tile.depth !== 0 || tileWidth % tile.config.n !== 0) continue;
     const halo = haloOf(tile, attrs, [kh, kw]);
     const done = Math.ceil(width / tileWidth) * Math.ceil(rows / halo.tileRows) * tile.columns;
-    if (tileBytes(tile, halo.rows * halo.columns) > traits.workgroupBytes || (!traits.forced && done > 1.34 * rows * width)) continue;
+    if (tileBytes(tile, halo.rows * halo.columns) > traits.mostTileBytes || (!traits.forced && done > 1.34 * rows * width)) continue;
     const whole = { ...tile, whole: true, short: traits.software };
     return { attrs, kernel: [kh, kw], tile: whole, halo, image: b.view.dtype as StoredDType };
   }
