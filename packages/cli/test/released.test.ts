@@ -41,11 +41,17 @@ describe.each(released)("%s", (name, noiseDType, files, large) => {
     hub.addRepo(name, { files: await files() });
   });
 
+  let arrivedBytes = 0;
+
   test("a broken download says how to go on, and leaves no picture", async () => {
     hub.misbehave({ match: `cdn/${name}/-/${large}`, kind: "closeEarly", bytes: 100_000 });
     const { code, stderr } = await run("-o", "first.png");
     hub.behave();
-    expect(stderr).toMatch(/\nwick: .*broke after 100000 of \d+ bytes; run again to resume\n$/);
+    expect(stderr).toMatch(/\nwick: .*broke after \d+ of \d+ bytes; run again to resume\n$/);
+    // On a busy machine the connection may break before all that was sent has arrived.
+    arrivedBytes = Number(/broke after (\d+)/.exec(stderr)![1]);
+    expect(arrivedBytes).toBeGreaterThan(0);
+    expect(arrivedBytes).toBeLessThanOrEqual(100_000);
     expect(code).toBe(1);
   });
 
@@ -58,7 +64,7 @@ describe.each(released)("%s", (name, noiseDType, files, large) => {
       asked(before)
         .filter((r) => r.path.endsWith(large))
         .map((r) => r.range),
-    ).toContain("bytes=100000-");
+    ).toContain(`bytes=${arrivedBytes}-`);
     const { record } = JSON.parse(stdout).pictures[0];
     expect(record).toMatchObject({ width: 32, height: 32, steps: 2, noiseDType, model: { name, revision: hub.commit(name) } });
     expect(record.model.files[large].sha256).toMatch(/^[0-9a-f]{64}$/);
