@@ -28,6 +28,8 @@ const cases: [string, ConvCase][] = [
   ["depthwise", { c: 6, o: 6, h: 7, w: 9, k: [3, 3], padding: [1, 1], groups: 6 }],
   ["one row", { c: 4, o: 6, h: 1, w: 30, k: [1, 5], padding: [0, 2] }],
   ["stride 2 as a product, f16", { c: 16, o: 32, h: 60, w: 40, k: [3, 3], stride: [2, 2], padding: [1, 1], dtype: "f16" }],
+  ["32 channels, as subgroup matrices stage them", { c: 32, o: 20, h: 9, w: 20, k: [3, 3], padding: [1, 1] }],
+  ["16 channels, dilated, f16", { c: 16, o: 24, h: 8, w: 19, k: [3, 2], dilation: [2, 3], padding: [3, 2], dtype: "f16" }],
   ["larger than a small binding", { c: 12, o: 16, h: 40, w: 40, k: [3, 3], padding: [1, 1] }],
 ];
 
