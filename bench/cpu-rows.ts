@@ -1,7 +1,8 @@
 // CPU kernels limited by memory: rate of reading and writing, by the wall clock and by processor time (which a busy machine disturbs less),
 // and as a share of the two copies measured beside each of them: Wick's own, and that of an array (`set`, one thread). Quartiles over
 // interleaved rounds.
-// Run: npx tsx --conditions=@wick/source bench/cpu-rows.ts [--threads=N] [--rounds=N] [--only=PATTERN] [--json]
+// Run: npx tsx --conditions=@wick/source bench/cpu-rows.ts [--threads=N] [--rounds=N] [--only=PATTERN] [--times=N] [--json]
+// --times=N: N times the 16 MiB of an operand; 3 is about what FLUX.1 passes between its layers at 1024 x 1024.
 import { cpus, loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { createCpuBackend } from "../packages/tensor/src/backends/cpu/index.ts";
@@ -18,6 +19,7 @@ const { values: options } = parseArgs({
     threads: { type: "string", default: "1" },
     rounds: { type: "string", default: "9" },
     only: { type: "string", default: "" },
+    times: { type: "string", default: "1" },
     json: { type: "boolean", default: false },
   },
 });
@@ -41,7 +43,8 @@ interface Case {
   readonly run: () => void;
 }
 
-const [rows, columns] = [4096, 1024];
+const times = Number(options.times);
+const [rows, columns] = [4096 * times, 1024];
 const size = rows * columns;
 const [x, y, other] = [view([rows, columns]), view([rows, columns]), view([rows, columns])];
 const positive = view([rows, columns]);
@@ -81,10 +84,10 @@ function mapCases(): Case[] {
 }
 
 function rowCases(): Case[] {
-  const image = { ...x, layout: contiguousLayout([1, 64, 256, 256]) };
-  const heads = { ...x, layout: contiguousLayout([1, 8, 4096, 128]) };
-  const table = view([rows, 64]);
-  const angles = { ...table, layout: expandLayout("bench", table.layout, [1, 8, 4096, 64]) };
+  const image = { ...x, layout: contiguousLayout([times, 64, 256, 256]) };
+  const heads = { ...x, layout: contiguousLayout([1, 8 * times, 4096, 128]) };
+  const table = view([4096, 64]);
+  const angles = { ...table, layout: expandLayout("bench", table.layout, [1, 8 * times, 4096, 64]) };
   const narrowImage = { ...y, layout: image.layout };
   return [
     { name: "softmax", bytes: 8 * size, run: () => kernels.softmax(y, { x }, { log: false }) },
@@ -104,7 +107,7 @@ function rowCases(): Case[] {
 function moveCases(): Case[] {
   const turned = { ...x, layout: permuteLayout(x.layout, [1, 0]) };
   const [narrowOut, turnedNarrow] = [view([rows, columns], "bf16"), { ...narrow, layout: permuteLayout(x.layout, [1, 0]) }];
-  const apart = { ...x, layout: permuteLayout(contiguousLayout([1, 4096, 8, 128]), [0, 2, 1, 3]) };
+  const apart = { ...x, layout: permuteLayout(contiguousLayout([1, rows, 8, 128]), [0, 2, 1, 3]) };
   const sums = view([rows]);
   const places = { ...sums, dtype: "i32" as const };
   const narrowSums = view([rows], "bf16");
@@ -150,7 +153,7 @@ function indexCases(): Case[] {
   const index = { ...view([rows, columns]), dtype: "i32" as const };
   backend.write(index.buffer, 0, new Uint8Array(indices.buffer));
   const lines = { ...index, layout: contiguousLayout([rows]) };
-  const [small, large] = [contiguousLayout([1, 16, 256, 256]), contiguousLayout([1, 16, 512, 512])];
+  const [small, large] = [contiguousLayout([times, 16, 256, 256]), contiguousLayout([times, 16, 512, 512])];
   const resampled = (mode: "nearest" | "bilinear"): Case => ({
     name: `${mode}, 16x256x256 doubled`,
     bytes: 5 * size,
