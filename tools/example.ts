@@ -27,6 +27,8 @@ if (!name) {
   process.exitCode = 2;
 } else {
   const child = spawn(process.execPath, commandFor(name, rest), { cwd: root, stdio: "inherit" });
+  // A terminal's Ctrl-C reaches the child by itself; these come to this process alone.
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
   child.on("close", (code) => {
     process.exitCode = code ?? 1;
   });
