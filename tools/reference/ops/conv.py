@@ -14,6 +14,10 @@ CONV2D = [
     ((1, 3, 5, 5), (2, 3, 5, 5), {}),
     ((1, 17, 13, 19), (33, 17, 3, 3), {"padding": 1}),
     ((0, 3, 5, 5), (2, 3, 3, 3), {}),
+    # Channels of whole blocks of 16 and 32, as the autoencoder's, which kernels for matrix units treat apart.
+    ((1, 32, 11, 16), (24, 32, 3, 3), {"padding": 1}),
+    ((1, 32, 13, 24), (40, 32, 3, 3), {"stride": 2, "padding": 1}),
+    ((2, 16, 12, 20), (17, 16, 3, 3), {"padding": [2, 1], "dilation": [2, 1]}),
 ]
 TRANSPOSED = [
     ((2, 4, 5, 6), (4, 3, 3, 3), {"stride": 2, "padding": 1, "outputPadding": 1}),
