@@ -1,7 +1,7 @@
 // Rates of the WebGPU kernels on every tier the adapter has, beside each other in the same rounds: GFLOP/s or GB/s, and the ratio to the plain tier.
 // The matrix tier runs at both values of float32MatmulPrecision where operands are f32 or quantized. Run:
 // npx tsx --conditions=@wick/source bench/webgpu-kernels.ts [--quick] [--tier plain|subgroups|matrix ...] [--only REGEXP] [--rounds N] [--hardware]
-// Prints one line of JSON per row and a table. --quick takes small shapes, as software drivers get anyway; --hardware runs the kernels for GPUs
+// Prints one line of JSON per row and a table, and ends with status 1 if a row failed. --quick takes small shapes, as software drivers get anyway; --hardware runs the kernels for GPUs
 // on a software driver.
 import { parseArgs } from "node:util";
 import { createWebGpuBackend, type WebGpuBackend } from "../packages/tensor/src/backends/webgpu/index.ts";
@@ -167,6 +167,7 @@ for (const row of cases) {
     rows.push(await measure(row, columns));
   } catch (error) {
     write(JSON.stringify({ benchmark: "kernels", row: row.name, failed: (error as Error).message.split("\n")[0] }));
+    process.exitCode = 1;
   }
 }
 const titles = columns.map(({ tier, precision }) => (tier === "matrix" ? `${tier}, ${precision}` : tier));
