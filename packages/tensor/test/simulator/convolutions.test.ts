@@ -63,7 +63,10 @@ async function convolve(name: CaseName): Promise<void> {
 }
 
 const names = Object.keys(cases) as readonly CaseName[];
-const [several, half, strided, dilated] = names as unknown as readonly [CaseName, CaseName, CaseName, CaseName];
+const several: CaseName = "tiles beyond the image, two blocks of channels, f32";
+const half: CaseName = "half a block of channels, a batch of f16";
+const strided: CaseName = "stride 2, bf16";
+const dilated: CaseName = "dilated, f16 by f32";
 const spread: readonly (readonly [VendorName, GemmVariantName, readonly CaseName[]])[] = [
   ["NVIDIA", "matrix 2x2 ahead", [half]],
   ["AMD, 64 lanes", "matrix 4x2", [strided]],
