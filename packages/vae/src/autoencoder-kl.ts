@@ -108,6 +108,7 @@ export class PixelAttention extends Module {
   }
 }
 
+/** A residual block, attention over all pixels, a residual block. */
 export class MidBlock extends Staged {
   /** Before and after attention. */
   readonly resnets: readonly [ResnetBlock, ResnetBlock];
@@ -160,6 +161,7 @@ export class Upsample extends Module {
   }
 }
 
+/** Residual blocks, then half the size. */
 export class DownBlock extends Staged {
   /** In the order they run. */
   readonly resnets: readonly ResnetBlock[];
@@ -176,6 +178,7 @@ export class DownBlock extends Staged {
   }
 }
 
+/** Residual blocks, then twice the size. */
 export class UpBlock extends Staged {
   /** In the order they run. */
   readonly resnets: readonly ResnetBlock[];
@@ -192,6 +195,7 @@ export class UpBlock extends Staged {
   }
 }
 
+/** An image in [-1, 1] to the mean and log-variance of its latents. */
 export class Encoder extends Staged {
   /** From the image's channels. */
   readonly conv_in: Conv2d;
@@ -225,6 +229,7 @@ export class Encoder extends Staged {
   }
 }
 
+/** Latents to an image in about [-1, 1]. */
 export class Decoder extends Staged {
   /** From the latent channels. */
   readonly conv_in: Conv2d;

@@ -71,6 +71,7 @@ export class TinyUpsample extends Module {
 
 type TinyLayer = Conv2d | TinyBlock | TinyUpsample;
 
+/** An image to the model's latents, without a distribution. */
 export class TinyEncoder extends Staged {
   /** Numbered as in the checkpoint. */
   readonly layers: readonly TinyLayer[];
@@ -89,6 +90,7 @@ export class TinyEncoder extends Staged {
   }
 }
 
+/** The model's latents to an image, quickly and roughly. */
 export class TinyDecoder extends Staged {
   /** Layer 1 is an activation. */
   readonly layers: readonly (TinyLayer | undefined)[];

@@ -58,6 +58,7 @@ export const otherGgmlTypes: ReadonlyMap<number, string> = new Map([
   [40, "NVFP4"],
 ]);
 
+/** Formats by their number in GGUF files. */
 export const ggmlTypeById: ReadonlyMap<number, GgmlType> = new Map(ggmlTypes.map((t) => [t.id, t]));
 
 /** The type that stores a dtype unchanged; none for formats GGUF lacks (f8, u8, u32). */

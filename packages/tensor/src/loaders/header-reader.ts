@@ -5,6 +5,7 @@ import type { ByteSource } from "./source.ts";
 const FIRST_PIECE_BYTES = 64 * 1024;
 const LARGEST_PIECE_BYTES = 8 * 1024 * 1024;
 
+/** Reads little-endian fields of a header that arrives in pieces; refuses what lies beyond its end. */
 export class HeaderReader {
   private readonly op: string;
   private readonly source: ByteSource;

@@ -47,6 +47,7 @@ function fields(...values: readonly (readonly [2 | 4 | 8, number])[]): Uint8Arra
   return out;
 }
 
+/** Writes an uncompressed zip archive piece by piece. */
 export class ZipWriter {
   private readonly sink: ByteSink;
   private readonly written: Written[] = [];

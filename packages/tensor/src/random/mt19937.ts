@@ -3,6 +3,7 @@
 const STATE_WORDS = 624;
 const MIDDLE = 397;
 
+/** The generator behind torch's and NumPy's CPU streams: 32-bit words of a 19,937-bit state. */
 export class Mt19937 {
   private readonly words: Uint32Array;
   /** Words left before a refill, plus one; a new generator has 1. */

@@ -33,6 +33,7 @@ export async function createWebGpuBackend(options: WebGpuOptions = {}): Promise<
 
 const gibibyte = 2 ** 30;
 
+/** Memory, kernels and submissions of one GPU device. */
 export class WebGpuBackend implements Backend {
   readonly kind = "webgpu";
   readonly description: string;

@@ -160,6 +160,7 @@ export function combine(c: Code, sums: readonly Local[], op: "f32x4.add" | "f32x
   return sums[0]!;
 }
 
+/** Sets every sum to one value. */
 export const fillAll = (c: Code, sums: readonly Local[], value: number): void => sums.forEach((s) => void c.floats(value).set(s));
 
 const softmaxRow =

@@ -118,6 +118,7 @@ export interface MaskSource {
   readonly values: readonly number[];
 }
 
+/** How the kernel reads what hides scores: a mask (bytes or values to add), lengths per sample, causality. */
 export function maskSource(ctx: KernelContext, { mask, lengths, causal }: AttentionPiece): MaskSource {
   const specs: { name: string; type: string }[] = [];
   const bounds: Bound[] = [];

@@ -58,6 +58,7 @@ export interface Staged {
   readonly at: number;
 }
 
+/** How the keys or values of a plan lie in workgroup memory. */
 export function stagedOf(p: Plan, name: "k" | "v"): Staged {
   const turned = p.turned && name === "v";
   const row = turned ? p.keys : rowOf(p, name);

@@ -46,4 +46,5 @@ export const attentionVariants = {
 /** Name of a variant of attention. */
 export type AttentionVariantName = keyof typeof attentionVariants;
 
+/** All variants, in the order of the table. */
 export const attentionVariantNames = Object.keys(attentionVariants) as readonly AttentionVariantName[];

@@ -12,6 +12,7 @@ import { fits, type KernelContext, scratchView, withContiguous } from "./context
 import { runMap } from "./elementwise.ts";
 import { isEmpty } from "./finish.ts";
 
+/** softmax(q kᵀ · scale + mask) v: plans per tier and variant, in pieces that fit a binding. */
 export function attentionKernel(ctx: KernelContext): Kernel<"attention"> {
   return (out, { q, k, v, mask, lengths }, { scale, causal }) => {
     if (isEmpty(out)) return;

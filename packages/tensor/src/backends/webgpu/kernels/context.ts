@@ -127,6 +127,7 @@ export function withContiguous(ctx: KernelContext, view: View, use: (copy: View)
   ctx.drop(copy.buffer);
 }
 
+/** Bytes of the values that a view shows, without gaps. */
 export const bytesOfView = (v: View): number => bytesOf(v.dtype, sizeOf(v.layout.shape));
 
 /** Short text of a boolean list, for program keys. */

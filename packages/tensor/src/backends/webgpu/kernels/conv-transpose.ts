@@ -11,6 +11,7 @@ import { computePoints } from "./pointwise.ts";
 
 type Four = readonly [number, number, number, number];
 
+/** Transposed convolution, as torch.nn.functional.conv_transpose2d. */
 export function convTransposeKernel(ctx: KernelContext): Kernel<"convTranspose"> {
   return (out, { x, weight, operands = [] }, attrs) => {
     if (isEmpty(out)) return;

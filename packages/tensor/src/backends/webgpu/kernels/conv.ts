@@ -24,6 +24,7 @@ interface ConvPiece {
   readonly inputRow: number;
 }
 
+/** Convolution, as torch.nn.functional.conv2d: by matrices, as a product of patches, or directly for groups. */
 export function convKernel(ctx: KernelContext): Kernel<"conv"> {
   return (out, { x, weight, operands = [] }, attrs) => {
     if (isEmpty(out)) return;

@@ -39,6 +39,7 @@ interface MapPlan {
   readonly inputs: readonly StoredDType[];
 }
 
+/** One expression over broadcast operands, compiled to one kernel. */
 export function mapKernel(ctx: KernelContext): Kernel<"map"> {
   return (out, { inputs }, { expr }) => runMap(ctx, "map", out, inputs, expr);
 }
@@ -159,6 +160,7 @@ function outValue(expr: ExprNode, plan: MapPlan, input: (i: number) => string): 
 /** An expression's value as the word type of the output's dtype. */
 export const storeConversion = (text: string, from: ExprType, out: StoredDType): string => convert(text, from, exprTypeOf(out));
 
+/** Every value the same. */
 export function fillKernel(ctx: KernelContext): Kernel<"fill"> {
   return (out, _inputs, { value }) => {
     if (isQuantized(out.dtype)) throw new TypeError(`fill of ${out.dtype}`);
@@ -167,6 +169,7 @@ export function fillKernel(ctx: KernelContext): Kernel<"fill"> {
   };
 }
 
+/** A view into another layout or dtype. */
 export function copyKernel(ctx: KernelContext): Kernel<"copy"> {
   return (out, { x }) => {
     if (sizeOf(out.layout.shape) === 0) return;

@@ -143,4 +143,5 @@ export function withFloatOutput(ctx: KernelContext, op: string, out: View, run: 
   ctx.drop(scratch.buffer);
 }
 
+/** Whether a view has no values, so that nothing is dispatched. */
 export const isEmpty = (v: View): boolean => sizeOf(v.layout.shape) === 0;

@@ -17,6 +17,7 @@ import { forEachRowPiece } from "./rows.ts";
 const named = (values: { params: readonly string[]; values: readonly number[] }): Record<string, number> =>
   Object.fromEntries(values.params.map((name, i) => [name, values.values[i]!]));
 
+/** Values at indices along one dimension, as torch.gather. */
 export function gatherKernel(ctx: KernelContext): Kernel<"gather"> {
   return (out, { x, index }, { dim }) => {
     if (isEmpty(out)) return;
@@ -53,6 +54,7 @@ fn value(i: u32) -> u32 {
   moveElements(ctx, out, { op: "gather", key: `${at.key},${rest.key}`, inputs: { x, index }, params, text });
 }
 
+/** Whole slices at indices, as torch.index_select; also rows of quantized tables. */
 export function indexSelectKernel(ctx: KernelContext): Kernel<"indexSelect"> {
   return (out, { x, index }, { dim }) => {
     if (isEmpty(out)) return;
@@ -137,6 +139,7 @@ function selectRows(ctx: KernelContext, out: View, x: View, index: View): void {
   ctx.drop(raw.buffer);
 }
 
+/** Block formats to plain floats. */
 export function dequantizeKernel(ctx: KernelContext): Kernel<"dequantize"> {
   return (out, { x }) => {
     if (isEmpty(out)) return;

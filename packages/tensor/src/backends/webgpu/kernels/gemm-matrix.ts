@@ -63,6 +63,7 @@ function matrixSpec(traits: DeviceTraits, tile: WholeTile, a: MatrixSource, b: M
   );
 }
 
+/** What profiles and tests call a kernel on subgroup matrices. */
 export const matrixLabel = (op: string, { name, config: { m, n, k } }: Tile): string => `${op} matrix ${name} of ${m}x${n}x${k}`;
 
 /** What a kernel on subgroup matrices needs besides its text. */
@@ -123,6 +124,7 @@ export function prepareScales(tile: Tile): string {
   return `${scale("a")} ${scale("b")} ${isSplit(tile) ? "let rounds = 1u + max(largest_a[1], largest_b[1]);" : ""}`;
 }
 
+/** The places [row, column] of a subgroup's fragments in its tile. */
 export const fragmentsOf = (tile: Tile): Fragments => times(tile.down, (i) => times(tile.across, (j) => [i, j] as const)).flat();
 
 /** Declares the sums. */

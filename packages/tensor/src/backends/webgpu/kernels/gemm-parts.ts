@@ -52,6 +52,7 @@ export function gemmSpec(
   };
 }
 
+/** Workgroups in x, y and z: tiles, then the batch. */
 export const withBatch = (tiles: number, batch: number): [number, number, number] => {
   const [x, y] = foldGrid(tiles);
   return [x, y, batch];

@@ -97,6 +97,7 @@ export function tilesOf(traits: DeviceTraits, variant: MatrixVariant, a: MatrixS
 const variantLabel = ({ down, across, ahead, grid }: MatrixVariant): string =>
   `${down}x${across}${ahead ? " ahead" : ""}${grid.down * grid.across === 4 ? "" : ` in ${grid.down * grid.across}`}`;
 
+/** Whether an f32 operand is multiplied in more than one 16-bit part. */
 export const isSplit = ({ parts }: Tile): boolean => parts.a + parts.b > 2;
 
 /** An operand as the kernel stages it. */

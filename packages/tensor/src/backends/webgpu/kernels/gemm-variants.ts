@@ -51,4 +51,5 @@ export const gemmVariants = {
 /** Name of a variant. */
 export type GemmVariantName = keyof typeof gemmVariants;
 
+/** All variants, in the order of the table. */
 export const gemmVariantNames = Object.keys(gemmVariants) as readonly GemmVariantName[];

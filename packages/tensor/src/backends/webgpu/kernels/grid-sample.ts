@@ -5,6 +5,7 @@ import type { KernelContext } from "./context.ts";
 import { computePoints } from "./pointwise.ts";
 import { forEachRowPiece } from "./rows.ts";
 
+/** An image at places, as torch.nn.functional.grid_sample. */
 export function gridSampleKernel(ctx: KernelContext): Kernel<"gridSample"> {
   return (out, { x, grid }, attrs) => {
     const [h, w] = x.layout.shape.slice(2) as [number, number];

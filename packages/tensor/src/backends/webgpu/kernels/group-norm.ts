@@ -12,6 +12,7 @@ import { reduceRows } from "./reduce.ts";
 
 const groupMoments = { ...moments, result: "", resultType: "f32" } as const;
 
+/** Group norm with weight and bias, and what follows it elementwise: statistics in one pass, values in a second. */
 export function groupNormKernel(ctx: KernelContext): Kernel<"groupNorm"> {
   return (out, inputs, attrs) => {
     if (isEmpty(out)) return;

@@ -20,6 +20,7 @@ import { blockRuns, plainRuns } from "./gemm-runs.ts";
 import type { GemmOperand, MatrixSource } from "./matrix-source.ts";
 import { forEachRowPiece } from "./rows.ts";
 
+/** Products with what follows them elementwise, on the best tier and variant for their shape. */
 export function matmulKernel(ctx: KernelContext): Kernel<"matmul"> {
   return (out, { a, b, operands = [] }, attrs) => {
     if (isEmpty(out)) return;

@@ -27,6 +27,7 @@ import {
   widthOf,
 } from "./rows.ts";
 
+/** Layer and RMS norm over the last dimension, with what follows elementwise. */
 export function normKernel(ctx: KernelContext): Kernel<"norm"> {
   return (out, inputs, attrs) => {
     if (isEmpty(out)) return;

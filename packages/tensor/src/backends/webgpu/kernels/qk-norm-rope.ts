@@ -17,6 +17,7 @@ import { forEachRowPiece, widthOf } from "./rows.ts";
 type Inputs = OpTable["qkNormRope"]["in"];
 type Attrs = OpTable["qkNormRope"]["attrs"];
 
+/** Norm of query or key heads, joining of streams and rotary positions in one pass. */
 export function qkNormRopeKernel(ctx: KernelContext): Kernel<"qkNormRope"> {
   return (out, inputs, attrs) => {
     if (isEmpty(out)) return;

@@ -14,6 +14,7 @@ import { bindView, bytesOfView, fits, type KernelContext, scratchView } from "./
 import { runMap } from "./elementwise.ts";
 import { isEmpty } from "./finish.ts";
 
+/** Sums, extremes, variances and the other folds over trailing dimensions. */
 export function reduceKernel(ctx: KernelContext): Kernel<"reduce"> {
   return (out, { x }, { kind, reduceRank, correction, p }) => {
     if (isEmpty(out)) return;

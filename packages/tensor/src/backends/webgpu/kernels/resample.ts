@@ -19,6 +19,7 @@ const joined = (v: View): View => {
   return { ...v, layout: { shape: [b * c, h, w], strides: [h * w, w, 1], offset: v.layout.offset } };
 };
 
+/** Maximum and average pooling over windows of an image. */
 export function poolKernel(ctx: KernelContext): Kernel<"pool"> {
   return (out, { x }, { kind, kernel, stride, padding, countPad }) => {
     const [ky, kx] = kernel;
@@ -46,6 +47,7 @@ export function poolKernel(ctx: KernelContext): Kernel<"pool"> {
   };
 }
 
+/** Nearest and bilinear resizing, as torch.nn.functional.interpolate. */
 export function resampleKernel(ctx: KernelContext): Kernel<"resample"> {
   return (out, { x }, { mode, alignCorners }) => {
     const sizes = planes(x, out);
@@ -79,6 +81,7 @@ fn value(i: u32) -> f32 {
   computePoints(ctx, out, { op: "bilinear", key: `${align}`, inputs: { x }, params, text }, {});
 }
 
+/** One direction of bicubic or antialiased resizing: weighted sums of neighbours from a table. */
 export function filterKernel(ctx: KernelContext): Kernel<"filter"> {
   return (out, { x, index, weight }, { dim }) => {
     const [taps, count] = index.layout.shape as [number, number];

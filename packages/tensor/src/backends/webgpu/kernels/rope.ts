@@ -10,6 +10,7 @@ import { bindView, bytesOfView, type KernelContext } from "./context.ts";
 import { type Finish, isEmpty, withFinish } from "./finish.ts";
 import { forEachRowPiece, widthOf } from "./rows.ts";
 
+/** Rotary positions from tables of cosines and sines. */
 export function ropeKernel(ctx: KernelContext): Kernel<"rope"> {
   return (out, { x, cos, sin }, { interleaved }) => {
     if (isEmpty(out)) return;

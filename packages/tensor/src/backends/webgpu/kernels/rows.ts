@@ -29,6 +29,7 @@ export function shareRows(traits: DeviceTraits, rows: number, width: number): Ro
   return width <= 1024 ? { threads: lanes, lanes, rows: 64 / lanes } : { threads, lanes, rows: 1 };
 }
 
+/** Tells kernels of different shares apart in the cache of programs. */
 export const shareKey = ({ threads, lanes, rows }: RowShare): string => `${threads},${lanes},${rows}`;
 
 /** What a row kernel's program needs besides its text. */
@@ -71,6 +72,7 @@ export function holdRow({ software }: DeviceTraits, { threads }: RowShare, width
   return !software && threads > 1 && turns <= mostHeld ? { turns, full: items % threads === 0 } : undefined;
 }
 
+/** Tells kernels that hold a row in registers apart in the cache of programs. */
 export const holdKey = (hold: RowHold | undefined): string => (hold ? `${hold.turns}${hold.full ? "f" : ""}` : "again");
 
 /** How a row kernel's text passes over its row, quads or elements at `j`: `load` stands before all passes, `pass` gives each value's variable. */

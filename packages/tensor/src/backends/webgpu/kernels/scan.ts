@@ -12,6 +12,7 @@ import { forEachRowPiece, widthOf } from "./rows.ts";
 
 const threads = 64;
 
+/** Running sums and products along the last dimension. */
 export function scanKernel(ctx: KernelContext): Kernel<"scan"> {
   return (out, { x }, { kind }) => {
     if (isEmpty(out)) return;

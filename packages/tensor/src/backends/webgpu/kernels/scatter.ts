@@ -23,6 +23,7 @@ const around = (shape: readonly number[], dim: number): [number, number, number]
 const named = (values: { params: readonly string[]; values: readonly number[] }): Record<string, number> =>
   Object.fromEntries(values.params.map((name, i) => [name, values.values[i]!]));
 
+/** Values to indices along one dimension, as torch.Tensor.scatter and scatter_add; sums in a fixed order. */
 export function scatterKernel(ctx: KernelContext): Kernel<"scatter"> {
   return (target, inputs, { dim, add }) => {
     if (isEmpty(target)) return;
@@ -57,6 +58,7 @@ fn value(piece: u32) -> VALUE {
   if (order) ctx.drop(order.view.buffer);
 }
 
+/** Slices added at indices, as torch.Tensor.index_add; sums in a fixed order. */
 export function indexAddKernel(ctx: KernelContext): Kernel<"indexAdd"> {
   return (target, inputs, { dim }) => {
     if (isEmpty(target)) return;

@@ -26,6 +26,7 @@ import {
   widthOf,
 } from "./rows.ts";
 
+/** Softmax and its logarithm over the last dimension. */
 export function softmaxKernel(ctx: KernelContext): Kernel<"softmax"> {
   return (out, { x }, { log }) => {
     if (isEmpty(out)) return;

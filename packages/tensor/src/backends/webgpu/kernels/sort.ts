@@ -14,6 +14,7 @@ import { forEachRowPiece, widthOf } from "./rows.ts";
 
 const localSize = 512;
 
+/** Indices that sort the last dimension; equal values keep their order. */
 export function argsortKernel(ctx: KernelContext): Kernel<"argsort"> {
   return (out, { x }, { descending }) => {
     if (isEmpty(out)) return;
